@@ -1,0 +1,83 @@
+# make demo           an ECS event all the way to a Slack page on this machine; PORT=8009, ONCE=1, VERBOSE=1
+# make test           everything that can be checked here; SKIP=forbid (as CI=true does) fails where a tool is missing
+# make .venv          the AWS stand-in that both of them need
+
+SHELL := /bin/bash
+# What could not be checked, and why, a line each.
+UNCHECKED := target/unchecked
+CARGO_DENY := 0.20.2
+CARGO_DENY_INSTALLED := .tools/cargo-deny-$(CARGO_DENY)
+
+ifdef CI
+SKIP ?= forbid
+endif
+
+.PHONY: demo test format lint cargo-test licences advisories terraform rules
+
+demo: .venv
+	$(call need,cargo)
+	cargo build --locked --package ecs-slack-alerts --package lab --bins
+# `exec`, so that a signal to make reaches the demo itself.
+	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/demo
+
+test:
+	$(call need,cargo)
+	@mkdir -p target && rm -f $(UNCHECKED)
+	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories terraform rules
+	@if [ -s $(UNCHECKED) ]; then cat $(UNCHECKED); fi
+	@if [ '$(SKIP)' = forbid ] && grep -qs '^skipped' $(UNCHECKED); then echo 'Nothing may be skipped here.' >&2; exit 1; fi
+
+format:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+cargo-test: .venv
+# The integration tests mostly wait, for clocks that Slack and SQS set: more threads than processors.
+	RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast
+
+licences:
+	@if ! [ -e $(CARGO_DENY_INSTALLED) ] && ! $(MAKE) --no-print-directory $(CARGO_DENY_INSTALLED); then $(call skip,cargo-deny,could not be installed); \
+	else echo 'cargo deny check bans licenses sources' && .tools/bin/cargo-deny --locked check bans licenses sources; fi
+
+# The RustSec database comes from a git host that some networks do not reach. Not to reach it is no finding, and is said; only
+# an advisory that applies is a failure.
+advisories:
+	@[ -x .tools/bin/cargo-deny ] || exit 0; echo 'cargo deny check advisories'; \
+	if said=$$(GIT_TERMINAL_PROMPT=0 .tools/bin/cargo-deny --locked check advisories 2>&1); then echo "$$said" | tail -n 1; \
+	elif [[ $$said == *'failed to fetch advisory database'* ]]; then \
+		echo 'not checked: advisories (the RustSec database cannot be reached)' | tee -a $(UNCHECKED); \
+	else echo "$$said"; exit 1; fi
+
+terraform:
+	@[ -d infra/terraform ] || exit 0; \
+	if ! command -v terraform >/dev/null; then $(call skip,terraform,not installed); exit 0; fi; set -ex; \
+	terraform -chdir=infra/terraform fmt -check -recursive; \
+	terraform -chdir=infra/terraform init -backend=false -input=false; \
+	terraform -chdir=infra/terraform validate; \
+	terraform -chdir=infra/terraform test
+
+rules:
+	@[ -d dashboards/prometheus ] || exit 0; \
+	if ! command -v promtool >/dev/null; then $(call skip,promtool,not installed); exit 0; fi; set -ex; \
+	promtool check rules dashboards/prometheus/rules.yaml; \
+	for tests in $(wildcard dashboards/prometheus/*test*.yaml); do promtool test rules $$tests; done
+
+.venv: tests/lab/requirements.txt
+	$(call need,python3)
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo 'python3 lacks its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
+	@rm -rf $@ && python3 -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || \
+		{ rm -rf $@; echo 'The AWS stand-in could not be installed: what pip says is above (no network?)' >&2; exit 1; }
+	@touch $@
+
+$(CARGO_DENY_INSTALLED):
+	cargo install cargo-deny --locked --version $(CARGO_DENY) --root .tools
+	@rm -f .tools/cargo-deny-* && touch $@
+
+define need
+@command -v $(1) >/dev/null || { echo '$(1) is not installed, and this needs it' >&2; exit 1; }
+endef
+
+skip = echo 'skipped: $(1) ($(2))' | tee -a $(UNCHECKED)

@@ -1,0 +1,204 @@
+//! What a person needs to know about one event, before anything about Slack: who is in trouble, what is wrong, how bad, why,
+//! and where to look.
+//!
+//! All text here is raw, as it came; escaping and cutting to Slack's limits belong to `slack::render`. But whatever the event
+//! held, every text is of a sane length, and only `reason` has more than one line.
+
+mod action;
+mod alarm;
+mod instance;
+mod task;
+mod unknown;
+
+use time::OffsetDateTime;
+
+use crate::cause::{self, Cause, Evidence};
+use crate::console::Console;
+use crate::event::{Detail, Event};
+
+/// How much it matters. Problems are `Warning` or worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Routine life: steady state, a scale-in, a user's stop.
+    Info,
+    /// Somebody should look, nothing may be broken yet.
+    Warning,
+    /// A service cannot do its work.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, for metrics that must exist from the start.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    /// The label value in metrics, logs and `render`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// A console page worth opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What is behind it: "View in console", "Stopped task", "Log".
+    pub label: &'static str,
+    /// An absolute https URL, percent-encoded.
+    pub url: String,
+}
+
+/// One event, as a person would want to hear of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// EventBridge's id; none when the queue held something less than an EventBridge event.
+    pub event_id: Option<String>,
+    /// The event's name where it has one (`SERVICE_TASK_START_IMPAIRED`), else its detail-type.
+    pub kind: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The name of who is in trouble: a service, a task family, an alarm …
+    pub subject: String,
+    /// What is wrong, so that "{subject} {what}" is a sentence: "is unable to consistently start tasks successfully".
+    pub what: String,
+    /// Why, in ECS's own words.
+    pub reason: Option<String>,
+    /// Why, as far as it could be told from the event.
+    pub cause: Option<Cause>,
+    /// The ECS cluster's name.
+    pub cluster: Option<String>,
+    /// The AWS account's id.
+    pub account: Option<String>,
+    /// The AWS region.
+    pub region: Option<String>,
+    /// When it happened.
+    pub time: Option<OffsetDateTime>,
+    /// What else helps, as (label, value): the image of the container that failed, the instance id …
+    pub facts: Vec<(String, String)>,
+    /// Where to look, the best first.
+    pub links: Vec<Link>,
+}
+
+impl Alert {
+    /// What an event has to say.
+    pub fn from_event(event: &Event) -> Self {
+        let mut alert = Self {
+            event_id: event.id().map(str::to_owned),
+            kind: event.detail_type().unwrap_or("UNKNOWN").to_owned(),
+            severity: Severity::Warning,
+            subject: String::new(),
+            what: String::new(),
+            reason: None,
+            cause: None,
+            cluster: event.cluster().map(str::to_owned),
+            account: event.account().map(str::to_owned),
+            region: event.region().map(str::to_owned),
+            time: event.time(),
+            facts: Vec::new(),
+            links: Vec::new(),
+        };
+        match event.detail() {
+            Detail::ServiceAction(action) | Detail::Deployment(action) | Detail::Hook(action) => {
+                action::describe(&mut alert, event, &action, "service");
+            }
+            Detail::DaemonAction(action) | Detail::DaemonDeployment(action) => {
+                action::describe(&mut alert, event, &action, "daemon");
+            }
+            Detail::Task(task) => task::describe(&mut alert, event, &task),
+            Detail::InstanceState(instance) => instance::describe_state(&mut alert, event, &instance),
+            Detail::InstanceHealth(instance) => instance::describe_health(&mut alert, event, &instance),
+            Detail::Alarm(alarm) => alarm::describe(&mut alert, event, &alarm),
+            Detail::Other => unknown::describe(&mut alert, event),
+        }
+        alert.bound();
+        alert
+    }
+
+    /// Sets the reason, and the cause that it tells.
+    fn explain(&mut self, reason: &str) {
+        self.reason = Some(reason.to_owned());
+        self.cause = cause::explain(&Evidence { reason: Some(reason), ..Evidence::default() });
+    }
+
+    fn fact(&mut self, label: &str, value: Option<&str>) {
+        self.facts.extend(value.map(|value| (label.to_owned(), value.to_owned())));
+    }
+
+    fn link(&mut self, label: &'static str, url: Option<String>) {
+        self.links.extend(url.map(|url| Link { label, url }));
+    }
+
+    /// Brings every text to its length. AWS's names have at most 255 characters.
+    fn bound(&mut self) {
+        self.kind = line(&self.kind, 100);
+        self.subject = line(&self.subject, 255);
+        self.what = line(&self.what, 500);
+        self.reason = self.reason.as_deref().map(|reason| text(reason, 10_000)).filter(|reason| !reason.is_empty());
+        for field in [&mut self.kind, &mut self.subject].into_iter().filter(|field| field.is_empty()) {
+            *field = "UNKNOWN".to_owned();
+        }
+        for (field, max) in [(&mut self.cluster, 255), (&mut self.account, 64), (&mut self.region, 64)] {
+            *field = field.as_deref().map(|name| line(name, max)).filter(|name| !name.is_empty());
+        }
+        self.facts.truncate(MAX_FACTS);
+        for (label, value) in &mut self.facts {
+            *label = line(label, 50);
+            *value = line(value, 255);
+        }
+    }
+}
+
+/// More is not read on a phone.
+const MAX_FACTS: usize = 5;
+
+/// The console where the event's first ARN lives.
+fn console(event: &Event) -> Option<Console<'_>> {
+    let arn = event.arns().next();
+    let region = arn.map(|arn| arn.region).filter(|region| !region.is_empty()).or(event.region())?;
+    Console::new(arn.map(|arn| arn.partition), region)
+}
+
+/// Adds the page of the event's service, else of its cluster.
+fn link_to_service(alert: &mut Alert, event: &Event) {
+    let page = console(event).zip(event.cluster()).and_then(|(console, cluster)| match event.service() {
+        Some(service) => console.service(cluster, service),
+        None => console.cluster(cluster),
+    });
+    alert.link("View in console", page);
+}
+
+/// "SERVICE_FOO_BAR" → "service foo bar"
+fn words(name: &str) -> String {
+    name.replace('_', " ").to_lowercase()
+}
+
+/// On one line, with no control characters, cut with an ellipsis to `max` characters.
+fn line(text: &str, max: usize) -> String {
+    cut(text.chars().map(|c| if is_control(c) { ' ' } else { c }), max)
+}
+
+/// Of several lines, otherwise like [`line`].
+fn text(text: &str, max: usize) -> String {
+    cut(text.chars().map(|c| if is_control(c) && c != '\n' { ' ' } else { c }), max)
+}
+
+fn cut(chars: impl Iterator<Item = char>, max: usize) -> String {
+    let mut chars = chars.skip_while(|c| c.is_whitespace());
+    let mut cut: String = chars.by_ref().take(max).collect();
+    if chars.any(|c| !c.is_whitespace()) {
+        cut.pop();
+        cut.push('…');
+    }
+    cut.truncate(cut.trim_end().len());
+    cut
+}
+
+/// Also the separators of lines and what turns the direction of writing, which would let a name rewrite the text around it.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! Wiring and drain: from a configuration to a running worker, and from a signal to a clean end.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use backon::{ExponentialBuilder, Retryable};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{self, Status},
+    config::{Channel, Config},
+    consumer::Consumer,
+    metrics,
+    pipeline::Pipeline,
+    route::Router,
+    slack::{ChannelSetup, Slack, Stop, client::Client},
+    sqs::{Queue, QueueState, SqsError},
+    webhook::{Source, WebhookError, Webhooks},
+};
+
+/// AWS's own advice for a queue with a dead-letter queue.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html>
+const LEAST_MAX_RECEIVE_COUNT: u32 = 5;
+
+/// The configuration is well-formed, but names something that is not there or may not be used: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misconfigured(String);
+
+/// The worker: consumes the queue until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+///
+/// # Errors
+/// When it cannot start, or the drain did not end within the grace.
+pub async fn run(config: Config) -> Result<()> {
+    let names: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
+    let metrics = metrics::install(&names).context("cannot set up metrics")?;
+    let stop = stop_on_signal(config.shutdown_grace)?;
+    let listener = admin::bind(config.listen).await?;
+    info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let status = Arc::new(Status { metrics, running: OnceLock::new(), stop: stop.clone() });
+    tokio::spawn(admin::serve(listener, Arc::clone(&status)));
+
+    let mut stopping = stop.clone();
+    let worker = tokio::select! {
+        biased;
+        _ = stopping.wait_for(Option::is_some) => return Ok(()),
+        worker = start(config, &stop) => worker?,
+    };
+    // Only `start` sets it, once.
+    let _ = status.running.set((Arc::clone(&worker.consumer), Arc::clone(&worker.slack)));
+    tokio::spawn(watch_queue(Arc::clone(&worker.queue)));
+
+    let grace_ends = async {
+        let _ = stopping.wait_for(Option::is_some).await;
+        tokio::time::sleep(worker.shutdown_grace).await;
+    };
+    tokio::select! {
+        ended = worker.consumer.run() => ended.map_err(|error| explain(&error, &worker.queue_url))?,
+        () = grace_ends => bail!("the drain did not end within {:?}; what was in flight comes again", worker.shutdown_grace),
+    }
+    info!("drained");
+    Ok(())
+}
+
+/// What `check --live` finds: faults are errors, the rest is printed.
+///
+/// # Errors
+/// When the queue or a webhook cannot be used.
+pub async fn check_live(config: &Config) -> Result<()> {
+    let aws = load_aws().await?;
+    let queue = Queue::new(&aws, &config.queue.url);
+    let state = queue.state().await.map_err(|error| explain(&error, &config.queue.url))?;
+    // Whether it may be read shows only by reading; what comes is visible to others all the while.
+    let read = queue.receive(1, Duration::ZERO, Duration::ZERO).await;
+    read.map_err(|error| explain(&error, &config.queue.url))?;
+    println!("queue: readable, {} visible, {} in flight, {} delayed", state.visible, state.in_flight, state.delayed);
+    match &state.redrive {
+        None => eprintln!("warning: the queue has no dead-letter queue; what cannot be decoded stays until it expires"),
+        Some(redrive) if redrive.max_receive_count < LEAST_MAX_RECEIVE_COUNT => eprintln!(
+            "warning: maxReceiveCount is {}; AWS advises at least {LEAST_MAX_RECEIVE_COUNT}, and 10 suits alerts better",
+            redrive.max_receive_count
+        ),
+        Some(redrive) => {
+            println!("dead-letter queue: {} after {} receives", redrive.dead_letter_arn, redrive.max_receive_count)
+        }
+    }
+    let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
+    for channel in &config.channels {
+        resolve(&webhooks, channel).await?;
+        println!("channel {}: its webhook is an allowed URL", channel.name);
+    }
+    Ok(())
+}
+
+/// Starts the channels, with their webhooks looked up.
+///
+/// # Errors
+/// When a webhook cannot be used; while AWS is not reached it is tried again for about a minute.
+pub async fn start_slack(config: &Config, aws: Option<&aws_config::SdkConfig>, stop: &Stop) -> Result<Slack> {
+    let webhooks = Webhooks::new(aws, config.allowed_hosts.clone());
+    let setups = futures_util::future::try_join_all(config.channels.iter().map(|channel| resolve(&webhooks, channel)));
+    Ok(Slack::start(
+        setups.await?,
+        &Client::new().context("cannot set up TLS; are CA certificates installed?")?,
+        &webhooks,
+        config.account_name.as_deref(),
+        config.consumer().request_timeout(),
+        config.queue.max_in_flight,
+        stop,
+    ))
+}
+
+/// The AWS SDK's configuration from its own variables, files and roles.
+///
+/// # Errors
+/// When there is no region.
+pub async fn load_aws() -> Result<aws_config::SdkConfig> {
+    let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    if aws.region().is_none_or(|region| region.as_ref().is_empty()) {
+        bail!(Misconfigured("AWS_REGION: there is no AWS region; set it, for example to eu-west-1".into()));
+    }
+    Ok(aws)
+}
+
+struct Worker {
+    queue: Arc<Queue>,
+    queue_url: String,
+    slack: Arc<Slack>,
+    consumer: Arc<Consumer>,
+    shutdown_grace: Duration,
+}
+
+/// Everything that must answer before the worker is ready: the queue, and a webhook for each channel.
+async fn start(config: Config, stop: &Stop) -> Result<Worker> {
+    let aws = load_aws().await?;
+    let queue = Arc::new(Queue::new(&aws, &config.queue.url));
+    let queue_answers = async {
+        let state = (|| queue.state())
+            .retry(start_retries())
+            .when(|error| !error.class.is_misconfiguration())
+            .notify(|error, delay| warn!(error = error.chain(), "the queue does not answer; again in {delay:.1?}"));
+        state.await.map_err(|error| explain(&error, &config.queue.url))
+    };
+    let (_, slack) = tokio::try_join!(queue_answers, start_slack(&config, Some(&aws), stop))?;
+    let slack = Arc::new(slack);
+    let settings = config.consumer();
+    let pipeline = Pipeline::new(Router::new(config.routes), Arc::clone(&slack));
+    let consumer = Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone());
+    Ok(Worker {
+        queue,
+        queue_url: config.queue.url,
+        slack,
+        consumer: Arc::new(consumer),
+        shutdown_grace: config.shutdown_grace,
+    })
+}
+
+async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup> {
+    let source = channel.webhook.clone().context("a channel has no webhook")?;
+    let webhook = (|| webhooks.resolve(&source))
+        .retry(start_retries())
+        .when(WebhookError::is_transient)
+        .notify(|error, delay| warn!(channel = channel.name, %error, "the webhook cannot be looked up; again in {delay:.1?}"))
+        .await
+        .map_err(|error| {
+            let place = match &source {
+                Source::Secret(id) => format!("the secret {id:?}"),
+                Source::Url(_) => "the webhook".into(),
+            };
+            let what = format!("channel {:?}: {place}: {error}", channel.name);
+            if error.is_transient() { anyhow::anyhow!(what) } else { Misconfigured(what).into() }
+        })?;
+    Ok(ChannelSetup { name: channel.name.clone(), source, webhook })
+}
+
+/// For about a minute; then the process ends, and who started it may start it again.
+fn start_retries() -> ExponentialBuilder {
+    ExponentialBuilder::new().with_max_delay(Duration::from_secs(15)).with_max_times(7).with_jitter()
+}
+
+fn explain(error: &SqsError, url: &str) -> anyhow::Error {
+    let what = format!("the queue {url} cannot be used: {}", error.chain());
+    if error.class.is_misconfiguration() { Misconfigured(what).into() } else { anyhow::anyhow!(what) }
+}
+
+/// Tells everyone by when to have stopped at the first signal, and ends the process at the second.
+fn stop_on_signal(grace: Duration) -> Result<Stop> {
+    let (sender, stop) = watch::channel(None);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.borrow().is_some() {
+                error!("stopping at once, on a second signal; what was in flight comes again");
+                std::process::exit(1);
+            }
+            info!("stopping: no new receives; finishing what has begun");
+            // The last part of the grace is for giving back what could not be finished.
+            let settling = Duration::from_secs(3).min(grace / 4);
+            sender.send_replace(Some(Instant::now() + grace - settling));
+        }
+    });
+    Ok(stop)
+}
+
+/// Keeps the gauges of what the queue and its dead-letter queue hold, once a minute.
+async fn watch_queue(queue: Arc<Queue>) {
+    let mut minute = interval(Duration::from_secs(60));
+    minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let counts = |state: QueueState| [state.visible, state.in_flight, state.delayed];
+    let mut silent = false;
+    loop {
+        minute.tick().await;
+        let looked = async {
+            let state = queue.state().await?;
+            let redrive = state.redrive.clone();
+            metrics::queue_messages("main", counts(state));
+            if let Some(redrive) = redrive {
+                metrics::queue_messages("dlq", counts(queue.dead_letter_state(&redrive).await?));
+            }
+            Ok::<_, SqsError>(())
+        };
+        // A lasting failure, such as a missing permission, is worth one line, not one a minute.
+        match looked.await {
+            Ok(()) => silent = false,
+            Err(error) if !silent => {
+                silent = true;
+                warn!(error = error.chain(), "queue_messages cannot be kept up to date");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Commands and flags.
+
+use std::{io::IsTerminal, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    app,
+    config::{Config, LogFormat, Needs},
+    replay,
+};
+
+/// Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Consume the queue until SIGTERM or SIGINT, then drain and stop
+    Run(ConfigFile),
+    /// Load and validate the configuration
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Also ask AWS: the queue is readable and has a dead-letter queue, and each webhook resolves. Posts nothing
+        #[arg(long)]
+        live: bool,
+    },
+    /// Print what would be posted for events, offline
+    Render(Events),
+    /// Really post events
+    Send(Events),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration, in TOML [or: CONFIG_FILE, CONFIG_CONTENT]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Events {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// EventBridge events: a JSON object, an array of them, or JSON lines; `-` or nothing is standard input
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl Cli {
+    /// Runs the command; `false` when it worked, but not all of its work succeeded.
+    ///
+    /// # Errors
+    /// When the configuration is bad ([`crate::config::ConfigError`], [`app::Misconfigured`]) or the work failed.
+    pub async fn run(self) -> Result<bool> {
+        match self.command {
+            Command::Run(file) => {
+                let config = file.load(Needs { queue: true, webhooks: true })?;
+                app::run(config).await.map(|()| true)
+            }
+            Command::Check { file, live } => {
+                let config = file.load(Needs { queue: true, webhooks: true })?;
+                if live {
+                    app::check_live(&config).await?;
+                }
+                println!("the configuration is valid");
+                Ok(true)
+            }
+            Command::Render(Events { file, files }) => {
+                let config = file.load(Needs { queue: false, webhooks: false })?;
+                replay::render(config, &files)
+            }
+            Command::Send(Events { file, files }) => {
+                let config = file.load(Needs { queue: false, webhooks: true })?;
+                replay::send(config, &files).await
+            }
+        }
+    }
+}
+
+impl ConfigFile {
+    /// Loads the configuration and, now that it is known how, begins to log.
+    fn load(self, needs: Needs) -> Result<Config> {
+        let config = Config::load(self.config.as_deref(), &|name| std::env::var(name).ok(), needs)?;
+        log_to_stderr(config.log_format);
+        Ok(config)
+    }
+}
+
+fn log_to_stderr(format: Option<LogFormat>) {
+    let terminal = std::io::stderr().is_terminal();
+    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Text => logs.with_ansi(terminal).init(),
+    }
+}

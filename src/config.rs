@@ -1,0 +1,305 @@
+//! File and environment in, validated plain data out. A variable wins over the file; everything that is wrong is told in one
+//! message, each fault by its key (or variable), what is wrong with its value and what is accepted. The value of a key that
+//! may hold a secret is never shown.
+
+use std::{cell::RefCell, fmt, net::SocketAddr, path::Path, time::Duration};
+
+use toml::{Table, Value};
+
+use self::reader::Reader;
+use crate::{
+    consumer, route,
+    route::pattern::Pattern,
+    webhook::{AllowedHosts, Source},
+};
+
+mod reader;
+
+/// Everything that can be configured, validated.
+#[derive(Debug)]
+pub struct Config {
+    /// The name people know the AWS account by; none means the event's account id.
+    pub account_name: Option<String>,
+    /// Where events come from.
+    pub queue: Queue,
+    /// Where alerts go; at least one.
+    pub channels: Vec<Channel>,
+    /// Which alerts go where, in order; at least one.
+    pub routes: Vec<route::Route>,
+    /// What a webhook may name.
+    pub allowed_hosts: AllowedHosts,
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+    /// How long a drain may take.
+    pub shutdown_grace: Duration,
+    /// How logs look; none means JSON off a terminal and text on one.
+    pub log_format: Option<LogFormat>,
+}
+
+/// The queue and how it is consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Empty only where the command needs no queue.
+    pub url: String,
+    /// Set on every receive, whole seconds.
+    pub visibility_timeout: Duration,
+    /// Messages held at once.
+    pub max_in_flight: usize,
+    /// Long polls at once under load.
+    pub pollers: usize,
+}
+
+/// A channel that alerts can go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name here, in metrics and logs.
+    pub name: String,
+    /// Where its webhook comes from; none only where the command posts nothing.
+    pub webhook: Option<Source>,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What a command cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// A queue.
+    pub queue: bool,
+    /// A webhook for each channel.
+    pub webhooks: bool,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "bad configuration: {one}"),
+            all => {
+                f.write_str("bad configuration:")?;
+                all.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Loads the configuration: `file` (from `--config`) before `CONFIG_FILE` or `CONFIG_CONTENT`, and `env` over all.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
+        // An empty variable is how compose files and task definitions spell "unset".
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let table = read_table(file, &env).map_err(|fault| ConfigError(vec![fault]))?;
+        let faults = RefCell::new(Vec::new());
+        let config = Self::parse(Reader::new("", table, reader::Source { env: &env, faults: &faults }), needs);
+        let faults = faults.into_inner();
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError(faults)) }
+    }
+
+    fn parse(mut root: Reader<'_>, needs: Needs) -> Self {
+        let mut log = root.section("log");
+        let log_format = log.choice("format", "LOG_FORMAT", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
+        log.finish();
+
+        let mut server = root.section("server");
+        let listen = server.string("listen", "LISTEN_ADDR").unwrap_or_else(|| "0.0.0.0:9090".into());
+        let listen = listen.parse().unwrap_or_else(|_| {
+            server.fault("listen", &format!("{listen:?} is not an address and port; write e.g. \"0.0.0.0:9090\""));
+            SocketAddr::from(([0, 0, 0, 0], 9090))
+        });
+        server.finish();
+
+        let mut worker = root.section("worker");
+        let grace_range = Duration::from_secs(1)..=Duration::from_secs(3600);
+        let shutdown_grace = worker.duration("shutdown_grace", "SHUTDOWN_GRACE", Duration::from_secs(25), grace_range);
+        worker.finish();
+
+        let mut slack = root.section("slack");
+        let hosts = slack.list("allowed_hosts", "SLACK_ALLOWED_HOSTS");
+        let allowed_hosts =
+            hosts.map_or_else(|| Ok(AllowedHosts::default()), AllowedHosts::new).unwrap_or_else(|fault| {
+                slack.fault("allowed_hosts", &fault);
+                AllowedHosts::default()
+            });
+        slack.finish();
+
+        let queue = parse_queue(root.section("queue"), needs);
+        let channels = parse_channels(&mut root, &allowed_hosts, needs);
+        let routes = parse_routes(&mut root, &channels);
+        let account_name = root.string("account_name", "ACCOUNT_NAME");
+        root.finish();
+        Self { account_name, queue, channels, routes, allowed_hosts, listen, shutdown_grace, log_format }
+    }
+
+    /// How the queue is to be consumed. A receive waits as long as SQS lets it, but ends within the grace of a drain, so that
+    /// it need never be cancelled.
+    pub fn consumer(&self) -> consumer::Settings {
+        let wait = self.shutdown_grace.saturating_sub(Duration::from_secs(3));
+        let wait = Duration::from_secs(wait.as_secs()).clamp(Duration::from_secs(1), crate::sqs::MAX_WAIT);
+        consumer::Settings {
+            visibility_timeout: self.queue.visibility_timeout,
+            wait,
+            max_in_flight: self.queue.max_in_flight,
+            pollers: self.queue.pollers,
+        }
+    }
+}
+
+fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Table, String> {
+    let (origin, text) = match (file, env("CONFIG_FILE"), env("CONFIG_CONTENT")) {
+        (Some(path), _, _) => (format!("--config {}", path.display()), read(path)),
+        (None, Some(_), Some(_)) => return Err("CONFIG_FILE and CONFIG_CONTENT are both set; set only one".into()),
+        (None, Some(path), None) => (format!("CONFIG_FILE {path}"), read(Path::new(&path))),
+        (None, None, Some(content)) => ("CONFIG_CONTENT".into(), Ok(content)),
+        (None, None, None) => return Ok(Table::new()),
+    };
+    let text = text.map_err(|error| format!("{origin}: cannot be read: {error}"))?;
+    // The parser's own rendering quotes the line, which may hold a webhook.
+    text.parse::<Table>().map_err(|error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        format!("{origin}: line {line} is not TOML: {}", error.message())
+    })
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
+    let url = queue.string("url", "QUEUE_URL");
+    match &url {
+        Some(url) if !reqwest::Url::parse(url).is_ok_and(|url| url.has_host() && url.path().len() > 1) => {
+            let example = "https://sqs.eu-west-1.amazonaws.com/123456789012/ecs-alerts";
+            queue.fault("url", &format!("{url:?} is not a queue's URL; write e.g. {example:?}"));
+        }
+        None if needs.queue => queue.fault("url", "is required: the URL of the SQS queue"),
+        _ => {}
+    }
+    // SQS takes whole seconds up to twelve hours; below two there is no time to post within.
+    let range = Duration::from_secs(2)..=Duration::from_secs(43_200);
+    let visibility_timeout = queue.duration("visibility_timeout", "", Duration::from_secs(120), range);
+    if visibility_timeout.subsec_nanos() != 0 {
+        queue.fault("visibility_timeout", "SQS takes whole seconds only, such as \"2m\"");
+    }
+    // SQS holds 120,000 messages in flight per queue; they are shared by all replicas.
+    let max_in_flight = queue.integer("max_in_flight", 1000, 1..=100_000);
+    let pollers = queue.integer("pollers", 4, 1..=64);
+    queue.finish();
+    Queue { url: url.unwrap_or_default(), visibility_timeout, max_in_flight, pollers }
+}
+
+fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {
+    let mut sections = root.sections("channel");
+    let only = sections.len() < 2;
+    // Without any channel in the file there is one, named `default`.
+    let unnamed = sections.is_empty();
+    if unnamed {
+        sections.push(root.section("channel"));
+    }
+    let mut channels: Vec<Channel> = Vec::new();
+    for mut section in sections {
+        let name = section.string("name", "").unwrap_or_else(|| if unnamed { "default".into() } else { String::new() });
+        if name.is_empty() || name.len() > 80 {
+            section.fault("name", "is required: 1 to 80 characters, for routes, metrics and logs");
+        } else if channels.iter().any(|channel| channel.name == name) {
+            section.fault("name", &format!("{name:?} is the name of another channel; names must differ"));
+        }
+        let webhook = parse_webhook(&mut section, only, allowed_hosts, needs);
+        section.finish();
+        channels.push(Channel { name, webhook });
+    }
+    channels
+}
+
+fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHosts, needs: Needs) -> Option<Source> {
+    let mut secret = channel.string("webhook_secret_id", "SLACK_WEBHOOK_SECRET_ID");
+    let mut url = channel.string("webhook_url", "SLACK_WEBHOOK_URL");
+    for key in ["webhook_secret_id", "webhook_url"] {
+        if channel.is_from_env(key) && !only {
+            channel.fault(key, "sets the webhook of the only channel, but there are several in the file; unset it");
+            return None;
+        }
+    }
+    // A variable replaces the file's webhook, of whichever sort that is.
+    match (channel.is_from_env("webhook_secret_id"), channel.is_from_env("webhook_url")) {
+        (true, false) => url = None,
+        (false, true) => secret = None,
+        _ => {}
+    }
+    match (secret, url) {
+        (Some(_), Some(_)) => {
+            channel.fault("webhook_url", "stands beside webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one");
+            None
+        }
+        (Some(secret), None) => Some(Source::Secret(secret)),
+        (None, Some(url)) => {
+            let checked = allowed_hosts.check(&url).map(Source::Url);
+            checked.map_err(|error| channel.fault("webhook_url", &error.to_string())).ok()
+        }
+        (None, None) => {
+            if needs.webhooks {
+                channel
+                    .fault("webhook_secret_id", "is required: the Secrets Manager secret that holds the webhook's URL");
+            }
+            None
+        }
+    }
+}
+
+fn parse_routes(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<route::Route> {
+    let sections = root.sections("route");
+    if sections.is_empty() {
+        if channels.len() > 1 {
+            root.fault("route", "there are several channels and no [[route]]; say which alerts go where");
+        }
+        return vec![route::Route { channel: 0, pattern: None, proceed: false }];
+    }
+    let names = channels.iter().map(|channel| format!("{:?}", channel.name)).collect::<Vec<_>>().join(", ");
+    let mut routes = Vec::new();
+    for mut section in sections {
+        let channel = match section.string("channel", "") {
+            None => {
+                section.fault("channel", &format!("is required: one of {names}"));
+                None
+            }
+            Some(name) => {
+                let index = channels.iter().position(|channel| channel.name == name);
+                if index.is_none() {
+                    section.fault("channel", &format!("{name:?} is not a channel; there are {names}"));
+                }
+                index
+            }
+        };
+        let pattern = section.value("pattern").and_then(|value| parse_pattern(&section, value));
+        let proceed = section.boolean("continue");
+        section.finish();
+        routes.push(route::Route { channel: channel.unwrap_or_default(), pattern, proceed });
+    }
+    routes
+}
+
+/// A pattern is a TOML table, or a string of JSON: TOML has no `null`, and a rule's pattern can be pasted as it is.
+fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<Pattern> {
+    let json = match &value {
+        Value::String(text) => {
+            serde_json::from_str(text).map_err(|error| format!("is a string, but not JSON: {error}"))
+        }
+        table => serde_json::to_value(table).map_err(|error| error.to_string()),
+    };
+    let compiled = json.and_then(|json| Pattern::compile(&json).map_err(|error| error.to_string()));
+    compiled.map_err(|fault| route.fault("pattern", &fault)).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! Reads one section of the configuration: each key by its type, the variable that wins over it, and a fault for everything
+//! that is wrong or unknown.
+
+use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
+
+use toml::{Table, Value};
+
+/// Where values come from and where faults go.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) faults: &'a RefCell<Vec<String>>,
+}
+
+/// One table of the file, with the path to it.
+pub(super) struct Reader<'a> {
+    path: String,
+    table: Table,
+    keys: Vec<Key>,
+    source: Source<'a>,
+}
+
+struct Key {
+    name: &'static str,
+    variable: &'static str,
+    from_env: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &str, table: Table, source: Source<'a>) -> Self {
+        Self { path: path.to_owned(), table, keys: Vec::new(), source }
+    }
+
+    /// The table under `name`; an empty one if there is none.
+    pub(super) fn section(&mut self, name: &'static str) -> Reader<'a> {
+        let table = match self.value(name) {
+            None => Table::new(),
+            Some(Value::Table(table)) => table,
+            Some(other) => {
+                self.fault(name, &format!("is {}; it must be a table, [{name}]", describe(&other)));
+                Table::new()
+            }
+        };
+        Reader::new(&self.path_of(name), table, self.source)
+    }
+
+    /// The tables of the array under `name`.
+    pub(super) fn sections(&mut self, name: &'static str) -> Vec<Reader<'a>> {
+        let items = match self.value(name) {
+            None => Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.fault(name, &format!("is {}; it must be an array of tables, [[{name}]]", describe(&other)));
+                Vec::new()
+            }
+        };
+        let mut sections = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{}[{index}]", self.path_of(name));
+            match item {
+                Value::Table(table) => sections.push(Reader::new(&path, table, self.source)),
+                other => self.push(&path, &format!("is {}; it must be a table, [[{name}]]", describe(&other))),
+            }
+        }
+        sections
+    }
+
+    /// A text: from `variable`, unless that is empty or unset, else from the file.
+    pub(super) fn string(&mut self, name: &'static str, variable: &'static str) -> Option<String> {
+        if let Some(value) = self.env(name, variable) {
+            return Some(value);
+        }
+        match self.value(name)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.fault(name, &format!("is {}; it must be a string", describe(&other)));
+                None
+            }
+        }
+    }
+
+    /// A list of texts: an array in the file, separated by commas in the variable.
+    pub(super) fn list(&mut self, name: &'static str, variable: &'static str) -> Option<Vec<String>> {
+        let split = |text: String| text.split(',').map(|item| item.trim().to_owned()).collect();
+        if let Some(value) = self.env(name, variable) {
+            return Some(split(value));
+        }
+        match self.value(name)? {
+            Value::String(text) => Some(split(text)),
+            Value::Array(items) if items.iter().all(Value::is_str) => {
+                Some(items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            }
+            other => {
+                self.fault(name, &format!("is {}; it must be an array of strings", describe(&other)));
+                None
+            }
+        }
+    }
+
+    /// A duration such as "500ms" or "2m" within `range`.
+    pub(super) fn duration(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(text) = self.string(name, variable) else { return default };
+        let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        match humantime::parse_duration(&text) {
+            Ok(duration) if range.contains(&duration) => duration,
+            Ok(_) => {
+                self.fault(name, &format!("{text:?} is out of range; it may be {least} to {most}"));
+                default
+            }
+            Err(error) => {
+                self.fault(name, &format!("{text:?} is not a duration ({error}); write e.g. \"500ms\" or \"2m\""));
+                default
+            }
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer(&mut self, name: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
+        let Some(value) = self.value(name) else { return default };
+        let number = value.as_integer().and_then(|number| usize::try_from(number).ok());
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let (least, most) = range.into_inner();
+            self.fault(name, &format!("is {}; it must be a whole number from {least} to {most}", describe(&value)));
+            default
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, name: &'static str) -> bool {
+        match self.value(name) {
+            None => false,
+            Some(Value::Boolean(value)) => value,
+            Some(other) => {
+                self.fault(name, &format!("is {}; it must be true or false", describe(&other)));
+                false
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let text = self.string(name, variable)?;
+        let chosen = choices.iter().find(|(word, _)| *word == text);
+        if chosen.is_none() {
+            let words = choices.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+            self.fault(name, &format!("{text:?} is unknown; it must be {words}"));
+        }
+        chosen.map(|(_, value)| *value)
+    }
+
+    /// The raw value under `name`.
+    pub(super) fn value(&mut self, name: &'static str) -> Option<Value> {
+        self.know(name, "", false);
+        self.table.remove(name)
+    }
+
+    /// True when the value of `name` came from its variable.
+    pub(super) fn is_from_env(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name == name && key.from_env)
+    }
+
+    /// Says what is wrong with the value of `name`, by the variable where it came from there.
+    pub(super) fn fault(&self, name: &str, what: &str) {
+        let place = match self.keys.iter().find(|key| key.name == name) {
+            Some(key) if key.from_env => key.variable.to_owned(),
+            Some(key) if !key.variable.is_empty() => format!("{} ({})", self.path_of(name), key.variable),
+            _ => self.path_of(name),
+        };
+        self.push(&place, what);
+    }
+
+    /// Every key that was not asked for is a fault.
+    pub(super) fn finish(self) {
+        for unknown in self.table.keys() {
+            let known = self.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+            self.push(&self.path_of(unknown), &format!("is not a key; there are: {known}"));
+        }
+    }
+
+    fn env(&mut self, name: &'static str, variable: &'static str) -> Option<String> {
+        let value = (self.source.env)(variable);
+        self.know(name, variable, value.is_some());
+        if value.is_some() {
+            self.table.remove(name);
+        }
+        value
+    }
+
+    fn know(&mut self, name: &'static str, variable: &'static str, from_env: bool) {
+        if !self.keys.iter().any(|key| key.name == name) {
+            self.keys.push(Key { name, variable, from_env });
+        }
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn push(&self, place: &str, what: &str) {
+        let place = format!("{place}: ");
+        let mut faults = self.source.faults.borrow_mut();
+        // One fault a key: what follows from the first is no news.
+        if !faults.iter().any(|fault| fault.starts_with(&place)) {
+            faults.push(place + what);
+        }
+    }
+}
+
+/// What a value is, without showing a text, which may be a secret in the wrong place.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(value) => value.to_string(),
+        Value::String(_) => "a string".into(),
+        Value::Datetime(_) => "a date".into(),
+        Value::Array(_) => "an array".into(),
+        Value::Table(_) => "a table".into(),
+    }
+}

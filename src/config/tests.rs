@@ -1,0 +1,176 @@
+use std::collections::HashMap;
+
+use super::*;
+
+const RUN: Needs = Needs { queue: true, webhooks: true };
+const SECRET: &str = "https://hooks.slack.com/services/T0/B0/sesame";
+
+fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    let mut env: HashMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    env.insert("CONFIG_CONTENT".into(), file.into());
+    Config::load(None, &|name| env.get(name).cloned(), RUN).map_err(|error| error.to_string())
+}
+
+const MINIMAL: [(&str, &str); 2] =
+    [("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q"), ("SLACK_WEBHOOK_SECRET_ID", "hook")];
+
+#[test]
+fn two_variables_are_enough() {
+    let config = load("", &MINIMAL).unwrap();
+    assert_eq!(config.queue.url, "https://sqs.eu-west-1.amazonaws.com/1/q");
+    assert_eq!(config.channels, [Channel { name: "default".into(), webhook: Some(Source::Secret("hook".into())) }]);
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!(config.queue.visibility_timeout, Duration::from_secs(120));
+    assert_eq!((config.queue.max_in_flight, config.queue.pollers), (1000, 4));
+    assert_eq!(config.shutdown_grace, Duration::from_secs(25));
+    assert_eq!(config.listen, "0.0.0.0:9090".parse().unwrap());
+    assert_eq!(config.consumer().wait, Duration::from_secs(20));
+}
+
+#[test]
+fn the_documented_file_loads() {
+    let file = r#"
+        account_name = "platform"
+        [queue]
+        url = "https://sqs.eu-west-1.amazonaws.com/123456789012/ecs-alerts"
+        [[channel]]
+        name = "platform-alerts"
+        webhook_secret_id = "monitoring/critical_slack_webhook"
+        [[channel]]
+        name = "search-team"
+        webhook_secret_id = "monitoring/search_slack_webhook"
+        [[route]]
+        channel = "search-team"
+        pattern = { resources = [{ wildcard = "*:service/search-*/*" }] }
+        [[route]]
+        channel = "platform-alerts"
+    "#;
+    let config = load(file, &[]).unwrap();
+    assert_eq!(config.account_name.as_deref(), Some("platform"));
+    assert_eq!(config.routes.iter().map(|route| route.channel).collect::<Vec<_>>(), [1, 0]);
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_an_empty_one_does_not() {
+    let file = r#"
+        account_name = "file"
+        [queue]
+        url = "https://sqs.eu-west-1.amazonaws.com/1/file"
+        [[channel]]
+        name = "only"
+        webhook_url = "https://hooks.slack.com/services/T0/B0/x"
+    "#;
+    let config = load(file, &[("QUEUE_URL", "http://127.0.0.1:4566/1/env"), ("ACCOUNT_NAME", "")]).unwrap();
+    assert_eq!(config.queue.url, "http://127.0.0.1:4566/1/env");
+    assert_eq!(config.account_name.as_deref(), Some("file"));
+    let config = load(file, &[("SLACK_WEBHOOK_SECRET_ID", "env")]).unwrap();
+    assert_eq!(config.channels, [Channel { name: "only".into(), webhook: Some(Source::Secret("env".into())) }]);
+}
+
+#[test]
+fn a_short_grace_shortens_the_long_poll() {
+    let wait = |grace: &str| load(&format!("[worker]\nshutdown_grace = {grace:?}"), &MINIMAL).unwrap().consumer().wait;
+    assert_eq!(wait("5s"), Duration::from_secs(2));
+    assert_eq!(wait("1s"), Duration::from_secs(1));
+    assert_eq!(wait("2m"), Duration::from_secs(20));
+}
+
+#[test]
+fn a_pattern_may_be_pasted_as_json() {
+    let file = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n[[route]]\nchannel = 'a'\npattern = '{\"detail\":{\"reason\":[null]}}'";
+    load(file, &MINIMAL[..1]).unwrap();
+}
+
+/// Each is refused by one message that names the key or variable and says what is accepted.
+#[test]
+fn what_is_wrong_is_named_with_what_would_be_right() {
+    let one_channel = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n";
+    let route = |line: &str| format!("{one_channel}[[route]]\nchannel = 'a'\n{line}");
+    for (file, env, expected) in [
+        ("[queue", vec![], vec!["CONFIG_CONTENT", "line 1"]),
+        ("que = 1", vec![], vec!["que: is not a key", "queue, "]),
+        ("[queue]\nurll = 'x'", vec![], vec!["queue.urll: is not a key", "url"]),
+        ("queue = 1", vec![], vec!["queue: is 1", "table"]),
+        ("[queue]\nurl = 1", vec![], vec!["queue.url", "must be a string"]),
+        ("", vec![("QUEUE_URL", "my-queue")], vec!["QUEUE_URL: \"my-queue\" is not a queue's URL", "https://sqs."]),
+        ("[queue]\nvisibility_timeout = '2 moons'", vec![], vec!["queue.visibility_timeout", "2 moons", "\"2m\""]),
+        ("[queue]\nvisibility_timeout = 120", vec![], vec!["queue.visibility_timeout: is 120", "string"]),
+        ("[queue]\nvisibility_timeout = '13h'", vec![], vec!["queue.visibility_timeout", "out of range", "12h"]),
+        ("[queue]\nvisibility_timeout = '2500ms'", vec![], vec!["queue.visibility_timeout", "whole seconds"]),
+        ("[queue]\nmax_in_flight = 0", vec![], vec!["queue.max_in_flight: is 0", "1 to 100000"]),
+        ("[queue]\npollers = -1", vec![], vec!["queue.pollers: is -1", "1 to 64"]),
+        ("", vec![("SHUTDOWN_GRACE", "soon")], vec!["SHUTDOWN_GRACE", "soon", "duration"]),
+        ("", vec![("LISTEN_ADDR", "9090")], vec!["LISTEN_ADDR", "\"9090\"", "0.0.0.0:9090"]),
+        ("", vec![("LOG_FORMAT", "xml")], vec!["LOG_FORMAT", "\"xml\"", "\"json\" or \"text\""]),
+        ("", vec![("SLACK_ALLOWED_HOSTS", "https://x")], vec!["SLACK_ALLOWED_HOSTS", "host name"]),
+        ("[[channel]]\nname = 'a'", vec![], vec!["channel[0].webhook_secret_id", "required"]),
+        ("[[channel]]\nwebhook_secret_id = 'x'", vec![], vec!["channel[0].name", "required"]),
+        (
+            &format!("{one_channel}{one_channel}[[route]]\nchannel = 'a'"),
+            vec![],
+            vec!["channel[1].name", "another channel"],
+        ),
+        (&format!("{one_channel}webhook_url = '{SECRET}'"), vec![], vec!["channel[0].webhook_url", "only one"]),
+        (&route("chanel = 'b'"), vec![], vec!["route[0].chanel: is not a key", "channel"]),
+        (&format!("{one_channel}[[route]]\nchannel = 'b'"), vec![], vec!["route[0].channel", "\"b\"", "\"a\""]),
+        (&route("pattern = { source = 'aws.ecs' }"), vec![], vec!["route[0].pattern", "source"]),
+        (&route("pattern = '{'"), vec![], vec!["route[0].pattern", "JSON"]),
+        (&route("continue = 'yes'"), vec![], vec!["route[0].continue", "true or false"]),
+    ] {
+        let sets_url = file.contains("url = 1") || env.iter().any(|(name, _)| *name == "QUEUE_URL");
+        let mut all: Vec<_> = if sets_url { vec![] } else { vec![MINIMAL[0]] };
+        if !file.contains("[[channel]]") {
+            all.push(MINIMAL[1]);
+        }
+        all.extend(env);
+        let error = load(file, &all).map(|_| ()).expect_err(file);
+        for part in expected {
+            assert!(error.contains(part), "{file:?}: {error:?} lacks {part:?}");
+        }
+        assert!(!error.contains("sesame"), "{error}");
+        assert!(!error.contains('\n'), "one fault, one line: {error}");
+    }
+}
+
+#[test]
+fn a_webhook_is_refused_without_being_shown() {
+    for url in ["http://hooks.slack.com/services/T0/B0/sesame", "https://evil.example/sesame", "sesame"] {
+        let error = load("", &[MINIMAL[0], ("SLACK_WEBHOOK_URL", url)]).map(|_| ()).unwrap_err();
+        assert!(error.contains("SLACK_WEBHOOK_URL"), "{error}");
+        assert!(!error.contains("sesame"), "{error}");
+    }
+    // The webhook in the wrong place, or on a line that is not TOML.
+    for file in [
+        format!("[[channel]]\nname = 'a'\nwebhook_url = '{SECRET}"),
+        format!("channel = '{SECRET}'"),
+        format!("webhook_url = [{SECRET}]"),
+    ] {
+        let error = load(&file, &MINIMAL[..1]).map(|_| ()).unwrap_err();
+        assert!(!error.contains("sesame"), "{error}");
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let error = load("[queue]\npollers = 0\nfoo = 1", &[("LOG_FORMAT", "x")]).map(|_| ()).unwrap_err();
+    for part in
+        ["queue.pollers", "queue.foo", "LOG_FORMAT", "queue.url (QUEUE_URL): is required", "SLACK_WEBHOOK_SECRET_ID"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Some(Path::new("/nowhere/c.toml")), &|_| None, RUN).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("--config /nowhere/c.toml"), "{error}");
+    let both = |name: &str| name.starts_with("CONFIG_").then(|| "x".into());
+    let error = Config::load(None, &both, RUN).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("CONFIG_FILE and CONFIG_CONTENT"), "{error}");
+}
+
+#[test]
+fn an_offline_command_needs_neither_queue_nor_webhook() {
+    let config = Config::load(None, &|_| None, Needs { queue: false, webhooks: false }).unwrap();
+    assert_eq!(config.channels[0].name, "default");
+}

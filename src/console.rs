@@ -1,0 +1,148 @@
+//! Links into the AWS console. Pure.
+//!
+//! Every name in them comes from outside, so two things always hold: the host is one of AWS's own, and every name is
+//! percent-encoded as a whole.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What RFC 3986 calls unreserved stays as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Longer than any link made of real names; Slack refuses a button's URL beyond 3,000 characters.
+const MAX_URL: usize = 2_000;
+
+/// The console of one region. Each link is none when a name in it cannot be one of AWS's.
+#[derive(Debug, Clone, Copy)]
+pub struct Console<'a> {
+    domain: &'static str,
+    region: &'a str,
+}
+
+impl<'a> Console<'a> {
+    /// None for a partition whose console is not known, or for what is not a region's name. Without a partition, the
+    /// region tells it.
+    pub fn new(partition: Option<&str>, region: &'a str) -> Option<Self> {
+        let domain = match partition.unwrap_or_else(|| partition_of(region)) {
+            "aws" => "console.aws.amazon.com",
+            "aws-cn" => "console.amazonaws.cn",
+            "aws-us-gov" => "console.amazonaws-us-gov.com",
+            _ => return None,
+        };
+        let is_region = region.len() <= 32
+            && region.starts_with(|c: char| c.is_ascii_lowercase())
+            && region.ends_with(|c: char| c.is_ascii_digit())
+            && region.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        is_region.then_some(Self { domain, region })
+    }
+
+    /// A service's deployments.
+    pub fn service(&self, cluster: &str, service: &str) -> Option<String> {
+        self.ecs(&format!("clusters/{}/services/{}/deployments", encoded(cluster)?, encoded(service)?))
+    }
+
+    /// All services of a cluster.
+    pub fn cluster(&self, cluster: &str) -> Option<String> {
+        self.ecs(&format!("clusters/{}/services", encoded(cluster)?))
+    }
+
+    /// A cluster's container instances and capacity providers.
+    pub fn infrastructure(&self, cluster: &str) -> Option<String> {
+        self.ecs(&format!("clusters/{}/infrastructure", encoded(cluster)?))
+    }
+
+    /// A task, also after it stopped, as long as ECS remembers it (about an hour).
+    pub fn task(&self, cluster: &str, task_id: &str) -> Option<String> {
+        self.ecs(&format!("clusters/{}/tasks/{}", encoded(cluster)?, encoded(task_id)?))
+    }
+
+    /// A task's logs, wherever they are.
+    pub fn task_logs(&self, cluster: &str, task_id: &str) -> Option<String> {
+        self.ecs(&format!("clusters/{}/tasks/{}/logs", encoded(cluster)?, encoded(task_id)?))
+    }
+
+    /// A CloudWatch alarm.
+    pub fn alarm(&self, name: &str) -> Option<String> {
+        self.url(&format!("cloudwatch/home?region={}#alarmsV2:alarm/{}", self.region, encoded(name)?))
+    }
+
+    fn ecs(&self, page: &str) -> Option<String> {
+        self.url(&format!("ecs/v2/{page}?region={}", self.region))
+    }
+
+    fn url(&self, page: &str) -> Option<String> {
+        let url = format!("https://{}.{}/{page}", self.region, self.domain);
+        (url.len() <= MAX_URL).then_some(url)
+    }
+}
+
+/// Source: the region names in <https://docs.aws.amazon.com/general/latest/gr/ecs-service.html>.
+fn partition_of(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ if region.contains("-iso") || region.starts_with("eusc-") => "",
+        _ => "aws",
+    }
+}
+
+/// None for a name that a browser would resolve as a step in the path.
+fn encoded(name: &str) -> Option<String> {
+    (!matches!(name, "" | "." | "..") && name.len() <= MAX_URL).then(|| utf8_percent_encode(name, ENCODED).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_has_its_own_console() {
+        for (partition, region, host) in [
+            (Some("aws"), "eu-west-1", Some("eu-west-1.console.aws.amazon.com")),
+            (Some("aws-cn"), "cn-north-1", Some("cn-north-1.console.amazonaws.cn")),
+            (Some("aws-us-gov"), "us-gov-west-1", Some("us-gov-west-1.console.amazonaws-us-gov.com")),
+            (Some("aws-iso"), "us-iso-east-1", None),
+            (Some(""), "eu-west-1", None),
+            (None, "ap-southeast-2", Some("ap-southeast-2.console.aws.amazon.com")),
+            (None, "cn-northwest-1", Some("cn-northwest-1.console.amazonaws.cn")),
+            (None, "us-gov-east-1", Some("us-gov-east-1.console.amazonaws-us-gov.com")),
+            (None, "us-isob-east-1", None),
+        ] {
+            let link = Console::new(partition, region).and_then(|console| console.service("prod", "checkout"));
+            let expected = host.map(|host| {
+                format!("https://{host}/ecs/v2/clusters/prod/services/checkout/deployments?region={region}")
+            });
+            assert_eq!(link, expected, "{partition:?} {region}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_region_never_makes_a_link() {
+        for region in ["", "evil.com/", "evil.com/#1", "eu-west-1.evil.com", "a@b", "EU (Ireland)", "eu-west-1\n", "-1"]
+        {
+            assert!(Console::new(Some("aws"), region).is_none(), "{region:?}");
+        }
+        assert!(Console::new(Some("aws"), &"a1".repeat(500)).is_none());
+    }
+
+    #[test]
+    fn names_are_encoded_whole() {
+        let console = Console::new(Some("aws"), "eu-west-1").unwrap();
+        assert_eq!(
+            console.alarm("EC2 CPU/Ü>50% #1").unwrap(),
+            "https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1#alarmsV2:alarm/EC2%20CPU%2F%C3%9C%3E50%25%20%231"
+        );
+        assert_eq!(
+            console.task_logs("a/../b?c", "1\n2|3").unwrap(),
+            "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/a%2F..%2Fb%3Fc/tasks/1%0A2%7C3/logs?region=eu-west-1"
+        );
+    }
+
+    #[test]
+    fn names_that_cannot_be_real_make_no_link() {
+        let console = Console::new(Some("aws"), "eu-west-1").unwrap();
+        for name in ["", ".", "..", &"x".repeat(1 << 20)] {
+            assert_eq!(console.service("prod", name), None);
+            assert_eq!(console.infrastructure(name), None);
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Takes messages from the queue and settles them: slots first, then the receive, then the work, then delete or put back.
+//!
+//! Three actors. *Pollers* receive: one when idle, more while batches come back full, none while no channel can take
+//! anything. One *task per message* runs the pipeline and settles by its answer. [`Consumer::run`] restarts pollers that die
+//! and, when told to stop, waits for the tasks.
+//!
+//! A message is deleted in exactly one place, [`Consumer::settle`], and only an `Ok(Outcome)` gets there.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::FutureExt;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use crate::{
+    metrics::{self, MessageOutcome},
+    pipeline::{Failure, Outcome, Pipeline},
+    slack::{Slack, Stop},
+    sqs::{self, Message, Queue, Receipt, SqsError},
+};
+
+/// How the queue is consumed. All durations are positive.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Set on every receive; all work on a message happens within.
+    pub visibility_timeout: Duration,
+    /// How long a receive waits for its first message, whole seconds.
+    pub wait: Duration,
+    /// Messages held at once.
+    pub max_in_flight: usize,
+    /// Receives at once under load.
+    pub pollers: usize,
+}
+
+impl Settings {
+    /// How long one request to Slack may take: ten seconds, or less where the visibility time-out is short, so that an
+    /// attempt begun at the last moment ends before the message becomes visible again.
+    pub fn request_timeout(&self) -> Duration {
+        crate::slack::client::TIMEOUT.min(self.visibility_timeout / 4)
+    }
+
+    /// How long after its receive a message may still begin an attempt: what remains holds that attempt, and five seconds
+    /// (or a fifth) to settle.
+    fn work_time(&self) -> Duration {
+        let settling = Duration::from_secs(5).min(self.visibility_timeout / 5);
+        self.visibility_timeout - settling - self.request_timeout()
+    }
+}
+
+/// The consumer of one queue.
+#[derive(Debug)]
+pub struct Consumer {
+    queue: Arc<Queue>,
+    pipeline: Pipeline,
+    slack: Arc<Slack>,
+    settings: Settings,
+    slots: Arc<Semaphore>,
+    /// Wakes one more poller.
+    more: Notify,
+    tasks: TaskTracker,
+    stop: Stop,
+    pulses: Vec<Pulse>,
+}
+
+/// When a poller's receive began; `None` while it waits for something else, by design.
+type Pulse = Mutex<Option<Instant>>;
+
+impl Consumer {
+    /// A consumer that has not begun.
+    pub fn new(queue: Arc<Queue>, pipeline: Pipeline, slack: Arc<Slack>, settings: Settings, stop: Stop) -> Self {
+        Self {
+            queue,
+            pipeline,
+            slack,
+            settings,
+            slots: Arc::new(Semaphore::new(settings.max_in_flight)),
+            more: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop,
+            pulses: (0..settings.pollers).map(|_| Mutex::new(None)).collect(),
+        }
+    }
+
+    /// Consumes until told to stop; returns when every message in flight is settled.
+    ///
+    /// # Errors
+    /// When the very first receive shows that the queue does not exist or may not be read. Later, the same is ridden out.
+    pub async fn run(self: &Arc<Self>) -> Result<(), SqsError> {
+        let mut pollers = JoinSet::new();
+        for index in 0..self.settings.pollers {
+            let consumer = Arc::clone(self);
+            pollers.spawn(async move { consumer.keep_polling(index).await });
+        }
+        while let Some(ended) = pollers.join_next().await {
+            ended.unwrap_or(Ok(()))?;
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        Ok(())
+    }
+
+    /// Why the consumer should be restarted from outside, if it should.
+    pub fn sickness(&self) -> Option<String> {
+        let limit = 3 * self.settings.wait;
+        let overdue = |(index, pulse): (usize, &Pulse)| {
+            let begun = (*lock(pulse))?;
+            (begun.elapsed() > limit).then(|| format!("poller {index} has waited for SQS for {:.0?}", begun.elapsed()))
+        };
+        self.pulses.iter().enumerate().find_map(overdue)
+    }
+
+    /// A poller that survives its own death.
+    async fn keep_polling(self: &Arc<Self>, index: usize) -> Result<(), SqsError> {
+        loop {
+            let ended = AssertUnwindSafe(self.poll(index)).catch_unwind().await;
+            *lock(&self.pulses[index]) = None;
+            match ended {
+                Ok(result) => return result,
+                Err(_) => error!(poller = index, "a poller died; starting it again"),
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Receives until told to stop. The first poller always; each of the others from when a batch comes back full until one
+    /// does not.
+    async fn poll(self: &Arc<Self>, index: usize) -> Result<(), SqsError> {
+        let mut backoff = receive_backoff();
+        let mut proven = index > 0;
+        let mut awake = index == 0;
+        loop {
+            if !awake && self.unless_stopped(self.more.notified()).await.is_none() {
+                return Ok(());
+            }
+            let Some(slots) = self.unless_stopped(self.slots()).await else { return Ok(()) };
+            let max = slots.num_permits();
+            match self.receive(index, max).await {
+                Ok(messages) => {
+                    (proven, backoff) = (true, receive_backoff());
+                    let full = messages.len() == sqs::BATCH;
+                    awake = index == 0 || full;
+                    self.begin(messages, slots);
+                    if full {
+                        self.more.notify_one();
+                    }
+                }
+                Err(error) if !proven && error.class.is_misconfiguration() => return Err(error),
+                Err(error) => {
+                    awake = index == 0;
+                    let delay = backoff.next().unwrap_or(MAX_RECEIVE_BACKOFF);
+                    warn!(
+                        poller = index,
+                        error = error.chain(),
+                        "could not receive; trying again in {:.1} s",
+                        delay.as_secs_f32()
+                    );
+                    drop(slots);
+                    if self.unless_stopped(sleep(delay)).await.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Slots for what the next receive may bring. While no channel can take anything there are none, except that with
+    /// nothing in flight a single message may come in, to probe whether Slack is back.
+    async fn slots(&self) -> OwnedSemaphorePermit {
+        let acquire = async |count: usize| {
+            let slots = Arc::clone(&self.slots).acquire_many_owned(count as u32).await;
+            slots.expect("the semaphore is never closed")
+        };
+        loop {
+            let Some(until) = self.slack.blocked_until() else {
+                let slots = acquire(sqs::BATCH.min(self.settings.max_in_flight)).await;
+                if self.slack.blocked_until().is_none() {
+                    return slots;
+                }
+                continue;
+            };
+            let nothing_in_flight = async {
+                sleep_until(until).await;
+                acquire(self.settings.max_in_flight).await
+            };
+            tokio::select! {
+                () = self.slack.unblocked() => {}
+                mut all = nothing_in_flight => return all.split(1).expect("there is at least one slot"),
+            }
+        }
+    }
+
+    async fn receive(&self, index: usize, max: usize) -> Result<Vec<Message>, SqsError> {
+        *lock(&self.pulses[index]) = Some(Instant::now());
+        let received = self.queue.receive(max, self.settings.visibility_timeout, self.settings.wait).await;
+        *lock(&self.pulses[index]) = None;
+        received
+    }
+
+    /// Starts a task for each message, which holds its slot until it is settled.
+    fn begin(self: &Arc<Self>, messages: Vec<Message>, mut slots: OwnedSemaphorePermit) {
+        metrics::messages_received(messages.len());
+        for message in messages {
+            let slot = slots.split(1);
+            let consumer = Arc::clone(self);
+            self.tasks.spawn(async move {
+                consumer.work(message).await;
+                drop(slot);
+                // This task is still counted.
+                metrics::in_flight(consumer.tasks.len() - 1);
+            });
+        }
+        metrics::in_flight(self.tasks.len());
+    }
+
+    async fn work(&self, message: Message) {
+        if let (Some(sent), 1) = (message.sent, message.receive_count) {
+            metrics::queue_delay(SystemTime::now().duration_since(sent).unwrap_or_default());
+        }
+        if self.is_stopping() {
+            // It came with the last receives, and nothing has begun.
+            return self.put_back(message.receipt, Duration::ZERO).await;
+        }
+        let start_by = message.received + self.settings.work_time();
+        match AssertUnwindSafe(self.pipeline.handle(&message, start_by)).catch_unwind().await {
+            Ok(result) => self.settle(message, result).await,
+            Err(_) => {
+                error!(message_id = message.id, "handling the message panicked; it is put back");
+                metrics::message(MessageOutcome::Deferred);
+                self.put_back(message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
+            }
+        }
+    }
+
+    /// The end of a message's life here.
+    async fn settle(&self, message: Message, result: Result<Outcome, Failure>) {
+        metrics::message(MessageOutcome::from(&result));
+        match result {
+            Ok(Outcome::Posted | Outcome::Duplicate | Outcome::Unrouted) => {
+                if let Err(error) = self.queue.delete(message.receipt).await {
+                    let error = error.chain();
+                    warn!(
+                        message_id = message.id,
+                        error, "a finished message could not be deleted; it will come again"
+                    );
+                }
+            }
+            Err(Failure::Undecodable(_)) => self.put_back(message.receipt, poison_delay(message.receive_count)).await,
+            Err(Failure::Deferred { .. }) if self.is_stopping() => self.put_back(message.receipt, Duration::ZERO).await,
+            Err(Failure::Deferred { .. }) => {
+                self.put_back(message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
+            }
+        }
+    }
+
+    async fn put_back(&self, receipt: Receipt, delay: Duration) {
+        if let Err(error) = self.queue.put_back(receipt, delay).await {
+            warn!(
+                error = error.chain(),
+                "a message could not be put back; it is visible again when its visibility time-out ends"
+            );
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
+    /// The future's output, or `None` if told to stop first.
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(Option::is_some) => None,
+            output = future => Some(output),
+        }
+    }
+}
+
+/// A pulse is plain data: a poisoned lock means nothing.
+fn lock(pulse: &Pulse) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    pulse.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const MAX_RECEIVE_BACKOFF: Duration = Duration::from_secs(60);
+
+/// After a receive that failed, whatever the error: half a second, doubling to a minute, jittered.
+fn receive_backoff() -> ExponentialBackoff {
+    let delays = ExponentialBuilder::new().with_min_delay(Duration::from_millis(500));
+    delays.with_max_delay(MAX_RECEIVE_BACKOFF).without_max_times().with_jitter().build()
+}
+
+/// How long a message that could not be posted stays away: 30 s, doubling with each receive to an hour, of which up to a
+/// fifth is taken off at random (`jitter` is in 0..1), so that what failed together does not come back together. Ten receives
+/// span some three hours.
+fn put_back_delay(receive_count: u32, jitter: f64) -> Duration {
+    let doubled = 30u32.saturating_mul(2u32.saturating_pow(receive_count.saturating_sub(1)));
+    let delay = f64::from(doubled.min(3600)) * (1.0 - jitter / 5.0);
+    Duration::from_secs(delay.round() as u64)
+}
+
+/// How long a message that nobody will ever understand stays away: as many seconds as it was received times, so that the
+/// dead-letter queue has it within a minute and a queue without one is not hammered for ever.
+fn poison_delay(receive_count: u32) -> Duration {
+    Duration::from_secs(receive_count.clamp(1, 300).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_put_back_grows_from_half_a_minute_to_an_hour() {
+        let without_jitter: Vec<u64> = (0..=10).map(|count| put_back_delay(count, 0.0).as_secs()).collect();
+        assert_eq!(without_jitter, [30, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+        assert_eq!(put_back_delay(u32::MAX, 0.0), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn jitter_takes_off_a_fifth_at_most() {
+        assert_eq!(put_back_delay(1, 1.0), Duration::from_secs(24));
+        assert_eq!(put_back_delay(9, 1.0), Duration::from_secs(2880));
+    }
+
+    #[test]
+    fn poison_reaches_the_dead_letter_queue_within_a_minute() {
+        let total: Duration = (1..=10).map(poison_delay).sum();
+        assert!(total < Duration::from_secs(60));
+        assert_eq!(poison_delay(u32::MAX), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn an_attempt_begun_at_the_last_moment_ends_within_the_visibility_timeout() {
+        for seconds in [2, 5, 30, 120, 43_200] {
+            let settings = Settings {
+                visibility_timeout: Duration::from_secs(seconds),
+                wait: Duration::from_secs(20),
+                max_in_flight: 1,
+                pollers: 1,
+            };
+            let ends = settings.work_time() + settings.request_timeout();
+            assert!(settings.work_time() > Duration::ZERO && ends < settings.visibility_timeout, "{seconds} s");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The details of ECS's events. Every field may be missing: what is not of the expected type is treated as if it were.
+//!
+//! Field names: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_cwe_events.html>
+
+use serde_json::Value;
+
+use super::{Arn, text};
+
+/// A task definition has ten at most; more are not looked at.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>
+const MAX_CONTAINERS: usize = 20;
+
+/// What all events with an `eventName` have: of services, deployments, hooks and daemons.
+#[derive(Debug, Clone, Default)]
+pub struct Action<'a> {
+    /// `SERVICE_TASK_START_IMPAIRED` …
+    pub name: Option<&'a str>,
+    /// `INFO`, `WARN`, `ERROR`; of daemons also `WARNING`.
+    pub event_type: Option<&'a str>,
+    /// In ECS's words.
+    pub reason: Option<&'a str>,
+    /// Of a deployment: `ecs-svc/123`.
+    pub deployment_id: Option<&'a str>,
+    /// Of a daemon's failure.
+    pub failure_type: Option<&'a str>,
+    /// The name of the first capacity provider concerned.
+    pub capacity_provider: Option<&'a str>,
+    /// The ids of the container instances concerned.
+    pub container_instances: Vec<&'a str>,
+    /// Of a hook: where in the deployment it stands.
+    pub lifecycle_stage: Option<&'a str>,
+    /// Of a hook: when waiting ends, in RFC 3339.
+    pub expires_at: Option<&'a str>,
+}
+
+impl<'a> Action<'a> {
+    /// Reads a detail.
+    pub fn read(detail: &'a Value) -> Self {
+        Self {
+            name: text(detail, "eventName"),
+            event_type: text(detail, "eventType"),
+            reason: text(detail, "reason"),
+            deployment_id: text(detail, "deploymentId"),
+            failure_type: text(detail, "failureType"),
+            capacity_provider: names(detail, "capacityProviderArns").next(),
+            container_instances: names(detail, "containerInstanceArns").collect(),
+            lifecycle_stage: text(detail, "lifecycleStage"),
+            expires_at: text(detail, "expiresAt"),
+        }
+    }
+}
+
+/// A task, as far as it tells why it stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Task<'a> {
+    /// In either form.
+    pub arn: Option<Arn<'a>>,
+    /// `PROVISIONING` … `RUNNING` … `STOPPED`.
+    pub last_status: Option<&'a str>,
+    /// `TaskFailedToStart`, `EssentialContainerExited` …
+    pub stop_code: Option<&'a str>,
+    /// In ECS's words.
+    pub stopped_reason: Option<&'a str>,
+    /// `service:NAME` or `family:NAME`.
+    pub group: Option<&'a str>,
+    /// `ecs-svc/…` when a service started it.
+    pub started_by: Option<&'a str>,
+    /// Missing when it never ran.
+    pub started_at: Option<&'a str>,
+    /// `FAMILY:REVISION`.
+    pub task_definition: Option<&'a str>,
+    /// `eu-central-1c`.
+    pub availability_zone: Option<&'a str>,
+    /// `FARGATE`, `EC2`, `EXTERNAL`.
+    pub launch_type: Option<&'a str>,
+    /// `FARGATE_SPOT`, or one of the user's own.
+    pub capacity_provider: Option<&'a str>,
+    /// Of Fargate: `1.4.0`.
+    pub platform_version: Option<&'a str>,
+    /// In the event's order.
+    pub containers: Vec<Container<'a>>,
+}
+
+/// A container of a task.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Container<'a> {
+    /// As in the task definition.
+    pub name: Option<&'a str>,
+    /// As in the task definition.
+    pub image: Option<&'a str>,
+    /// Missing when it never started, or the host was lost.
+    pub exit_code: Option<i64>,
+    /// In the words of ECS or of the container's runtime.
+    pub reason: Option<&'a str>,
+}
+
+impl<'a> Task<'a> {
+    /// Reads a detail.
+    pub fn read(detail: &'a Value) -> Self {
+        Self {
+            arn: text(detail, "taskArn").and_then(Arn::parse),
+            last_status: text(detail, "lastStatus"),
+            stop_code: text(detail, "stopCode"),
+            stopped_reason: text(detail, "stoppedReason"),
+            group: text(detail, "group"),
+            started_by: text(detail, "startedBy"),
+            started_at: text(detail, "startedAt"),
+            task_definition: text(detail, "taskDefinitionArn").and_then(Arn::parse).and_then(|arn| arn.name()),
+            availability_zone: text(detail, "availabilityZone"),
+            launch_type: text(detail, "launchType"),
+            capacity_provider: text(detail, "capacityProviderName"),
+            platform_version: text(detail, "platformVersion"),
+            containers: list(detail, "containers").take(MAX_CONTAINERS).map(Container::read).collect(),
+        }
+    }
+
+    /// The family of its task definition, else of its group.
+    pub fn family(&self) -> Option<&'a str> {
+        let defined = self.task_definition.and_then(|name| name.split(':').next());
+        defined.or_else(|| self.group?.strip_prefix("family:"))
+    }
+
+    /// Whether a service keeps it running.
+    pub fn is_of_service(&self) -> bool {
+        self.group.is_some_and(|group| group.starts_with("service:"))
+            || self.started_by.is_some_and(|by| by.starts_with("ecs-svc/"))
+    }
+}
+
+impl<'a> Container<'a> {
+    fn read(container: &'a Value) -> Self {
+        let exit_code =
+            container.get("exitCode").and_then(|code| code.as_i64().or_else(|| code.as_str()?.parse().ok()));
+        Self {
+            name: text(container, "name"),
+            image: text(container, "image"),
+            exit_code,
+            reason: text(container, "reason"),
+        }
+    }
+}
+
+/// A container instance registered, drained, lost its agent …
+#[derive(Debug, Clone, Default)]
+pub struct InstanceState<'a> {
+    /// ECS's own id of it.
+    pub id: Option<&'a str>,
+    /// `i-…`
+    pub ec2_instance: Option<&'a str>,
+    /// `ACTIVE`, `DRAINING`, `REGISTRATION_FAILED` …
+    pub status: Option<&'a str>,
+    /// In ECS's words.
+    pub status_reason: Option<&'a str>,
+    /// False several times an hour in normal life.
+    pub agent_connected: Option<bool>,
+}
+
+impl<'a> InstanceState<'a> {
+    /// Reads a detail.
+    pub fn read(detail: &'a Value) -> Self {
+        Self {
+            id: instance_id(detail),
+            ec2_instance: text(detail, "ec2InstanceId"),
+            status: text(detail, "status"),
+            status_reason: text(detail, "statusReason"),
+            agent_connected: detail.get("agentConnected").and_then(Value::as_bool),
+        }
+    }
+}
+
+/// A container instance became impaired or well.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceHealth<'a> {
+    /// ECS's own id of it.
+    pub id: Option<&'a str>,
+    /// `i-…`
+    pub ec2_instance: Option<&'a str>,
+    /// `OK`, `IMPAIRED` …
+    pub status: Option<&'a str>,
+    /// One of the user's own, as a rule.
+    pub capacity_provider: Option<&'a str>,
+    /// What was looked at.
+    pub checks: Vec<HealthCheck<'a>>,
+}
+
+/// One health check of a container instance.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HealthCheck<'a> {
+    /// `CONTAINER_RUNTIME`, `ACCELERATED_COMPUTE`, `DAEMON`, `AGENT_CONNECTIVITY`.
+    pub kind: Option<&'a str>,
+    /// `OK`, `IMPAIRED` …
+    pub status: Option<&'a str>,
+    /// In ECS's words.
+    pub reason: Option<&'a str>,
+}
+
+impl<'a> InstanceHealth<'a> {
+    /// Reads a detail.
+    pub fn read(detail: &'a Value) -> Self {
+        let check = |check| HealthCheck {
+            kind: text(check, "type"),
+            status: text(check, "status"),
+            reason: text(check, "statusReason"),
+        };
+        Self {
+            id: instance_id(detail),
+            ec2_instance: text(detail, "ec2InstanceId"),
+            status: text(detail, "overallStatus"),
+            capacity_provider: text(detail, "capacityProviderName"),
+            checks: list(detail, "healthChecks").map(check).collect(),
+        }
+    }
+}
+
+fn instance_id(detail: &Value) -> Option<&str> {
+    text(detail, "containerInstanceArn").and_then(Arn::parse).and_then(|arn| arn.name())
+}
+
+fn list<'a>(detail: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    detail.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The names in a list of ARNs.
+fn names<'a>(detail: &'a Value, key: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    list(detail, key).filter_map(|arn| Arn::parse(arn.as_str()?)?.name())
+}

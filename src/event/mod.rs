@@ -1,0 +1,214 @@
+//! What a message on the queue says: its JSON parsed once, brought into EventBridge's shape, and read through tolerant,
+//! typed views that borrow from it.
+//!
+//! Two things always hold. Every JSON object is an [`Event`]: a field that is missing, unknown or of an unexpected type is
+//! never an error. And no event holds a container's environment: it is dropped before anything can look at it.
+
+mod arn;
+pub mod cloudwatch;
+pub mod ecs;
+mod envelope;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+pub use arn::Arn;
+
+/// Why a message's body is no event. Says nothing of what the body holds.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecodable {
+    /// With the line and the column.
+    #[error("the body is not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// An array, a string, a number …
+    #[error("the body is JSON, but not an object")]
+    NotAnObject,
+}
+
+/// One event, in EventBridge's shape as far as that could be told.
+#[derive(Debug, Clone)]
+pub struct Event {
+    value: Value,
+}
+
+/// An event's `detail` by its detail-type.
+#[derive(Debug, Clone)]
+pub enum Detail<'a> {
+    /// "ECS Service Action".
+    ServiceAction(ecs::Action<'a>),
+    /// "ECS Deployment State Change".
+    Deployment(ecs::Action<'a>),
+    /// "ECS Hook State Change".
+    Hook(ecs::Action<'a>),
+    /// "ECS Daemon Service Action".
+    DaemonAction(ecs::Action<'a>),
+    /// "ECS Daemon Deployment State Change".
+    DaemonDeployment(ecs::Action<'a>),
+    /// "ECS Task State Change".
+    Task(ecs::Task<'a>),
+    /// "ECS Container Instance State Change".
+    InstanceState(ecs::InstanceState<'a>),
+    /// "ECS Container Instance Health Change".
+    InstanceHealth(ecs::InstanceHealth<'a>),
+    /// "CloudWatch Alarm State Change".
+    Alarm(cloudwatch::Alarm<'a>),
+    /// Any other, or no event of EventBridge's at all.
+    Other,
+}
+
+impl Event {
+    /// Reads a message's body: an EventBridge event, bare or in an SNS notification or a one-record Lambda event; an SNS
+    /// CloudWatch alarm; an event's `detail` alone; or any other JSON object.
+    ///
+    /// # Errors
+    ///
+    /// Only when the body is not a JSON object.
+    pub fn decode(body: &str) -> Result<Self, Undecodable> {
+        let value: Value = serde_json::from_str(body).map_err(Undecodable::NotJson)?;
+        if !value.is_object() {
+            return Err(Undecodable::NotAnObject);
+        }
+        Ok(Self { value: envelope::normalise(value) })
+    }
+
+    /// The event as routing patterns see it.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// EventBridge's id. None for anything less than an EventBridge event: what else is called `id` need not be unique,
+    /// and duplicates are told by it.
+    pub fn id(&self) -> Option<&str> {
+        self.detail_type()?;
+        text(&self.value, "id").filter(|id| id.len() <= 128 && !id.contains(char::is_control))
+    }
+
+    /// `aws.ecs`, `aws.cloudwatch` …
+    pub fn source(&self) -> Option<&str> {
+        text(&self.value, "source")
+    }
+
+    /// The detail-type, as sent or as told from the detail's keys.
+    pub fn detail_type(&self) -> Option<&str> {
+        text(&self.value, "detail-type")
+    }
+
+    /// The account's id, from an ARN if need be.
+    pub fn account(&self) -> Option<&str> {
+        text(&self.value, "account").or_else(|| self.arns().map(|arn| arn.account).find(|account| !account.is_empty()))
+    }
+
+    /// The region, from an ARN if need be. From outside, so not always a region's name.
+    pub fn region(&self) -> Option<&str> {
+        text(&self.value, "region").or_else(|| self.arns().map(|arn| arn.region).find(|region| !region.is_empty()))
+    }
+
+    /// When it happened: the event's `time`, else the latest of what its detail tells.
+    pub fn time(&self) -> Option<OffsetDateTime> {
+        let event = ["time", "timestamp", "Timestamp"].map(|key| text(&self.value, key));
+        let detail = ["stoppedAt", "updatedAt", "createdAt", "timestamp"].map(|key| text(self.detail_value(), key));
+        let alarm = self.value.pointer("/detail/state/timestamp").and_then(Value::as_str);
+        let [time, fallbacks @ ..] = event;
+        [time].into_iter().chain(detail).chain([alarm]).chain(fallbacks).flatten().find_map(parse_time)
+    }
+
+    /// The strings in `resources`.
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
+        self.value.get("resources").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// The typed view of the detail.
+    pub fn detail(&self) -> Detail<'_> {
+        let detail = self.detail_value();
+        match self.detail_type() {
+            Some("ECS Service Action") => Detail::ServiceAction(ecs::Action::read(detail)),
+            Some("ECS Deployment State Change") => Detail::Deployment(ecs::Action::read(detail)),
+            Some("ECS Hook State Change") => Detail::Hook(ecs::Action::read(detail)),
+            Some("ECS Daemon Service Action") => Detail::DaemonAction(ecs::Action::read(detail)),
+            Some("ECS Daemon Deployment State Change") => Detail::DaemonDeployment(ecs::Action::read(detail)),
+            Some("ECS Task State Change") => Detail::Task(ecs::Task::read(detail)),
+            Some("ECS Container Instance State Change") => Detail::InstanceState(ecs::InstanceState::read(detail)),
+            Some("ECS Container Instance Health Change") => Detail::InstanceHealth(ecs::InstanceHealth::read(detail)),
+            Some("CloudWatch Alarm State Change") => Detail::Alarm(cloudwatch::Alarm::read(detail)),
+            _ => Detail::Other,
+        }
+    }
+
+    /// The raw detail; null when there is none.
+    pub fn detail_value(&self) -> &Value {
+        static NULL: Value = Value::Null;
+        self.value.get("detail").unwrap_or(&NULL)
+    }
+
+    /// Every ARN, the most telling first: `resources`, then the detail's own, then any of ECS in any text, then the rest.
+    pub fn arns(&self) -> impl Iterator<Item = Arn<'_>> {
+        const KEYS: [&str; 7] = [
+            "serviceArn",
+            "taskArn",
+            "containerInstanceArn",
+            "daemonArn",
+            "serviceDeploymentArn",
+            "daemonDeploymentArn",
+            "clusterArn",
+        ];
+        let keyed = KEYS.iter().filter_map(|key| text(self.detail_value(), key));
+        let anywhere = |ecs| texts(&self.value).flat_map(Arn::find_in).filter(move |arn| (arn.service == "ecs") == ecs);
+        self.resources().chain(keyed).filter_map(Arn::parse).chain(anywhere(true)).chain(anywhere(false))
+    }
+
+    /// The name of the ECS service: the one in a task's group, or the one that an ARN names, wherever it stands.
+    pub fn service(&self) -> Option<&str> {
+        if let Detail::Task(task) = self.detail() {
+            return task.group?.strip_prefix("service:");
+        }
+        let plain = |value| ["serviceName", "service"].into_iter().find_map(|key| text(value, key));
+        self.arns()
+            .find_map(|arn| arn.service_name())
+            .or_else(|| plain(self.detail_value()))
+            .or_else(|| plain(&self.value))
+    }
+
+    /// The name of the ECS cluster: the service's own, else that of any other ARN.
+    pub fn cluster(&self) -> Option<&str> {
+        let plain = |key| text(self.detail_value(), key).filter(|name| !name.starts_with("arn:"));
+        self.arns()
+            .filter(|arn| arn.service_name().is_some())
+            .chain(self.arns())
+            .find_map(|arn| arn.cluster())
+            .or_else(|| ["clusterArn", "clusterName", "cluster"].into_iter().find_map(plain))
+    }
+}
+
+/// A string field; none when it is missing, blank or something else.
+fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key)?.as_str().filter(|text| !text.trim().is_empty())
+}
+
+/// Every string in a value, depth first.
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    let mut rest = vec![value];
+    std::iter::from_fn(move || {
+        while let Some(value) = rest.pop() {
+            match value {
+                Value::String(text) => return Some(text.as_str()),
+                Value::Array(items) => rest.extend(items.iter().rev()),
+                Value::Object(fields) => rest.extend(fields.values().rev()),
+                _ => {}
+            }
+        }
+        None
+    })
+}
+
+/// RFC 3339, and CloudWatch's own `2019-10-02T17:04:40.989+0000`.
+fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| {
+        let (instant, offset) = text.split_at_checked(text.len().checked_sub(5)?)?;
+        let (hours, minutes) = offset.split_at_checked(3)?;
+        OffsetDateTime::parse(&format!("{instant}{hours}:{minutes}"), &Rfc3339).ok()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
+//!
+//! EventBridge rules send ECS events to an SQS queue. This program receives them, turns each into an alert, and deletes the
+//! message only after Slack answered 2xx for the post that carries it. Everything else follows from that sentence.
+//!
+//! # The life of a message
+//!
+//! [`consumer`] takes slots, receives a batch and starts a task for each message. The task runs [`pipeline`]: the body becomes
+//! an [`event`], the event an [`alert`] with its [`cause`] and [`console`] links, [`route`] says which channels want it, and
+//! [`slack`] returns when each has it. By what the pipeline returns, the consumer deletes the message or puts it back with a
+//! growing delay. A message that is not a JSON object is left to the queue's redrive policy.
+//!
+//! # Three mechanisms
+//!
+//! * *Natural batching* ([`batch`]): submitters await, a flusher takes what has gathered. It serves the posts to Slack and the
+//!   deletes and put-backs of [`sqs`]; nothing waits on a timer.
+//! * *A channel* ([`slack::channel`]): one flusher with a clock, the earliest instant at which Slack takes the next post.
+//!   Alerts wait together, so that a storm becomes a few messages ([`slack::render`]).
+//! * *The gate*: while no channel can take anything, [`consumer`] receives nothing. Messages wait in the queue, where
+//!   waiting costs no receive count, and one that is held probes.
+//!
+//! # Time
+//!
+//! There are no heartbeats. A message's visibility time-out is set at its receive, and all work on it happens within: the
+//! last attempt begins early enough to end, and to be settled, before it ([`consumer::Settings`]). A drain is the same with
+//! an earlier end, which everyone hears through [`slack::Stop`].
+//!
+//! # Reading order
+//!
+//! The modules below, from the bottom up. Imports point down that list; a test at the end of this file holds the rule.
+
+pub mod metrics;
+
+pub mod alert;
+pub mod cause;
+pub mod console;
+pub mod event;
+pub mod route;
+
+pub mod batch;
+pub mod slack;
+pub mod sqs;
+pub mod webhook;
+
+pub mod admin;
+pub mod consumer;
+pub mod pipeline;
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod replay;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs, path::Path};
+
+    /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
+    /// those it configures, and they take them as arguments.
+    const ORDER: [&str; 19] = [
+        "metrics", "batch", "event", "cause", "console", "alert", "route", "sqs", "webhook", "slack", "pipeline",
+        "consumer", "admin", "config", "app", "replay", "cli", "lib", "main",
+    ];
+
+    fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else {
+                let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+                let module = below.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+                found.push((module, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn imports_point_down() {
+        let places: HashMap<&str, usize> = ORDER.iter().enumerate().map(|(place, module)| (*module, place)).collect();
+        let mut all = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        assert!(all.len() > ORDER.len());
+        for (module, text) in all {
+            let place = places.get(module.as_str()).unwrap_or_else(|| panic!("{module} has no place in ORDER"));
+            // Paths of one segment after `crate::`, in `use` lines, in nested `use crate::{…}` blocks, and in line.
+            let blocks =
+                text.split("use crate::{").skip(1).filter_map(|rest| rest.split_once("};")).map(|(block, _)| block);
+            let nested = blocks
+                .flat_map(|block| block.lines())
+                .filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+            let inline = text.split("crate::").skip(1);
+            for path in nested.map(str::trim).chain(inline) {
+                let imported: String = path.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                // `metrics` names its label values after those who count them.
+                let allowed = imported.is_empty()
+                    || imported == module
+                    || module == "metrics"
+                    || places[imported.as_str()] < *place;
+                assert!(allowed, "{module} imports {imported}, which stands above it");
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Start-up and exit codes: 0 success, 1 the work failed, 2 bad usage or configuration.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ecs_slack_alerts::{app::Misconfigured, cli::Cli, config::ConfigError};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().run().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ecs-slack-alerts: {error:#}");
+            ExitCode::from(if error.is::<ConfigError>() || error.is::<Misconfigured>() { 2 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Every metric, named and described once, and the functions by which the rest of the program counts.
+//!
+//! Label values come from closed sets: the configuration's channels and our own enums, never an event's text. Every
+//! series that a dashboard or an alert needs exists at 0 from the start.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{alert::Severity, slack::client::Answer};
+
+const MESSAGES_RECEIVED: &str = "ecs_slack_alerts_messages_received_total";
+const MESSAGES: &str = "ecs_slack_alerts_messages_total";
+const ALERTS: &str = "ecs_slack_alerts_alerts_total";
+const SLACK_REQUESTS: &str = "ecs_slack_alerts_slack_requests_total";
+const SLACK_REQUEST_DURATION: &str = "ecs_slack_alerts_slack_request_duration_seconds";
+const ALERT_DELAY: &str = "ecs_slack_alerts_alert_delay_seconds";
+const QUEUE_DELAY: &str = "ecs_slack_alerts_queue_delay_seconds";
+const IN_FLIGHT: &str = "ecs_slack_alerts_in_flight_messages";
+const CHANNEL_BLOCKED: &str = "ecs_slack_alerts_channel_blocked";
+const SQS_REQUESTS: &str = "ecs_slack_alerts_sqs_requests_total";
+const QUEUE_MESSAGES: &str = "ecs_slack_alerts_queue_messages";
+const BUILD_INFO: &str = "ecs_slack_alerts_build_info";
+
+/// Delays: a post within a second is usual, an hour is an outage.
+const DELAY_BUCKETS: [f64; 14] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0];
+/// Slack answers in some 100 ms; the request is given up after ten seconds.
+const REQUEST_BUCKETS: [f64; 9] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+const SQS_OPERATIONS: [&str; 5] =
+    ["ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "GetQueueAttributes", "GetQueueUrl"];
+const QUEUES: [&str; 2] = ["main", "dlq"];
+const STATES: [&str; 3] = ["visible", "in_flight", "delayed"];
+
+/// What became of a message; the label of `messages_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageOutcome {
+    /// Slack accepted the post that carries it.
+    Posted,
+    /// A copy of it was posted before.
+    Duplicate,
+    /// No route wants it.
+    Unrouted,
+    /// It was put back, to be tried again.
+    Deferred,
+    /// It is not a JSON object; left to the redrive policy.
+    Undecodable,
+}
+
+impl MessageOutcome {
+    const ALL: [Self; 5] = [Self::Posted, Self::Duplicate, Self::Unrouted, Self::Deferred, Self::Undecodable];
+
+    /// The label value, also used in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Posted => "posted",
+            Self::Duplicate => "duplicate",
+            Self::Unrouted => "unrouted",
+            Self::Deferred => "deferred",
+            Self::Undecodable => "undecodable",
+        }
+    }
+}
+
+/// Installs the recorder and brings every series into being at 0.
+///
+/// # Errors
+/// When a recorder is installed already.
+pub fn install(channels: &[&str]) -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(ALERT_DELAY.into()), &DELAY_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(QUEUE_DELAY.into()), &DELAY_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(SLACK_REQUEST_DURATION.into()), &REQUEST_BUCKETS)?
+        .install_recorder()?;
+    describe();
+    start_at_zero(channels);
+    Ok(handle)
+}
+
+/// `count` messages came out of the queue.
+pub fn messages_received(count: usize) {
+    counter!(MESSAGES_RECEIVED).increment(count as u64);
+}
+
+/// One message met its outcome.
+pub fn message(outcome: MessageOutcome) {
+    counter!(MESSAGES, "outcome" => outcome.as_str()).increment(1);
+}
+
+/// Slack accepted an alert.
+pub fn alert(channel: &str, severity: Severity) {
+    counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity.as_str()).increment(1);
+}
+
+/// One HTTP request to Slack ended.
+pub fn slack_request(channel: &str, answer: &Answer, duration: Duration) {
+    counter!(SLACK_REQUESTS, "channel" => channel.to_owned(), "outcome" => answer.label()).increment(1);
+    histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned()).record(duration);
+}
+
+/// From the event's time to Slack's 200. For first receives only: later ones measure the outage, not us.
+pub fn alert_delay(channel: &str, delay: Duration) {
+    histogram!(ALERT_DELAY, "channel" => channel.to_owned()).record(delay);
+}
+
+/// From SentTimestamp to the first receive.
+pub fn queue_delay(delay: Duration) {
+    histogram!(QUEUE_DELAY).record(delay);
+}
+
+/// Messages held now.
+pub fn in_flight(count: usize) {
+    gauge!(IN_FLIGHT).set(count as f64);
+}
+
+/// Whether Slack makes the channel wait or is down.
+pub fn channel_blocked(channel: &str, blocked: bool) {
+    gauge!(CHANNEL_BLOCKED, "channel" => channel.to_owned()).set(if blocked { 1.0 } else { 0.0 });
+}
+
+/// One request to SQS ended.
+pub fn sqs_request(operation: &'static str, ok: bool) {
+    counter!(SQS_REQUESTS, "operation" => operation, "outcome" => if ok { "ok" } else { "error" }).increment(1);
+}
+
+/// What a queue (`main` or `dlq`) holds: visible, in flight, delayed.
+pub fn queue_messages(queue: &'static str, counts: [u64; 3]) {
+    for (state, count) in STATES.into_iter().zip(counts) {
+        gauge!(QUEUE_MESSAGES, "queue" => queue, "state" => state).set(count as f64);
+    }
+}
+
+fn start_at_zero(channels: &[&str]) {
+    messages_received(0);
+    for outcome in MessageOutcome::ALL {
+        counter!(MESSAGES, "outcome" => outcome.as_str()).absolute(0);
+    }
+    for &channel in channels {
+        for severity in Severity::ALL {
+            counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity.as_str()).absolute(0);
+        }
+        for outcome in Answer::LABELS {
+            counter!(SLACK_REQUESTS, "channel" => channel.to_owned(), "outcome" => outcome).absolute(0);
+        }
+        // A histogram exists, empty, once its handle was made.
+        let _ = histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned());
+        let _ = histogram!(ALERT_DELAY, "channel" => channel.to_owned());
+        channel_blocked(channel, false);
+    }
+    let _ = histogram!(QUEUE_DELAY);
+    in_flight(0);
+    for operation in SQS_OPERATIONS {
+        for outcome in ["ok", "error"] {
+            counter!(SQS_REQUESTS, "operation" => operation, "outcome" => outcome).absolute(0);
+        }
+    }
+    for queue in QUEUES {
+        queue_messages(queue, [0; 3]);
+    }
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "revision" => revision()).set(1.0);
+}
+
+/// The commit that the binary was built from, when the build said so by the variable `REVISION`.
+fn revision() -> &'static str {
+    option_env!("REVISION").unwrap_or("unknown")
+}
+
+fn describe() {
+    describe_counter!(MESSAGES_RECEIVED, "SQS messages received");
+    describe_counter!(MESSAGES, "Messages by what became of each");
+    describe_counter!(ALERTS, "Alerts accepted by Slack");
+    describe_counter!(SLACK_REQUESTS, "HTTP requests to Slack by outcome");
+    describe_histogram!(SLACK_REQUEST_DURATION, Unit::Seconds, "How long Slack took to answer");
+    describe_histogram!(ALERT_DELAY, Unit::Seconds, "From the event's time to Slack's 200, first receives only");
+    describe_histogram!(QUEUE_DELAY, Unit::Seconds, "From SentTimestamp to the first receive");
+    describe_gauge!(IN_FLIGHT, "Messages held now");
+    describe_gauge!(CHANNEL_BLOCKED, "1 while Slack makes the channel wait or is down");
+    describe_counter!(SQS_REQUESTS, "SQS API requests, as billed");
+    describe_gauge!(QUEUE_MESSAGES, "Messages in the queue and its dead-letter queue, polled once a minute");
+    describe_gauge!(BUILD_INFO, "1, with the version and revision of the running program");
+}

@@ -1,0 +1,201 @@
+//! Events from files instead of the queue: `render` shows what would be posted, `send` posts it.
+
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use futures_util::future::join_all;
+use serde_json::{Deserializer, Value, json};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    alert::Alert,
+    app,
+    config::Config,
+    event::Event,
+    route::Router,
+    slack::{Slack, render},
+    webhook::Source,
+};
+
+/// Prints, for each event and each channel that it goes to, one JSON line with what Slack would get. `false` if an event could
+/// not be decoded.
+///
+/// # Errors
+/// When a file cannot be read or the output cannot be written.
+pub fn render(config: Config, files: &[PathBuf]) -> Result<bool> {
+    let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
+    let router = Router::new(config.routes);
+    let mut all_decoded = true;
+    for body in read_events(files)? {
+        let (alert, channels) = match decode(&body, &router) {
+            Ok(decoded) => decoded,
+            Err(line) => {
+                all_decoded = false;
+                print_line(&line)?;
+                continue;
+            }
+        };
+        let line = |outcome: &str, channel: Value, payload: Value| {
+            json!({
+                "event_id": alert.event_id,
+                "outcome": outcome,
+                "channel": channel,
+                "severity": alert.severity.as_str(),
+                "cause": alert.cause.as_ref().map(|cause| cause.category.as_str()),
+                "payload": payload,
+            })
+        };
+        if channels.is_empty() {
+            print_line(&line("unrouted", Value::Null, Value::Null))?;
+        }
+        for channel in channels {
+            let payload = render::single(&alert, config.account_name.as_deref()).to_value();
+            print_line(&line("post", names[channel].as_str().into(), payload))?;
+        }
+    }
+    Ok(all_decoded)
+}
+
+/// Posts the events and prints one JSON line for each and each of its channels. `false` if not all were accepted.
+///
+/// # Errors
+/// When a file cannot be read, a webhook cannot be used, or the output cannot be written.
+pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
+    let bodies = read_events(files)?;
+    let looks_up = config.channels.iter().any(|channel| matches!(channel.webhook, Some(Source::Secret(_))));
+    let aws = if looks_up { Some(app::load_aws().await?) } else { None };
+    // Ctrl-C ends it at once: what was not accepted is still in the files.
+    let (_never, stop) = watch::channel(None);
+    let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;
+    let router = Router::new(config.routes);
+    let start_by = Instant::now() + config.queue.visibility_timeout;
+    let posts = bodies.iter().map(|body| send_one(&slack, &router, body, start_by));
+    let mut all_accepted = true;
+    for (line, accepted) in join_all(posts).await.into_iter().flatten() {
+        all_accepted &= accepted;
+        print_line(&line)?;
+    }
+    Ok(all_accepted)
+}
+
+async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant) -> Vec<(Value, bool)> {
+    let (alert, channels) = match decode(body, router) {
+        Ok(decoded) => decoded,
+        Err(line) => return vec![(line, false)],
+    };
+    if channels.is_empty() {
+        return vec![(json!({"event_id": alert.event_id, "outcome": "unrouted", "channel": null}), true)];
+    }
+    let alert = Arc::new(alert);
+    let posts = channels.into_iter().map(async |channel| {
+        let posted = slack.post(channel, Arc::clone(&alert), start_by).await;
+        let mut line = json!({"event_id": alert.event_id, "outcome": "posted", "channel": slack.name(channel)});
+        if let Err(error) = &posted {
+            line["outcome"] = "failed".into();
+            line["error"] = error.to_string().into();
+        }
+        (line, posted.is_ok())
+    });
+    join_all(posts).await
+}
+
+/// The alert and its channels, or the line that says why there is none.
+fn decode(body: &str, router: &Router) -> Result<(Alert, Vec<usize>), Value> {
+    let event = Event::decode(body).map_err(|error| {
+        json!({
+            "event_id": null, "outcome": "undecodable", "channel": null, "severity": null, "cause": null, "payload": null,
+            "error": error.to_string(),
+        })
+    })?;
+    let alert = Alert::from_event(&event);
+    let channels = router.route(event.value(), alert.severity);
+    Ok((alert, channels))
+}
+
+fn print_line(line: &Value) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        // Whoever reads has seen enough: `render … | head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+fn read_events(files: &[PathBuf]) -> Result<Vec<String>> {
+    let standard_input = [PathBuf::from("-")];
+    let files = if files.is_empty() { &standard_input } else { files };
+    let mut bodies = Vec::new();
+    for file in files {
+        bodies.extend(split(&read(file)?));
+    }
+    Ok(bodies)
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+    } else {
+        bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
+}
+
+/// The bodies in a text: the elements of an array, JSON values one after another, or, when those break off, its lines.
+fn split(text: &str) -> Vec<String> {
+    let values: Result<Vec<Value>, _> = Deserializer::from_str(text).into_iter().collect();
+    match values {
+        Ok(values) => values.into_iter().flat_map(elements).collect(),
+        Err(_) => {
+            let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+            let are_json_lines =
+                lines.iter().any(|line| serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object()));
+            if !are_json_lines {
+                return vec![text.to_owned()];
+            }
+            let line = |line: &str| match serde_json::from_str(line) {
+                Ok(value) => elements(value),
+                // Kept as it is, to be reported as undecodable.
+                Err(_) => vec![line.to_owned()],
+            };
+            lines.into_iter().flat_map(line).collect()
+        }
+    }
+}
+
+fn elements(value: Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().map(Value::to_string).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_as_an_object_an_array_or_lines() {
+        for (text, expected) in [
+            (r#"{"a":1}"#, vec![r#"{"a":1}"#]),
+            ("{\n  \"a\": 1\n}\n", vec![r#"{"a":1}"#]),
+            (r#"[{"a":1},{"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#]),
+            ("{\"a\":1}\n{\"b\":2}\n\n", vec![r#"{"a":1}"#, r#"{"b":2}"#]),
+            ("{\n\"a\":1}\n{\n\"b\":2}", vec![r#"{"a":1}"#, r#"{"b":2}"#]),
+            ("[]", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(split(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_line_spoils_only_itself() {
+        assert_eq!(split("{\"a\":1}\nnot json\n{\"b\":2}"), [r#"{"a":1}"#, "not json", r#"{"b":2}"#]);
+        assert_eq!(split("{\n  \"a\": 1,\n"), ["{\n  \"a\": 1,\n"]);
+    }
+}

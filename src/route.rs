@@ -1,0 +1,151 @@
+//! Which channels an event goes to. Pure.
+//!
+//! Routes are tried in the order of the configuration; the first that takes an event ends the search, unless it says to
+//! go on.
+
+use serde_json::Value;
+
+use crate::alert::Severity;
+
+use pattern::Pattern;
+
+pub mod pattern;
+
+/// One `[[route]]` of the configuration.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The index of the channel it leads to.
+    pub channel: usize,
+    /// The events it takes; without one, every event that is a problem.
+    pub pattern: Option<Pattern>,
+    /// Whether the routes after it are tried for an event that it took (`continue = true` in the file).
+    pub proceed: bool,
+}
+
+/// All routes, in order.
+#[derive(Debug, Clone)]
+pub struct Router {
+    routes: Vec<Route>,
+}
+
+impl Router {
+    /// A router that tries `routes` in this order.
+    pub fn new(routes: Vec<Route>) -> Self {
+        Self { routes }
+    }
+
+    /// The indices of the channels that `event` goes to, in the order of the routes, each once.
+    ///
+    /// `event` is the whole EventBridge event, `severity` that of the alert made from it.
+    pub fn route(&self, event: &Value, severity: Severity) -> Vec<usize> {
+        let mut channels = Vec::new();
+        for route in &self.routes {
+            if !route.takes(event, severity) {
+                continue;
+            }
+            if !channels.contains(&route.channel) {
+                channels.push(route.channel);
+            }
+            if !route.proceed {
+                break;
+            }
+        }
+        channels
+    }
+}
+
+impl Route {
+    fn takes(&self, event: &Value, severity: Severity) -> bool {
+        match &self.pattern {
+            Some(pattern) => pattern.matches(event),
+            None => severity >= Severity::Warning,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SEARCH: usize = 0;
+    const PLATFORM: usize = 1;
+    const AUDIT: usize = 2;
+    const NONE: [usize; 0] = [];
+
+    fn to(channel: usize, pattern: Option<Value>) -> Route {
+        Route { channel, pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()), proceed: false }
+    }
+
+    fn and_on(route: Route) -> Route {
+        Route { proceed: true, ..route }
+    }
+
+    fn impaired(service: &str) -> Value {
+        json!({
+            "version": "0",
+            "id": "0d4e4a4e-7d3f-4ac1-9b0e-4c3d7a3cf3b5",
+            "detail-type": "ECS Service Action",
+            "source": "aws.ecs",
+            "account": "123456789012",
+            "time": "2026-03-14T15:09:26Z",
+            "region": "eu-west-1",
+            "resources": [format!("arn:aws:ecs:eu-west-1:123456789012:service/{service}")],
+            "detail": { "eventType": "WARN", "eventName": "SERVICE_TASK_START_IMPAIRED" },
+        })
+    }
+
+    fn search_services() -> Option<Value> {
+        Some(json!({ "resources": [{ "wildcard": "*:service/search-*/*" }] }))
+    }
+
+    #[test]
+    fn a_team_gets_its_own_clusters_and_the_platform_the_rest() {
+        let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)]);
+        assert_eq!(router.route(&impaired("search-prod/indexer"), Severity::Critical), [SEARCH]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout"), Severity::Critical), [PLATFORM]);
+    }
+
+    #[test]
+    fn without_a_pattern_only_problems_are_taken_and_with_one_whatever_it_says() {
+        let plain = Router::new(vec![to(PLATFORM, None)]);
+        let event = impaired("search-prod/indexer");
+        assert_eq!(plain.route(&event, Severity::Info), NONE);
+        assert_eq!(plain.route(&event, Severity::Warning), [PLATFORM]);
+        assert_eq!(plain.route(&event, Severity::Critical), [PLATFORM]);
+
+        let patterned = Router::new(vec![to(SEARCH, search_services())]);
+        assert_eq!(patterned.route(&event, Severity::Info), [SEARCH]);
+        assert_eq!(patterned.route(&impaired("shop-prod/checkout"), Severity::Critical), NONE);
+    }
+
+    #[test]
+    fn a_route_that_continues_lets_the_next_ones_have_the_event_too() {
+        let everything = || Some(json!({ "source": [{ "prefix": "aws." }] }));
+        let router = Router::new(vec![
+            and_on(to(AUDIT, everything())),
+            and_on(to(SEARCH, search_services())),
+            to(PLATFORM, None),
+            to(AUDIT, None),
+        ]);
+        assert_eq!(router.route(&impaired("search-prod/indexer"), Severity::Critical), [AUDIT, SEARCH, PLATFORM]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout"), Severity::Critical), [AUDIT, PLATFORM]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout"), Severity::Info), [AUDIT]);
+    }
+
+    #[test]
+    fn a_channel_gets_an_event_once_however_many_routes_lead_there() {
+        let router = Router::new(vec![
+            and_on(to(PLATFORM, search_services())),
+            and_on(to(PLATFORM, None)),
+            to(SEARCH, search_services()),
+        ]);
+        assert_eq!(router.route(&impaired("search-prod/indexer"), Severity::Critical), [PLATFORM, SEARCH]);
+    }
+
+    #[test]
+    fn without_routes_nothing_is_wanted() {
+        assert_eq!(Router::new(Vec::new()).route(&impaired("shop-prod/checkout"), Severity::Critical), NONE);
+    }
+}

@@ -1,0 +1,321 @@
+//! From the JSON of a pattern to what is matched, or to why not.
+//!
+//! Invariant: neither the depth nor the number of `$or`s of a pattern makes this overflow or run away.
+
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Fields, PatternError, Requirement, Test, fold};
+
+/// Fields and `$or`s within each other. AWS bounds a pattern by its 2,048 characters; this keeps the recursion small.
+const MAX_DEPTH: usize = 32;
+/// `$or`s beside or within each other multiply.
+const MAX_ALTERNATIVES: usize = 1000;
+
+const OR: &str = "$or";
+const OPERATORS: [&str; 8] =
+    ["anything-but", "cidr", "equals-ignore-case", "exists", "numeric", "prefix", "suffix", "wildcard"];
+const ANYTHING_BUT_OPERATORS: [&str; 4] = ["equals-ignore-case", "prefix", "suffix", "wildcard"];
+
+/// The pattern with every `$or` multiplied out.
+pub(super) fn alternatives(pattern: &Value) -> Result<Vec<Fields>, PatternError> {
+    let Value::Object(fields) = pattern else {
+        return refuse("", format!("an event pattern must be an object of fields, not {}", kind(pattern)));
+    };
+    let mut compiler = Compiler { alternatives: vec![Fields::new()], parents: Vec::new(), depth: 0, within_or: 0 };
+    compiler.object(fields, "")?;
+    Ok(compiler.alternatives)
+}
+
+struct Compiler {
+    alternatives: Vec<Fields>,
+    /// The names of the fields around the one at hand.
+    parents: Vec<String>,
+    depth: usize,
+    within_or: usize,
+}
+
+impl Compiler {
+    fn object(&mut self, fields: &Map<String, Value>, at: &str) -> Result<(), PatternError> {
+        if fields.is_empty() {
+            return refuse(at, "an object of a pattern must name at least one field");
+        }
+        if self.depth == MAX_DEPTH {
+            return refuse(at, format!("a pattern may be at most {MAX_DEPTH} levels deep"));
+        }
+        self.depth += 1;
+        for (name, value) in fields {
+            let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+            match value {
+                _ if name == OR => self.or(value, &at)?,
+                // AWS reserves these inside `$or`, to catch values that stand where fields belong.
+                _ if self.within_or > 0 && OPERATORS.contains(&name.as_str()) => {
+                    return refuse(&at, format!("an operator cannot be a field inside {OR}; name the field it is for"));
+                }
+                Value::Array(values) => self.require(name, tests(values, &at)?, &at)?,
+                Value::Object(inner) => {
+                    self.parents.push(name.clone());
+                    self.object(inner, &at)?;
+                    self.parents.pop();
+                }
+                _ => {
+                    let fault = "must be an array of values and operators, or an object of fields, not";
+                    return refuse(&at, format!("{fault} {}", kind(value)));
+                }
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Always the operator: event-ruler's README lets `$or` be a field's name in old rules, its compiler does not.
+    fn or(&mut self, value: &Value, at: &str) -> Result<(), PatternError> {
+        let Value::Array(options) = value else {
+            return refuse(at, format!("must be an array of at least 2 objects, not {}", kind(value)));
+        };
+        if options.len() < 2 {
+            return refuse(at, format!("must be an array of at least 2 objects, not of {}", options.len()));
+        }
+        let before = std::mem::take(&mut self.alternatives);
+        let mut after = Vec::new();
+        self.within_or += 1;
+        for (index, option) in options.iter().enumerate() {
+            let at = format!("{at}[{index}]");
+            let Value::Object(fields) = option else {
+                return refuse(&at, format!("must be an object of fields, not {}", kind(option)));
+            };
+            self.alternatives.clone_from(&before);
+            self.object(fields, &at)?;
+            after.append(&mut self.alternatives);
+            if after.len() > MAX_ALTERNATIVES {
+                return refuse(&at, format!("the {OR}s of a pattern may make at most {MAX_ALTERNATIVES} combinations"));
+            }
+        }
+        self.within_or -= 1;
+        self.alternatives = after;
+        Ok(())
+    }
+
+    /// Adds a requirement for the field `name`, within the present parents, to every alternative.
+    fn require(&mut self, name: &str, tests: Arc<[Test]>, at: &str) -> Result<(), PatternError> {
+        for alternative in &mut self.alternatives {
+            if !insert(alternative, &self.parents, name, tests.clone()) {
+                // AWS takes the one written last, an order that a parsed object no longer has.
+                let fault = "is required twice: beside and inside $or, name a field once, with values or with fields";
+                return refuse(at, fault);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether there was room: a field has either values or fields, and those once.
+fn insert(mut fields: &mut Fields, parents: &[String], name: &str, tests: Arc<[Test]>) -> bool {
+    for parent in parents {
+        match fields.entry(parent.clone()).or_insert_with(|| Requirement::Object(Fields::new())) {
+            Requirement::Object(inner) => fields = inner,
+            Requirement::Value(_) => return false,
+        }
+    }
+    if fields.contains_key(name) {
+        return false;
+    }
+    fields.insert(name.to_owned(), Requirement::Value(tests));
+    true
+}
+
+fn tests(values: &[Value], at: &str) -> Result<Arc<[Test]>, PatternError> {
+    if values.is_empty() {
+        return refuse(at, "must hold at least one value or operator");
+    }
+    let test = |(index, value): (usize, &Value)| {
+        let at = format!("{at}[{index}]");
+        match value {
+            Value::Object(operator) => operator_test(operator, &at),
+            Value::Array(_) => refuse(&at, "must be a string, number, true, false, null or an operator, not an array"),
+            scalar => Ok(Test::Equals(scalar.clone())),
+        }
+    };
+    values.iter().enumerate().map(test).collect()
+}
+
+/// One of `OPERATORS`.
+fn operator_test(operator: &Map<String, Value>, at: &str) -> Result<Test, PatternError> {
+    let (name, operand, at) = sole_entry(operator, &OPERATORS, at)?;
+    match (name, operand) {
+        ("exists", Value::Bool(true)) => Ok(Test::Exists),
+        ("exists", Value::Bool(false)) => Ok(Test::Absent),
+        ("exists", _) => refuse(&at, format!("must be true or false, not {}", kind(operand))),
+        ("anything-but", _) => anything_but(operand, &at).map(Test::AnythingBut),
+        ("numeric", _) => numeric(operand, &at),
+        ("cidr", Value::String(block)) => cidr(block, &at),
+        ("prefix" | "suffix", Value::Object(inner)) => {
+            let (_, operand, at) = sole_entry(inner, &["equals-ignore-case"], &at)?;
+            match operand {
+                Value::String(text) if name == "prefix" => Ok(Test::PrefixIgnoreCase(fold(text).collect())),
+                Value::String(text) => Ok(Test::SuffixIgnoreCase(fold(text).collect())),
+                _ => refuse(&at, format!("must be a string, not {}", kind(operand))),
+            }
+        }
+        ("prefix" | "suffix", Value::String(text)) => text_test(name, text, &at),
+        ("prefix" | "suffix", _) => {
+            refuse(&at, format!("must be a string or {{\"equals-ignore-case\": string}}, not {}", kind(operand)))
+        }
+        (_, Value::String(text)) => text_test(name, text, &at),
+        _ => refuse(&at, format!("must be a string, not {}", kind(operand))),
+    }
+}
+
+/// One of `ANYTHING_BUT_OPERATORS` and a text.
+fn text_test(name: &str, text: &str, at: &str) -> Result<Test, PatternError> {
+    match name {
+        "prefix" => Ok(Test::Prefix(text.to_owned())),
+        "suffix" => Ok(Test::Suffix(text.to_owned())),
+        "equals-ignore-case" => Ok(Test::EqualsIgnoreCase(fold(text).collect())),
+        _ => wildcard(text, at).map(Test::Wildcard),
+    }
+}
+
+/// What must not be: a value, values of one type, or an operator with a text or several.
+fn anything_but(operand: &Value, at: &str) -> Result<Vec<Test>, PatternError> {
+    match operand {
+        Value::String(_) | Value::Number(_) => Ok(vec![Test::Equals(operand.clone())]),
+        Value::Array(values) if values.is_empty() => refuse(at, "must hold at least one string or number"),
+        Value::Array(values) if values.iter().all(Value::is_string) || values.iter().all(Value::is_number) => {
+            Ok(values.iter().cloned().map(Test::Equals).collect())
+        }
+        Value::Array(_) => refuse(at, "must hold only strings or only numbers"),
+        Value::Object(inner) => {
+            let (name, operand, at) = sole_entry(inner, &ANYTHING_BUT_OPERATORS, at)?;
+            let test = |text: &Value| match text {
+                Value::String(text) if text.is_empty() && matches!(name, "prefix" | "suffix") => {
+                    refuse(&at, "must not be empty: nothing would be left to match")
+                }
+                Value::String(text) => text_test(name, text, &at),
+                _ => refuse(&at, format!("must be a string or an array of strings, not {}", kind(text))),
+            };
+            match operand {
+                Value::Array(texts) if texts.is_empty() => refuse(&at, "must hold at least one string"),
+                Value::Array(texts) => texts.iter().map(test).collect(),
+                text => Ok(vec![test(text)?]),
+            }
+        }
+        _ => refuse(
+            at,
+            format!("must be a string, a number, an array of either, or an operator object, not {}", kind(operand)),
+        ),
+    }
+}
+
+/// `["=", n]`, `["<", n]` …, or a range from low to high: `[">", n, "<=", m]`.
+fn numeric(operand: &Value, at: &str) -> Result<Test, PatternError> {
+    const FORM: &str = r#"must be a comparison such as ["<", 10] or a range such as [">", 0, "<=", 5]"#;
+    match operand.as_array().map(Vec::as_slice) {
+        Some([operator, number]) => {
+            let number = limit(number, &format!("{at}[1]"))?;
+            match operator.as_str() {
+                Some("=") => Ok(Test::Numeric(Bound::Included(number), Bound::Included(number))),
+                Some("<") => Ok(Test::Numeric(Bound::Unbounded, Bound::Excluded(number))),
+                Some("<=") => Ok(Test::Numeric(Bound::Unbounded, Bound::Included(number))),
+                Some(">") => Ok(Test::Numeric(Bound::Excluded(number), Bound::Unbounded)),
+                Some(">=") => Ok(Test::Numeric(Bound::Included(number), Bound::Unbounded)),
+                _ => refuse(&format!("{at}[0]"), "must be one of =, <, <=, >, >="),
+            }
+        }
+        Some([from, low, to, high]) => {
+            let (low, high) = (limit(low, &format!("{at}[1]"))?, limit(high, &format!("{at}[3]"))?);
+            let from = match from.as_str() {
+                Some(">") => Bound::Excluded(low),
+                Some(">=") => Bound::Included(low),
+                _ => return refuse(&format!("{at}[0]"), "a range must begin with > or >="),
+            };
+            let to = match to.as_str() {
+                Some("<") => Bound::Excluded(high),
+                Some("<=") => Bound::Included(high),
+                _ => return refuse(&format!("{at}[2]"), "a range must end with < or <="),
+            };
+            if low >= high {
+                return refuse(at, "the lower end of a range must be less than the upper");
+            }
+            Ok(Test::Numeric(from, to))
+        }
+        _ => refuse(at, FORM),
+    }
+}
+
+/// The documentation limits numeric matching to ±5.0e9; event-ruler has come to take any f64. Here a pattern keeps to
+/// the documentation, and an event's value is compared whatever it is.
+fn limit(value: &Value, at: &str) -> Result<f64, PatternError> {
+    match value.as_f64() {
+        Some(number) if number.abs() <= 5.0e9 => Ok(number),
+        Some(_) => refuse(at, "must be between -5.0e9 and 5.0e9"),
+        None => refuse(at, format!("must be a number, not {}", kind(value))),
+    }
+}
+
+/// event-ruler stops at /31 and /127; a single address is let in here, since nothing else could be meant by it.
+fn cidr(block: &str, at: &str) -> Result<Test, PatternError> {
+    let parsed = block.split_once('/').and_then(|(address, bits)| {
+        let address: IpAddr = address.parse().ok()?;
+        let bits: u32 = bits.parse().ok()?;
+        (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(Test::Cidr(address, bits))
+    });
+    parsed.map_or_else(|| refuse(at, "must be an address block such as 10.0.0.0/8 or 2001:db8::/32"), Ok)
+}
+
+/// Cuts a wildcard at its asterisks.
+fn wildcard(text: &str, at: &str) -> Result<Vec<String>, PatternError> {
+    let mut pieces = Vec::new();
+    let mut piece = String::new();
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '*' if characters.peek() == Some(&'*') => return refuse(at, "must not have two asterisks in a row"),
+            '*' => pieces.push(std::mem::take(&mut piece)),
+            '\\' => match characters.next() {
+                Some(escaped @ ('*' | '\\')) => piece.push(escaped),
+                _ => return refuse(at, r"a backslash must be followed by * or another backslash"),
+            },
+            _ => piece.push(character),
+        }
+    }
+    pieces.push(piece);
+    Ok(pieces)
+}
+
+/// The name, the operand and the path of an operator object, which has just the one entry.
+fn sole_entry<'a>(
+    operator: &'a Map<String, Value>,
+    accepted: &[&str],
+    at: &str,
+) -> Result<(&'a str, &'a Value, String), PatternError> {
+    let mut entries = operator.iter();
+    match (entries.next(), entries.next()) {
+        (Some((name, operand)), None) if accepted.contains(&name.as_str()) => {
+            Ok((name, operand, format!("{at}.{name}")))
+        }
+        (Some((name, _)), None) => {
+            refuse(at, format!("{name:?} is not an operator here; accepted: {}", accepted.join(", ")))
+        }
+        _ => refuse(at, format!("must have exactly one operator; accepted: {}", accepted.join(", "))),
+    }
+}
+
+fn refuse<T>(at: &str, fault: impl Into<String>) -> Result<T, PatternError> {
+    let fault = fault.into();
+    Err(PatternError(if at.is_empty() { fault } else { format!("{at}: {fault}") }))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

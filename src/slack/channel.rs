@@ -1,0 +1,292 @@
+//! One Slack channel: a flusher with a clock, the earliest instant at which Slack will take the next post.
+//!
+//! A post moves the clock one interval on; a 429 moves it by `Retry-After`; a failure backs it off, jittered and growing.
+//! Alerts wait *together*: each attempt renders afresh what is waiting at that moment, so that an outage or a storm ends in a
+//! few readable messages. Who submitted an alert hears `Ok` only after Slack answered 2xx for the post that carries it.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    States, Stop,
+    client::{Answer, Client},
+    render,
+};
+use crate::{
+    alert::Alert,
+    batch::{Inbox, Waiting},
+    metrics,
+    webhook::{Source, Webhook, Webhooks},
+};
+
+/// Added to `Retry-After`, so that a request sent when it ends does not arrive a moment before, by Slack's clock.
+const RETRY_AFTER_MARGIN: Duration = Duration::from_millis(100);
+
+/// What is left of the drain must suffice for one more usual answer, or the post is not begun.
+const LEAST_TIME: Duration = Duration::from_secs(1);
+
+/// An alert on its way to Slack.
+#[derive(Debug)]
+pub struct Item {
+    /// What to say.
+    pub alert: Arc<Alert>,
+    /// No attempt with it may begin later.
+    pub start_by: Instant,
+}
+
+/// Why an alert was not posted. All are worth another try later.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PostError {
+    /// Slack did not take it in the time there was.
+    #[error("not posted in time; Slack {}", .0.as_ref().map_or("was not asked".into(), ToString::to_string))]
+    OutOfTime(Option<Answer>),
+    /// Slack refuses it even as plain text.
+    #[error("Slack {0}, even as plain text")]
+    Refused(Answer),
+    /// The channel is blocked and holds its share of the messages in flight.
+    #[error("the channel is blocked and holds as many alerts as it may")]
+    Full,
+    /// The channel's flusher is gone.
+    #[error("the channel has stopped")]
+    Stopped,
+}
+
+/// Whether a channel can take a post, as seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// As far as we know.
+    Open,
+    /// Slack makes us wait, or is down.
+    Blocked {
+        /// When the next attempt is due.
+        until: Instant,
+    },
+}
+
+/// The one task that posts to a channel.
+#[derive(Debug)]
+pub struct Flusher {
+    pub(super) name: String,
+    pub(super) index: usize,
+    pub(super) inbox: Inbox<Item, Result<(), PostError>>,
+    pub(super) client: Client,
+    pub(super) webhooks: Webhooks,
+    pub(super) source: Source,
+    pub(super) webhook: Webhook,
+    pub(super) account_name: Option<String>,
+    pub(super) timeout: Duration,
+    pub(super) states: watch::Sender<States>,
+    pub(super) stop: Stop,
+}
+
+/// What an attempt left behind for the next one.
+struct Progress {
+    /// The earliest instant at which Slack will take the next post.
+    next: Instant,
+    /// True until a post is accepted after a failure: the channel stays blocked past `next`.
+    down: bool,
+    backoff: ExponentialBackoff,
+    /// So many alerts at the front hold one that Slack refuses.
+    suspects: usize,
+    /// Slack's last answer, if it was no success.
+    trouble: Option<Answer>,
+}
+
+impl Flusher {
+    /// Posts what is submitted until every submitter is gone.
+    pub async fn run(mut self) {
+        let mut progress =
+            Progress { next: Instant::now(), down: false, backoff: backoff(), suspects: 0, trouble: None };
+        loop {
+            self.pause(&mut progress).await;
+            if !self.inbox.wait().await {
+                return;
+            }
+            self.expire(&mut progress);
+            self.flush(&mut progress).await;
+        }
+    }
+
+    /// Waits for the clock; meanwhile alerts gather, and those that run out of time hear so.
+    async fn pause(&mut self, progress: &mut Progress) {
+        loop {
+            let now = Instant::now();
+            if now >= progress.next {
+                break;
+            }
+            let stop_by = *self.stop.borrow_and_update();
+            let last_start = self.inbox.gather().iter().map(|waiting| last_start(waiting, stop_by)).min();
+            let wake = last_start.map_or(progress.next, |last_start| last_start.min(progress.next));
+            tokio::select! {
+                () = sleep_until(wake) => {}
+                Ok(()) = self.stop.changed() => {}
+            }
+            self.expire(progress);
+        }
+        if !progress.down {
+            self.publish(State::Open);
+        }
+    }
+
+    /// Answers the alerts with which no attempt may begin any more.
+    fn expire(&mut self, progress: &mut Progress) {
+        let (now, stop_by) = (Instant::now(), *self.stop.borrow());
+        let waiting = self.inbox.gather();
+        if waiting.iter().all(|waiting| last_start(waiting, stop_by) > now) {
+            return;
+        }
+        let all = self.inbox.take(usize::MAX);
+        let (expired, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|waiting| last_start(waiting, stop_by) <= now);
+        self.inbox.restore(rest);
+        // Which of them was the suspect is not known any more; the next refusal starts the search again.
+        progress.suspects = 0;
+        for waiting in expired {
+            waiting.answer(Err(PostError::OutOfTime(progress.trouble.clone())));
+        }
+    }
+
+    /// One attempt with as much of what is waiting as fits into a message.
+    async fn flush(&mut self, progress: &mut Progress) {
+        let waiting = self.inbox.gather();
+        if waiting.is_empty() {
+            return;
+        }
+        // Half of the suspects at a time, until the bad one is alone.
+        let limit = if progress.suspects > 1 { progress.suspects / 2 } else { waiting.len() };
+        let (payload, taken) = match progress.suspects {
+            1 => (render::plain_text(&waiting[0].item.alert, self.account_name.as_deref()), 1),
+            _ => {
+                let alerts: Vec<&Alert> = waiting.iter().take(limit).map(|waiting| &*waiting.item.alert).collect();
+                render::digest(&alerts, self.account_name.as_deref())
+            }
+        };
+        let batch = self.inbox.take(taken);
+        let answer = self.post(payload.body()).await;
+        debug!(channel = self.name, alerts = taken, %answer, "posted");
+        self.learn(progress, batch, answer).await;
+    }
+
+    /// One request, never beyond the end of a drain.
+    async fn post(&mut self, body: String) -> Answer {
+        let begun = Instant::now();
+        let mut stop = self.stop.clone();
+        let drained = async {
+            match stop.wait_for(Option::is_some).await.map(|stop_by| *stop_by) {
+                Ok(Some(stop_by)) => sleep_until(stop_by).await,
+                _ => std::future::pending().await,
+            }
+        };
+        let answer = tokio::select! {
+            answer = self.client.post(&self.webhook, body, self.timeout) => answer,
+            () = drained => Answer::NetworkError("no answer before the drain ended".into()),
+        };
+        metrics::slack_request(&self.name, &answer, begun.elapsed());
+        answer
+    }
+
+    /// Settles the batch by Slack's answer, and sets the clock.
+    async fn learn(
+        &mut self,
+        progress: &mut Progress,
+        batch: Vec<Waiting<Item, Result<(), PostError>>>,
+        answer: Answer,
+    ) {
+        let now = Instant::now();
+        let taken = batch.len();
+        progress.next = now + self.webhook.interval();
+        match &answer {
+            Answer::Accepted => {
+                progress.suspects = progress.suspects.saturating_sub(taken);
+                progress.backoff = backoff();
+                progress.down = false;
+                progress.trouble = None;
+                self.publish(State::Open);
+                for waiting in batch {
+                    waiting.answer(Ok(()));
+                }
+                return;
+            }
+            Answer::PayloadRefused(code) if progress.suspects == 1 => {
+                error!(channel = self.name, code, "Slack refuses an alert even as plain text");
+                progress.suspects = 0;
+                for waiting in batch {
+                    waiting.answer(Err(PostError::Refused(answer.clone())));
+                }
+                return;
+            }
+            Answer::PayloadRefused(code) => {
+                warn!(channel = self.name, code, alerts = taken, "Slack refuses a message; looking for the bad alert");
+                progress.suspects = taken;
+            }
+            Answer::WebhookRefused(_) if self.webhook_was_rotated(&answer).await => {}
+            Answer::RateLimited(Some(wait)) => {
+                progress.next = now + *wait + RETRY_AFTER_MARGIN;
+                self.block(progress, &answer, now);
+            }
+            Answer::RateLimited(None)
+            | Answer::ServerError(_)
+            | Answer::NetworkError(_)
+            | Answer::WebhookRefused(_) => {
+                progress.down = true;
+                progress.next = now + progress.backoff.next().unwrap_or(MAX_BACKOFF);
+                self.block(progress, &answer, now);
+            }
+        }
+        progress.trouble = Some(answer);
+        self.inbox.restore(batch);
+    }
+
+    fn block(&self, progress: &Progress, answer: &Answer, now: Instant) {
+        let wait = progress.next.duration_since(now).as_secs_f32();
+        warn!(channel = self.name, "Slack {answer}; trying again in {wait:.1} s");
+        self.publish(State::Blocked { until: progress.next });
+    }
+
+    /// True when Secrets Manager has another webhook now than the one that Slack refused.
+    async fn webhook_was_rotated(&mut self, answer: &Answer) -> bool {
+        match self.webhooks.resolve(&self.source).await {
+            Ok(fresh) if fresh != self.webhook => {
+                info!(channel = self.name, "Slack {answer}; the webhook was rotated, going on with the new one");
+                self.webhook = fresh;
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                error!(channel = self.name, %error, "Slack {answer}, and the webhook could not be looked up afresh");
+                false
+            }
+        }
+    }
+
+    fn publish(&self, state: State) {
+        let changed = self.states.send_if_modified(|states| {
+            let changed = states[self.index] != state;
+            states[self.index] = state;
+            changed
+        });
+        if changed {
+            metrics::channel_blocked(&self.name, state != State::Open);
+        }
+    }
+}
+
+/// The last instant at which an attempt with this alert may begin.
+fn last_start(waiting: &Waiting<Item, Result<(), PostError>>, stop_by: Option<Instant>) -> Instant {
+    let start_by = waiting.item.start_by;
+    stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(LEAST_TIME).unwrap_or(stop_by)))
+}
+
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
+
+/// Between attempts while Slack fails: a second, doubling to fifteen, each with up to a second of jitter. Short enough to
+/// notice soon that an outage is over, and long enough to be nobody's burden.
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new().with_max_delay(MAX_BACKOFF).without_max_times().with_jitter().build()
+}

@@ -1,0 +1,214 @@
+//! Alerts become a message: one alert in full here, a storm of them folded into a [`digest`]. Pure.
+//!
+//! Invariant: every payload is within Slack's limits, whatever the alerts hold.
+
+mod digest;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+pub use self::digest::digest;
+use super::message::{MAX_SECTION, Payload, Text, context, section, visible};
+use crate::alert::{Alert, Severity};
+
+// How much of each part is shown, in characters. Together they stay well under `MAX_MESSAGE`.
+
+/// The notification.
+const NOTIFICATION: usize = 700;
+/// AWS's names have at most 255 characters; with room for a code span.
+const NAME: usize = 260;
+const WHAT: usize = 300;
+/// ECS's `stoppedReason` has at most 1,024 characters.
+const REASON: usize = 1_200;
+const REASON_LINES: usize = 8;
+const HINT: usize = 600;
+const FACTS: usize = 8;
+const LABEL: usize = 40;
+const FACT: usize = 300;
+const ACCOUNT: usize = 100;
+const REGION: usize = 40;
+/// The grey line below: where and when.
+const CONTEXT: usize = 800;
+
+/// The message for one alert alone.
+pub fn single(alert: &Alert, account_name: Option<&str>) -> Payload {
+    full(&Group::new(alert, 0, 0), account_name)
+}
+
+/// The last resort when Slack refuses the blocks of an alert: short text without markup, in ASCII and letters only.
+pub fn plain_text(alert: &Alert, account_name: Option<&str>) -> Payload {
+    let simple = |text: &str, max: usize| -> String {
+        text.chars().take(max).map(|c| if c.is_ascii() || c.is_alphanumeric() { c } else { '?' }).collect()
+    };
+    let mut text = Text::with_limit(MAX_SECTION);
+    text.markup(emoji(alert.severity)).markup(" ");
+    text.outside(&simple(subject(alert), NAME), NAME).markup(" ").outside(&simple(&alert.what, WHAT), WHAT);
+    for (part, max) in where_parts(alert, account_name) {
+        text.markup(", ").outside(&simple(part, max), max);
+    }
+    if let Some(reason) = reason(alert) {
+        text.markup(": ").outside(&simple(reason, WHAT), WHAT);
+    }
+    // Half a URL is worse than none.
+    if let Some(link) = alert.links.first().filter(|link| link.url.len() < MAX_SECTION / 3) {
+        text.markup(" ").outside(&link.url, MAX_SECTION);
+    }
+    Payload::plain(text)
+}
+
+/// Alerts that differ only in when they came.
+struct Group<'a> {
+    /// The latest of them.
+    alert: &'a Alert,
+    count: usize,
+    first: Option<OffsetDateTime>,
+    last: Option<OffsetDateTime>,
+    /// Groups of one severity, kind and cause have the same number here: they can share a list.
+    list: usize,
+    /// Groups of one list that are in the same place have the same number here: they can share a line.
+    place: usize,
+}
+
+impl<'a> Group<'a> {
+    fn new(alert: &'a Alert, list: usize, place: usize) -> Self {
+        Self { alert, count: 1, first: alert.time, last: alert.time, list, place }
+    }
+
+    fn add(&mut self, alert: &'a Alert) {
+        self.alert = alert;
+        self.count += 1;
+        self.first = self.first.into_iter().chain(alert.time).min();
+        self.last = self.last.max(alert.time);
+    }
+}
+
+/// One alert, and its repeats, with all there is to say.
+fn full(group: &Group, account_name: Option<&str>) -> Payload {
+    let alert = group.alert;
+    let mut blocks = Vec::new();
+    let mut add = |text: Text, block: fn(Text) -> Value| {
+        if !text.is_empty() {
+            blocks.push(block(text));
+        }
+    };
+
+    let mut head = Text::with_limit(MAX_SECTION);
+    head.markup("*").name(subject(alert), NAME).markup("* ").outside(&alert.what, WHAT);
+    if let Some(reason) = reason(alert) {
+        head.markup("\n").quote(reason, REASON_LINES, REASON);
+    }
+    add(head, section);
+
+    if let Some(cause) = &alert.cause {
+        let mut why = Text::with_limit(MAX_SECTION);
+        why.markup("*Why:* ").outside(cause.category.title(), WHAT);
+        if let Some(hint) = present(Some(&cause.hint)) {
+            why.markup("\n").outside(hint, HINT);
+        }
+        add(why, section);
+    }
+
+    let mut facts = Text::with_limit(MAX_SECTION);
+    for (label, value) in alert.facts.iter().filter(|(_, value)| !visible(value).is_empty()).take(FACTS) {
+        if !facts.is_empty() {
+            facts.markup("\n");
+        }
+        facts.outside(label, LABEL).markup(": ").name(value, FACT);
+    }
+    add(facts, section);
+
+    let mut below = Text::with_limit(CONTEXT);
+    where_and_when(&mut below, group, account_name);
+    add(below, context);
+
+    let mut links = Text::with_limit(MAX_SECTION);
+    for link in &alert.links {
+        let mut next = links.clone();
+        if dot(&mut next).link(&link.url, link.label, LABEL) {
+            links = next;
+        }
+    }
+    add(links, section);
+
+    let mut text = Text::with_limit(NOTIFICATION);
+    text.markup(emoji(alert.severity)).markup(" ").name(subject(alert), NAME).markup(" ").outside(&alert.what, WHAT);
+    title(&mut text, alert);
+    if group.count > 1 {
+        text.markup(&format!(" ({} times)", group.count));
+    }
+    Payload::new(text, color(alert.severity), blocks)
+}
+
+/// " — Image not found"
+fn title(text: &mut Text, alert: &Alert) {
+    if let Some(cause) = &alert.cause {
+        text.markup(" — ").outside(cause.category.title(), LABEL);
+    }
+}
+
+/// "example-cluster · platform · eu-west-1 · 3 minutes ago"
+fn where_and_when(text: &mut Text, group: &Group, account_name: Option<&str>) {
+    for (part, max) in where_parts(group.alert, account_name) {
+        dot(text).name(part, max);
+    }
+    if group.count > 1 {
+        dot(text).markup(&format!("{} times", group.count));
+    }
+    span(text, group.first, group.last);
+}
+
+fn where_parts<'a>(alert: &'a Alert, account_name: Option<&'a str>) -> impl Iterator<Item = (&'a str, usize)> {
+    let account = account_name.or(alert.account.as_deref());
+    [(alert.cluster.as_deref(), NAME), (account, ACCOUNT), (alert.region.as_deref(), REGION)]
+        .into_iter()
+        .filter_map(|(part, max)| Some((present(part)?, max)))
+}
+
+/// One time as its age, which stays true when it is read hours later; two as the clock showed them.
+fn span(text: &mut Text, first: Option<OffsetDateTime>, last: Option<OffsetDateTime>) {
+    const CLOCK: &str = "{date_short_pretty} {time_secs}";
+    match (first, last) {
+        (Some(first), Some(last)) if first != last => {
+            dot(text).markup("first ").date(first, CLOCK).markup(", last ").date(last, CLOCK);
+        }
+        (Some(time), _) => {
+            dot(text).date(time, "{ago}");
+        }
+        _ => {}
+    }
+}
+
+fn dot(text: &mut Text) -> &mut Text {
+    let separator = if text.is_empty() { "" } else { " · " };
+    text.markup(separator)
+}
+
+fn subject(alert: &Alert) -> &str {
+    present(Some(&alert.subject)).unwrap_or(&alert.kind)
+}
+
+fn reason(alert: &Alert) -> Option<&str> {
+    present(alert.reason.as_deref())
+}
+
+fn present(text: Option<&str>) -> Option<&str> {
+    text.map(visible).filter(|text| !text.is_empty())
+}
+
+const fn emoji(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => ":information_source:",
+        Severity::Warning | Severity::Critical => ":rotating_light:",
+    }
+}
+
+const fn color(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "#439FE0",
+        Severity::Warning => "warning",
+        Severity::Critical => "danger",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Where a channel posts to: the webhook's URL, given or looked up in Secrets Manager, and checked against the hosts that
+//! a webhook may name.
+//!
+//! The URL is a secret: who holds it can post. Nothing here prints more of one than its host.
+
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use aws_sdk_secretsmanager::{
+    Client,
+    config::timeout::TimeoutConfig,
+    error::{DisplayErrorContext, ProvideErrorMetadata},
+};
+use reqwest::Url;
+
+/// The hosts of Slack's incoming webhooks, commercial and GovSlack.
+pub const SLACK_HOSTS: [&str; 2] = ["hooks.slack.com", "hooks.slack-gov.com"];
+
+/// A webhook's URL, checked. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Webhook(Url);
+
+impl Webhook {
+    /// The URL, for the one request that needs it.
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+
+    /// The shortest time between two posts that Slack takes for good: a second for an incoming webhook, and ten a minute
+    /// for a workflow's trigger. <https://docs.slack.dev/apis/web-api/rate-limits>
+    pub fn interval(&self) -> Duration {
+        let trigger = self.0.path().starts_with("/triggers/");
+        Duration::from_secs(if trigger { 6 } else { 1 })
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Webhook(<secret>)")
+    }
+}
+
+/// Where a channel's webhook comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A Secrets Manager name or ARN whose SecretString is the URL.
+    Secret(String),
+    /// The URL itself.
+    Url(Webhook),
+}
+
+/// The hosts that a webhook may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedHosts(Vec<String>);
+
+/// Why a webhook cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// The text is no URL.
+    #[error("it is not a URL; it should look like https://hooks.slack.com/services/T…/B…/…")]
+    NotAUrl,
+    /// It holds a user name or password.
+    #[error("a user name or password may not stand in it")]
+    Credentials,
+    /// Its host is not allowed.
+    #[error("the host {host:?} is not allowed; allowed are {allowed} (SLACK_ALLOWED_HOSTS, slack.allowed_hosts)")]
+    Host {
+        /// What the URL names.
+        host: String,
+        /// What it may name.
+        allowed: String,
+    },
+    /// It is not `https`.
+    #[error("it must begin with https:// (plain http is for loopback addresses only)")]
+    Insecure,
+    /// The secret could not be looked up.
+    #[error("Secrets Manager: {what}")]
+    LookUp {
+        /// What AWS, or the way to it, said.
+        what: String,
+        /// True when only a change of configuration or permissions helps.
+        permanent: bool,
+    },
+    /// The secret is there, but holds no text.
+    #[error("the secret has no SecretString; it must be the webhook's URL")]
+    NoText,
+}
+
+impl WebhookError {
+    /// True when looking again later may help: AWS was not reached or failed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::LookUp { permanent: false, .. })
+    }
+}
+
+impl AllowedHosts {
+    /// A list of host names or `host:port` pairs.
+    ///
+    /// # Errors
+    /// Names the entry that is not one.
+    pub fn new(hosts: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let hosts: Vec<String> = hosts.into_iter().map(|host| host.trim().to_ascii_lowercase()).collect();
+        if hosts.is_empty() {
+            return Err("the list is empty; name at least one host, such as hooks.slack.com".into());
+        }
+        for host in &hosts {
+            let parsed = [format!("https://{host}/"), format!("https://[{host}]/")];
+            let parsed = parsed.iter().find_map(|url| Url::parse(url).ok());
+            if host.is_empty() || !parsed.is_some_and(|url| url.path() == "/" && url.username().is_empty()) {
+                return Err(format!(
+                    "{host:?} is not a host name; write e.g. hooks.slack.com, without https:// or a path"
+                ));
+            }
+        }
+        Ok(Self(hosts))
+    }
+
+    /// Checks a URL: `https` only, except for a loopback address listed here, and only to a listed host.
+    ///
+    /// # Errors
+    /// Says which rule it breaks; never shows the URL.
+    pub fn check(&self, url: &str) -> Result<Webhook, WebhookError> {
+        let url = Url::from_str(url.trim()).map_err(|_| WebhookError::NotAUrl)?;
+        let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or(WebhookError::NotAUrl)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(WebhookError::Credentials);
+        }
+        let host_and_port = url.port().map(|port| format!("{host}:{port}"));
+        let bare = host.trim_matches(['[', ']']);
+        let listed = |entry: &String| entry == host || entry == bare || Some(entry) == host_and_port.as_ref();
+        if !self.0.iter().any(listed) {
+            return Err(WebhookError::Host { host: host.to_owned(), allowed: self.0.join(", ") });
+        }
+        let loopback = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if url.scheme() != "https" && !loopback {
+            return Err(WebhookError::Insecure);
+        }
+        Ok(Webhook(url))
+    }
+}
+
+impl Default for AllowedHosts {
+    fn default() -> Self {
+        Self(SLACK_HOSTS.map(str::to_owned).into())
+    }
+}
+
+/// Looks webhooks up, at start and again when Slack refuses one: it may have been rotated.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    secrets: Option<Client>,
+    allowed: AllowedHosts,
+}
+
+impl Webhooks {
+    /// With AWS's configuration, which is only needed when a source is a secret.
+    pub fn new(aws: Option<&aws_config::SdkConfig>, allowed: AllowedHosts) -> Self {
+        let secrets = aws.map(|aws| {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(3))
+                .operation_attempt_timeout(Duration::from_secs(5))
+                .operation_timeout(Duration::from_secs(15));
+            let config = aws_sdk_secretsmanager::config::Builder::from(aws).timeout_config(timeouts.build());
+            Client::from_conf(config.build())
+        });
+        Self { secrets, allowed }
+    }
+
+    /// The webhook as it is now.
+    ///
+    /// # Errors
+    /// When the secret cannot be read, or what it holds is not an allowed URL.
+    pub async fn resolve(&self, source: &Source) -> Result<Webhook, WebhookError> {
+        let (id, client) = match (source, &self.secrets) {
+            (Source::Url(webhook), _) => return Ok(webhook.clone()),
+            (Source::Secret(id), Some(client)) => (id, client),
+            (Source::Secret(_), None) => {
+                return Err(WebhookError::LookUp { what: "no AWS configuration".into(), permanent: true });
+            }
+        };
+        let secret = client.get_secret_value().secret_id(id).send().await;
+        let secret = secret.map_err(|error| WebhookError::LookUp {
+            permanent: matches!(error.code(), Some("ResourceNotFoundException" | "AccessDeniedException")),
+            // The chain names the request and AWS's answer; that of a failed look-up never holds the secret.
+            what: DisplayErrorContext(&error).to_string(),
+        })?;
+        self.allowed.check(secret.secret_string().ok_or(WebhookError::NoText)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(hosts: &[&str]) -> AllowedHosts {
+        AllowedHosts::new(hosts.iter().map(ToString::to_string)).unwrap()
+    }
+
+    #[test]
+    fn only_https_to_a_listed_host_passes() {
+        let slack = AllowedHosts::default();
+        assert!(slack.check("https://hooks.slack.com/services/T0/B0/sesame").is_ok());
+        assert!(slack.check(" https://hooks.slack-gov.com/services/T0/B0/sesame\n").is_ok());
+        for bad in [
+            "",
+            "xoxb-not-a-url",
+            "http://hooks.slack.com/services/T0/B0/sesame",
+            "https://hooks.slack.com.evil.example/services/T0/B0/sesame",
+            "https://hooks.slack.com@evil.example/services/T0/B0/sesame",
+            "https://user:sesame@hooks.slack.com/services/T0/B0/x",
+            "https://evil.example/?hooks.slack.com/sesame",
+            "ftp://hooks.slack.com/sesame",
+            "http://127.0.0.1:8008/sesame",
+        ] {
+            let error = slack.check(bad).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("sesame"), "{error:?} shows the URL");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_listed_loopback_addresses() {
+        assert!(allowed(&["127.0.0.1"]).check("http://127.0.0.1:8008/services/x").is_ok());
+        assert!(allowed(&["127.0.0.1:8008"]).check("http://127.0.0.1:8008/services/x").is_ok());
+        assert!(allowed(&["localhost"]).check("http://localhost/services/x").is_ok());
+        assert!(allowed(&["::1"]).check("http://[::1]:80/services/x").is_ok());
+        assert!(allowed(&["127.0.0.1:8008"]).check("http://127.0.0.1:9999/services/x").is_err());
+        assert!(matches!(allowed(&["10.0.0.1"]).check("http://10.0.0.1/x"), Err(WebhookError::Insecure)));
+    }
+
+    #[test]
+    fn a_webhook_is_never_printed() {
+        let webhook = AllowedHosts::default().check("https://hooks.slack.com/services/T0/B0/sesame").unwrap();
+        assert!(!format!("{webhook:?} {:?}", Source::Url(webhook.clone())).contains("sesame"));
+    }
+
+    #[test]
+    fn a_list_of_hosts_holds_hosts() {
+        for bad in [vec![], vec![""], vec!["https://hooks.slack.com"], vec!["hooks.slack.com/x"], vec!["a b"]] {
+            assert!(AllowedHosts::new(bad.iter().map(ToString::to_string)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_workflow_trigger_is_paced_slower() {
+        let slack = AllowedHosts::default();
+        let interval = |path: &str| slack.check(&format!("https://hooks.slack.com/{path}")).unwrap().interval();
+        assert_eq!(interval("services/T/B/x"), Duration::from_secs(1));
+        assert_eq!(interval("triggers/T/1/x"), Duration::from_secs(6));
+    }
+}

@@ -1,0 +1,169 @@
+//! The commands as a person runs them: what they print, and their exit codes.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use lab::{aws::Aws, events::Ecs, unique, worker::Worker};
+use serde_json::Value;
+
+use crate::world::{BINARY, LIMIT, World};
+
+fn run(arguments: &[&str], environment: &[(String, String)], input: &str) -> Output {
+    let mut child = Command::new(BINARY)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().cloned())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn with(environment: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let more = more.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    environment.iter().cloned().chain(more).collect()
+}
+
+#[tokio::test]
+async fn a_good_configuration_passes_check_and_check_live() {
+    let world = World::new().await;
+    let output = run(&["check"], &world.environment(), "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = run(&["check", "--live"], &world.environment(), "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("warning"), "{}", stderr(&output));
+    assert_eq!(world.slack.requests().len(), 0, "check posts nothing");
+}
+
+#[tokio::test]
+async fn check_live_warns_of_a_small_max_receive_count() {
+    let world = World::with(3, None).await;
+    let output = run(&["check", "--live"], &world.environment(), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("maxReceiveCount is 3"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_at_start_in_one_clear_message() {
+    let world = World::new().await;
+    let missing = world.queue.url.replace(&world.name, "no-such-queue");
+    let evil = unique("evil");
+    world.aws.create_secret(&evil, "https://evil.example/services/T0/B0/opensesame").await.unwrap();
+    for (more, expected) in [
+        (("QUEUE_URL", missing.as_str()), vec![missing.as_str(), "the queue does not exist"]),
+        (("SLACK_WEBHOOK_SECRET_ID", "no-such-secret"), vec!["\"no-such-secret\"", "ResourceNotFoundException"]),
+        (("SLACK_WEBHOOK_SECRET_ID", &evil), vec![&evil, "\"evil.example\" is not allowed", "127.0.0.1"]),
+        (("AWS_REGION", ""), vec!["AWS_REGION"]),
+    ] {
+        for command in [&["run"][..], &["check", "--live"]] {
+            let mut worker = Worker::spawn(BINARY, with(&world.environment(), &[more]), command).unwrap();
+            let status = worker.wait(Duration::from_secs(20)).await.unwrap();
+            assert_eq!(status.code(), Some(2), "{more:?}: {worker}");
+            let said: String = worker.lines().into_iter().map(|line| line.text + "\n").collect();
+            for part in &expected {
+                assert!(said.contains(part), "{more:?}: {said} lacks {part}");
+            }
+            assert!(!said.contains("opensesame"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn bad_usage_and_bad_configuration_exit_with_2() {
+    let needed = [("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q"), ("SLACK_WEBHOOK_SECRET_ID", "x")];
+    for (arguments, environment, expected) in [
+        (vec!["fly"], vec![], "fly"),
+        (vec![], vec![], "Usage"),
+        (vec!["run", "--config", "/nowhere.toml"], vec![], "/nowhere.toml"),
+        (vec!["run"], vec![], "QUEUE_URL"),
+        (vec!["run"], vec![needed[0]], "SLACK_WEBHOOK_SECRET_ID"),
+        (vec!["check"], vec![needed[0], needed[1], ("CONFIG_CONTENT", "[queue]\npollers = 0")], "queue.pollers"),
+        (vec!["check"], vec![needed[0], ("SLACK_WEBHOOK_URL", "http://hooks.slack.com/services/x")], "https://"),
+        (vec!["render"], vec![("CONFIG_CONTENT", "nonsense = 1")], "nonsense"),
+        (vec!["run"], vec![needed[0], needed[1], ("SHUTDOWN_GRACE", "1 fortnight")], "SHUTDOWN_GRACE"),
+    ] {
+        let output = run(&arguments, &with(&[], &environment), "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {environment:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"));
+    }
+}
+
+#[test]
+fn render_prints_what_would_be_posted_and_needs_no_configuration() {
+    let ecs = Ecs::default();
+    let events = [ecs.start_impaired("api"), ecs.steady_state("api"), ecs.image_missing("web")];
+    let input = format!("[{},{},{}]", events[0], events[1], events[2]);
+    let output = run(&["render"], &[], &input);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let lines = lines(&output);
+    let column = |key: &str| lines.iter().map(|line| line[key].clone()).collect::<Vec<_>>();
+    assert_eq!(column("outcome"), ["post", "unrouted", "post"]);
+    assert_eq!(column("severity"), ["critical", "info", "critical"]);
+    assert_eq!(column("cause"), [Value::Null, Value::Null, "image_missing".into()]);
+    assert_eq!(column("event_id"), events.map(|event| event["id"].clone()));
+    assert_eq!(column("channel"), ["default".into(), Value::Null, "default".into()]);
+    assert!(lines[0]["payload"]["attachments"].is_array());
+    assert!(lines[1]["payload"].is_null());
+}
+
+#[test]
+fn render_tells_what_it_cannot_decode_and_goes_on() {
+    let good = Ecs::default().start_impaired("api").to_string();
+    let output = run(&["render", "-"], &[], &format!("{good}\nnot json\n[1]\n"));
+    assert_eq!(output.status.code(), Some(1));
+    let lines = lines(&output);
+    assert_eq!(lines.iter().map(|line| &line["outcome"]).collect::<Vec<_>>(), ["post", "undecodable", "undecodable"]);
+    assert!(lines[1]["error"].is_string());
+    let output = run(&["render", "/nowhere.json"], &[], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/nowhere.json"));
+}
+
+#[tokio::test]
+async fn send_posts_what_render_shows() {
+    let slack = lab::slack::Slack::start().await.unwrap();
+    let environment = with(&[], &[("SLACK_WEBHOOK_URL", &slack.url("laptop")), ("SLACK_ALLOWED_HOSTS", "127.0.0.1")]);
+    let event = Ecs::default().image_missing("web").to_string();
+    let rendered = lines(&run(&["render"], &environment, &event));
+    let (sent, environment2, event2) = (Aws::shared(), environment.clone(), event.clone());
+    drop(sent);
+    let output = tokio::task::spawn_blocking(move || run(&["send"], &environment2, &event2)).await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(slack.accepted()[0].payload, rendered[0]["payload"]);
+    assert_eq!(lines(&output)[0]["outcome"], "posted");
+    let _ = LIMIT;
+}
+
+#[tokio::test]
+async fn send_fails_when_slack_does_not_take_it() {
+    let slack = lab::slack::Slack::start().await.unwrap();
+    slack.always("laptop", lab::slack::Answer::Status(404, "no_service"));
+    let environment = with(
+        &[],
+        &[
+            ("SLACK_WEBHOOK_URL", &slack.url("laptop")),
+            ("SLACK_ALLOWED_HOSTS", "127.0.0.1"),
+            ("CONFIG_CONTENT", "[queue]\nvisibility_timeout = '2s'"),
+        ],
+    );
+    let event = Ecs::default().image_missing("web").to_string();
+    let output = tokio::task::spawn_blocking(move || run(&["send"], &environment, &event)).await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(lines(&output)[0]["outcome"], "failed");
+    assert!(lines(&output)[0]["error"].as_str().unwrap().contains("no_service"));
+}

@@ -1,0 +1,12 @@
+//! The whole program over real sockets: the built binary, the AWS SDK over HTTP against an emulator, and a strict stand-in for
+//! Slack. Each test is a story with a queue, webhooks and a worker of its own.
+
+#![allow(unreachable_pub, reason = "one binary, one crate")]
+
+mod commands;
+mod delivery;
+mod fixtures;
+mod observed;
+mod outages;
+mod stopping;
+mod world;

@@ -1,0 +1,118 @@
+//! What every story needs: a queue with its dead-letter queue, a Slack, and the worker between them.
+
+use std::time::Duration;
+
+use lab::{
+    aws::{Aws, Queue},
+    fault::FaultyAws,
+    slack::{Rate, Slack},
+    unique,
+    worker::Worker,
+};
+use serde_json::Value;
+
+/// Long enough for a loaded machine; nothing waits as long unless it fails.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ecs-slack-alerts");
+
+pub struct World {
+    pub aws: Aws,
+    pub queue: Queue,
+    pub dlq: Queue,
+    pub slack: Slack,
+    /// The name of the queue, and of the one webhook and its secret.
+    pub name: String,
+    config: String,
+}
+
+impl World {
+    /// A queue that sends messages to its dead-letter queue after ten receives, and a Slack with no limit to the rate.
+    pub async fn new() -> Self {
+        Self::with(10, None).await
+    }
+
+    pub async fn with(max_receive_count: u32, rate: Option<Rate>) -> Self {
+        let aws = Aws::shared().await.unwrap();
+        let name = unique("it");
+        let visibility = Duration::from_secs(30);
+        let (queue, dlq) = aws.queue_with_dlq(&name, max_receive_count, visibility).await.unwrap();
+        let slack = Slack::start_on(0, rate).await.unwrap();
+        aws.create_secret(&name, &slack.url(&name)).await.unwrap();
+        Self { aws, queue, dlq, slack, name, config: String::new() }
+    }
+
+    /// The configuration file's text, besides what the environment sets.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config = toml.to_owned();
+        self
+    }
+
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = self.aws.environment();
+        // Drains and long polls are short, so that tests are.
+        let own = [
+            ("QUEUE_URL", self.queue.url.as_str()),
+            ("SLACK_ALLOWED_HOSTS", "127.0.0.1"),
+            ("SHUTDOWN_GRACE", "4s"),
+            ("CONFIG_CONTENT", &self.config),
+        ];
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        if !self.config.contains("[[channel]]") {
+            environment.push(("SLACK_WEBHOOK_SECRET_ID".into(), self.name.clone()));
+        }
+        environment
+    }
+
+    /// A worker that has started.
+    pub async fn worker(&self) -> Worker {
+        let worker = Worker::spawn(BINARY, self.environment(), &["run"]).unwrap();
+        worker.wait_ready().await.unwrap();
+        worker
+    }
+
+    /// A worker that reaches AWS through `proxy`.
+    pub async fn worker_through(&self, proxy: &FaultyAws) -> Worker {
+        let mut environment = self.environment();
+        environment.extend(proxy.environment());
+        let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+        worker.wait_ready().await.unwrap();
+        worker
+    }
+
+    /// Waits until each of these texts was seen in an accepted post.
+    pub async fn posted(&self, texts: &[&str]) {
+        self.posted_within(texts, LIMIT).await;
+    }
+
+    pub async fn posted_within(&self, texts: &[&str], limit: Duration) {
+        let wanted = |requests: &[lab::slack::Request]| {
+            texts.iter().all(|text| requests.iter().any(|request| request.accepted && request.mentions(text)))
+        };
+        self.slack.wait_for(wanted, limit).await.unwrap();
+    }
+
+    /// Waits until the queue holds nothing, visible or hidden.
+    pub async fn queue_is_empty(&self) {
+        self.queue.wait_for(|counts| counts.total() == 0, LIMIT).await.unwrap();
+    }
+
+    /// How many accepted posts mention the text.
+    pub fn posts_mentioning(&self, text: &str) -> usize {
+        self.slack.accepted().iter().filter(|request| request.mentions(text)).count()
+    }
+}
+
+/// The line of the log that tells the outcome of the message about this service.
+pub async fn outcome_line(worker: &Worker, service: &str, outcome: &str) -> Value {
+    let is_it = |line: &lab::worker::Line| {
+        line.field("outcome").as_str() == Some(outcome) && line.field("service").as_str() == Some(service)
+    };
+    worker.wait_for_line(is_it, LIMIT).await.unwrap().json
+}
+
+/// Waits until the worker's counter has this value.
+pub async fn metric_is(worker: &Worker, name: &str, labels: &[(&str, &str)], value: f64) {
+    let what = format!("{name}{labels:?} is {value}");
+    lab::eventually(&what, LIMIT, async || Ok(worker.metrics().await?.get(name, labels) == Some(value))).await.unwrap();
+}

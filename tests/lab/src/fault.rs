@@ -1,0 +1,185 @@
+//! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all when told to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::Script;
+use crate::aws::Aws;
+
+/// What becomes of one request.
+#[derive(Debug, Clone, Default)]
+pub enum Fault {
+    /// It reaches AWS, and the answer comes back.
+    #[default]
+    None,
+    /// It does not reach AWS; this status comes back, with this AWS error code.
+    Error(u16, &'static str),
+    /// It does not reach AWS, and no answer comes.
+    Hang,
+    /// It reaches AWS, but no answer comes: a receive so answered has hidden its messages.
+    HangAfter,
+    /// For the batch operations: the first entry does not reach AWS and is reported as failed, by the receiver's fault.
+    FirstEntryFails,
+}
+
+/// One request seen.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// `ReceiveMessage`, `GetSecretValue` …
+    pub operation: String,
+    /// When it arrived.
+    pub at: Instant,
+    /// Its body.
+    pub body: Value,
+}
+
+#[derive(Default)]
+struct Seen {
+    calls: Vec<Call>,
+    scripts: HashMap<String, Script<Fault>>,
+}
+
+/// The proxy. It ends when dropped.
+pub struct FaultyAws {
+    aws: Aws,
+    address: SocketAddr,
+    seen: Arc<watch::Sender<Seen>>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Proxy {
+    upstream: String,
+    client: reqwest::Client,
+    seen: Arc<watch::Sender<Seen>>,
+}
+
+impl FaultyAws {
+    /// Starts it on a free port before `aws`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(aws: &Aws) -> Result<Self> {
+        let seen = Arc::new(watch::Sender::new(Seen::default()));
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let proxy = Proxy { upstream: aws.endpoint().to_owned(), client, seen: seen.clone() };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let router = Router::new().fallback(forward).with_state(proxy);
+        let server = tokio::spawn(async move {
+            // It only ends by being aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { aws: aws.clone(), address, seen, server })
+    }
+
+    /// What a program must have in its environment to reach AWS through this.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = self.aws.environment();
+        environment.retain(|(name, _)| name != "AWS_ENDPOINT_URL");
+        environment.push(("AWS_ENDPOINT_URL".to_owned(), format!("http://{}", self.address)));
+        environment
+    }
+
+    /// What becomes of the next requests of this operation, one after the other.
+    pub fn script(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.seen.send_modify(|seen| seen.scripts.entry(operation.to_owned()).or_default().once.extend(faults));
+    }
+
+    /// What becomes of every request of this operation from now on, once its script is done.
+    pub fn always(&self, operation: &str, fault: Fault) {
+        self.seen.send_modify(|seen| seen.scripts.entry(operation.to_owned()).or_default().always = fault);
+    }
+
+    /// Every request of this operation so far, in order.
+    pub fn calls(&self, operation: &str) -> Vec<Call> {
+        self.seen.borrow().calls.iter().filter(|call| call.operation == operation).cloned().collect()
+    }
+
+    /// Waits until the requests so far, of whatever operation, are as wanted.
+    ///
+    /// # Errors
+    /// When `limit` has passed: how many there were of each operation.
+    pub async fn wait_for(&self, wanted: impl Fn(&[Call]) -> bool, limit: Duration) -> Result<()> {
+        let mut seen = self.seen.subscribe();
+        let waited = tokio::time::timeout(limit, seen.wait_for(|seen| wanted(&seen.calls))).await.map(drop);
+        waited.with_context(|| {
+            let mut counts = HashMap::<String, u32>::new();
+            self.seen.borrow().calls.iter().for_each(|call| *counts.entry(call.operation.clone()).or_default() += 1);
+            format!("not within {limit:?}; AWS was asked for {counts:?}")
+        })
+    }
+}
+
+impl Drop for FaultyAws {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn forward(State(proxy): State<Proxy>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    // The JSON protocol names the operation in a header: `AmazonSQS.ReceiveMessage`.
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut fault = Fault::None;
+    proxy.seen.send_modify(|seen| {
+        fault = seen.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
+        seen.calls.push(Call { operation, at: Instant::now(), body: body.clone() });
+    });
+    let answered = match fault {
+        Fault::None => proxy.ask(&uri, &headers, &body).await,
+        Fault::Error(status, code) => {
+            Ok((status, json!({ "__type": format!("com.amazonaws#{code}"), "message": "scripted" })))
+        }
+        Fault::Hang => std::future::pending().await,
+        Fault::HangAfter => {
+            let _ = proxy.ask(&uri, &headers, &body).await;
+            std::future::pending().await
+        }
+        Fault::FirstEntryFails => proxy.ask_but_first(&uri, &headers, body).await,
+    };
+    let (status, body) = answered.unwrap_or_else(|error| (502, json!({ "message": format!("{error:#}") })));
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.to_string()).into_response()
+}
+
+impl Proxy {
+    async fn ask(&self, uri: &Uri, headers: &HeaderMap, body: &Value) -> Result<(u16, Value)> {
+        let mut headers = headers.clone();
+        for of_the_connection in [header::HOST, header::CONTENT_LENGTH, header::CONNECTION] {
+            headers.remove(of_the_connection);
+        }
+        let request = self.client.post(format!("{}{uri}", self.upstream)).headers(headers).body(body.to_string());
+        let response = request.send().await?;
+        Ok((response.status().as_u16(), serde_json::from_str(&response.text().await?).unwrap_or_default()))
+    }
+
+    async fn ask_but_first(&self, uri: &Uri, headers: &HeaderMap, mut body: Value) -> Result<(u16, Value)> {
+        let entries = body["Entries"].as_array_mut().filter(|entries| !entries.is_empty());
+        let first = entries.context("not a batch operation")?.remove(0);
+        // AWS refuses a batch without entries.
+        let nothing_left = body["Entries"].as_array().is_some_and(Vec::is_empty);
+        let (status, mut answer) =
+            if nothing_left { (200, json!({ "Successful": [] })) } else { self.ask(uri, headers, &body).await? };
+        let failed = json!({ "Id": first["Id"], "SenderFault": false, "Code": "InternalError", "Message": "scripted" });
+        match answer["Failed"].as_array_mut() {
+            Some(others) => others.push(failed),
+            None => answer["Failed"] = json!([failed]),
+        }
+        Ok((status, answer))
+    }
+}

@@ -1,0 +1,345 @@
+//! Slack's incoming webhooks, strict: they refuse what Slack refuses, with Slack's words; limit the rate if so started; and
+//! fail in the ways that Slack and networks fail, when told to. `/` is a page that shows what was posted.
+//!
+//! Every request is recorded before it is answered, so a test awaits what it wants to see and never sleeps.
+
+mod connection;
+mod limits;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::Script;
+use connection::{Connection, Connections};
+
+/// How a webhook answers one request.
+#[derive(Debug, Clone, Default)]
+pub enum Answer {
+    /// As Slack does: `ok`, or the first thing that is wrong with the payload.
+    #[default]
+    Judge,
+    /// This status and body whatever the payload: `(500, "rollup_error")`, `(403, "invalid_token")` …
+    Status(u16, &'static str),
+    /// 429 with this Retry-After, in seconds. Requests before it has passed are counted as violations.
+    RateLimited(u64),
+    /// 400 `invalid_blocks` for a payload whose blocks hold this text; as `Judge` for any other.
+    RefuseBlocksWith(String),
+    /// The connection stays open and no answer comes.
+    Hang,
+    /// The connection is reset before anything is answered, and nothing is posted.
+    Reset,
+    /// The message is posted, and the connection is reset in the middle of the answer.
+    Cut,
+}
+
+/// How often a webhook may be posted to.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Between two posts, on the long run.
+    pub interval: Duration,
+    /// How many posts may come at once after a silence; at least 1.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// One a second, with the least burst that forgives a network's jitter.
+    /// <https://docs.slack.dev/apis/web-api/rate-limits/>, "Posting messages": one a second, short bursts allowed.
+    pub const SLACK: Self = Self { interval: Duration::from_secs(1), burst: 2 };
+}
+
+/// One request, as it came and as it was answered.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Which webhook: the last part of its path.
+    pub webhook: String,
+    /// When it arrived.
+    pub at: Instant,
+    /// The connection it came by, counted from 1.
+    pub connection: u64,
+    /// The payload; null if it was not JSON.
+    pub payload: Value,
+    /// The status answered; none if no whole answer was sent.
+    pub status: Option<u16>,
+    /// The body answered.
+    pub reply: String,
+    /// Whether people see it.
+    pub accepted: bool,
+    /// Whether it came while an earlier Retry-After of this webhook had not passed.
+    pub violation: bool,
+    /// When it arrived, in milliseconds since 1970.
+    unix_ms: u128,
+}
+
+impl Request {
+    /// Whether any text in the payload holds this, as it stands there (escaped for Slack, not for JSON).
+    pub fn mentions(&self, text: &str) -> bool {
+        mentions(&self.payload, text)
+    }
+}
+
+/// A Slack of our own. It ends when dropped.
+pub struct Slack {
+    address: SocketAddr,
+    state: Shared,
+    server: JoinHandle<()>,
+}
+
+type Shared = Arc<watch::Sender<Workspace>>;
+
+struct Workspace {
+    requests: Vec<Request>,
+    webhooks: HashMap<String, Webhook>,
+    rate: Option<Rate>,
+}
+
+#[derive(Default)]
+struct Webhook {
+    script: Script<Answer>,
+    /// Until when Retry-After forbids to post.
+    closed_until: Option<Instant>,
+    /// When the bucket of posts will be full again.
+    full_at: Option<Instant>,
+}
+
+impl Slack {
+    /// Starts one on a free port of 127.0.0.1, with no limit to the rate.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start() -> Result<Self> {
+        Self::start_on(0, None).await
+    }
+
+    /// Starts one on this port of 127.0.0.1, 0 for a free one.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn start_on(port: u16, rate: Option<Rate>) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(watch::Sender::new(Workspace { requests: Vec::new(), webhooks: HashMap::new(), rate }));
+        let router = Router::new()
+            .route("/", get(|| async { Html(include_str!("slack_page.html")) }))
+            .route("/posts/after/{count}", get(posts))
+            .route("/services/{team}/{app}/{name}", post(webhook))
+            .with_state(state.clone())
+            .into_make_service_with_connect_info::<Connection>();
+        let listener = Connections::of(listener);
+        let server = tokio::spawn(async move {
+            // It only ends by being aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { address, state, server })
+    }
+
+    /// Where the page is.
+    pub fn page(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// A webhook's URL. Every name has a webhook.
+    pub fn url(&self, name: &str) -> String {
+        format!("http://{}/services/T00000000/B00000000/{name}", self.address)
+    }
+
+    /// How this webhook answers the next requests, one after the other.
+    pub fn script(&self, webhook: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.configure(webhook, |script| script.once.extend(answers));
+    }
+
+    /// How this webhook answers every request from now on, once its script is done.
+    pub fn always(&self, webhook: &str, answer: Answer) {
+        self.configure(webhook, |script| script.always = answer);
+    }
+
+    /// Every request so far, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.borrow().requests.clone()
+    }
+
+    /// The requests so far that people see, in order.
+    pub fn accepted(&self) -> Vec<Request> {
+        self.state.borrow().requests.iter().filter(|request| request.accepted).cloned().collect()
+    }
+
+    /// How many requests came inside a Retry-After.
+    pub fn violations(&self) -> usize {
+        self.state.borrow().requests.iter().filter(|request| request.violation).count()
+    }
+
+    /// Waits until the requests so far are as wanted; gives them.
+    ///
+    /// # Errors
+    /// When `limit` has passed: what came, and how it was answered.
+    pub async fn wait_for(&self, wanted: impl Fn(&[Request]) -> bool, limit: Duration) -> Result<Vec<Request>> {
+        let mut state = self.state.subscribe();
+        let waited = tokio::time::timeout(limit, state.wait_for(|state| wanted(&state.requests))).await.map(drop);
+        waited.with_context(|| {
+            let requests = self.requests();
+            let lines =
+                requests.iter().map(|r| format!("\n  {}: {:?} {}: {}", r.webhook, r.status, r.reply, r.payload));
+            format!("not within {limit:?}; Slack had {} requests:{}", requests.len(), lines.collect::<String>())
+        })?;
+        Ok(self.requests())
+    }
+
+    fn configure(&self, webhook: &str, change: impl FnOnce(&mut Script<Answer>)) {
+        self.state.send_modify(|state| change(&mut state.webhooks.entry(webhook.to_owned()).or_default().script));
+    }
+}
+
+impl Drop for Slack {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// What is done on the wire.
+enum Reply {
+    Whole(Response),
+    Hang,
+    Reset,
+    Cut,
+}
+
+async fn webhook(
+    State(state): State<Shared>,
+    Path((_team, _app, name)): Path<(String, String, String)>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let payload = if json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
+    let mut reply = Reply::Hang;
+    state.send_modify(|state| reply = state.take(name, connection.number, payload));
+    match reply {
+        Reply::Whole(response) => return response,
+        Reply::Hang => {}
+        Reply::Reset => connection.reset(b""),
+        Reply::Cut => connection.reset(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\no"),
+    }
+    // Until the connection ends, which drops this.
+    std::future::pending().await
+}
+
+impl Workspace {
+    /// Judges and records one request.
+    fn take(&mut self, name: String, connection: u64, payload: Value) -> Reply {
+        let now = Instant::now();
+        let webhook = self.webhooks.entry(name.clone()).or_default();
+        let closed = webhook.closed_until.filter(|until| now < *until);
+        let answer = webhook.script.next();
+        let retry_after = match &answer {
+            Answer::RateLimited(seconds) => Some(*seconds),
+            Answer::Judge | Answer::RefuseBlocksWith(_) => match closed {
+                Some(until) => Some(whole_seconds(until - now)),
+                None => self.rate.and_then(|rate| webhook.wait(now, rate)),
+            },
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            webhook.closed_until = closed.max(Some(now + Duration::from_secs(seconds)));
+        }
+        let judged = |blocks_with: Option<&str>| match limits::refusal(&payload) {
+            Some((status, reason)) => (Some(status), reason, false),
+            None if blocks_with.is_some_and(|text| blocks_mention(&payload, text)) => {
+                (Some(400), "invalid_blocks", false)
+            }
+            None => (Some(200), "ok", true),
+        };
+        let (status, body, accepted) = match &answer {
+            _ if retry_after.is_some() => (Some(429), "", false),
+            Answer::Judge | Answer::RateLimited(_) => judged(None),
+            Answer::RefuseBlocksWith(text) => judged(Some(text)),
+            Answer::Status(status, body) => (Some(*status), *body, (200..300).contains(status)),
+            Answer::Hang | Answer::Reset => (None, "", false),
+            Answer::Cut => (None, "", true),
+        };
+        let body = match retry_after {
+            Some(seconds) => json!({ "retry_after": seconds, "ok": false, "error": "rate_limited" }).to_string(),
+            None => body.to_owned(),
+        };
+        self.requests.push(Request {
+            webhook: name,
+            at: now,
+            connection,
+            payload,
+            status,
+            reply: body.clone(),
+            accepted,
+            violation: closed.is_some(),
+            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
+        });
+        match answer {
+            Answer::Hang => Reply::Hang,
+            Answer::Reset => Reply::Reset,
+            Answer::Cut => Reply::Cut,
+            _ => {
+                let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or_default();
+                let mut response = (status, body).into_response();
+                if let Some(seconds) = retry_after {
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                }
+                Reply::Whole(response)
+            }
+        }
+    }
+}
+
+impl Webhook {
+    /// Takes one post out of the bucket, or tells how many whole seconds until there is one in it.
+    fn wait(&mut self, now: Instant, rate: Rate) -> Option<u64> {
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        let forgiven = rate.interval * rate.burst.saturating_sub(1);
+        let missing = (full_at - now).saturating_sub(forgiven);
+        if missing.is_zero() {
+            self.full_at = Some(full_at + rate.interval);
+            return None;
+        }
+        Some(whole_seconds(missing))
+    }
+}
+
+/// Retry-After knows no fractions: rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000) as u64
+}
+
+/// What people see, for the page: all but the first `count`.
+async fn posts(State(state): State<Shared>, Path(count): Path<usize>) -> Response {
+    let state = state.borrow();
+    let accepted = state.requests.iter().filter(|request| request.accepted).skip(count);
+    let posts =
+        accepted.map(|post| json!({ "webhook": post.webhook, "time": post.unix_ms as u64, "payload": post.payload }));
+    let body = Value::from_iter(posts).to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn blocks_mention(payload: &Value, text: &str) -> bool {
+    let attachments = payload["attachments"].as_array().into_iter().flatten();
+    attachments.chain([payload]).any(|holder| mentions(&holder["blocks"], text))
+}
+
+fn mentions(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(string) => string.contains(text),
+        Value::Array(items) => items.iter().any(|item| mentions(item, text)),
+        Value::Object(fields) => fields.values().any(|field| mentions(field, text)),
+        _ => false,
+    }
+}

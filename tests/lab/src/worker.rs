@@ -1,0 +1,306 @@
+//! The program itself, as a child process: its log, its metrics, its signals.
+
+use std::fmt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// One line of its log or output.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// As it was written.
+    pub text: String,
+    /// The same, parsed; null if it is not JSON.
+    pub json: Value,
+}
+
+impl Line {
+    /// A field of a JSON line, whether it stands at the top or under `fields`; null if there is none.
+    pub fn field(&self, name: &str) -> &Value {
+        let top = &self.json[name];
+        if top.is_null() { &self.json["fields"][name] } else { top }
+    }
+
+    /// The message of a JSON line.
+    pub fn message(&self) -> &str {
+        self.field("message").as_str().unwrap_or_default()
+    }
+}
+
+/// A running worker. It is killed when dropped, and when the program that started it ends, however it ends.
+pub struct Worker {
+    process: Child,
+    /// A shell that kills the worker when its standard input closes.
+    watchdog: Child,
+    lines: Arc<watch::Sender<Lines>>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<Line>,
+    /// How many of standard output and standard error have ended.
+    ended: u8,
+}
+
+impl Worker {
+    /// Starts `binary` with these arguments and exactly this environment, on a free port, with a JSON log. Does not wait for anything.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        binary: impl AsRef<Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut process = Command::new(binary.as_ref())
+            .args(arguments)
+            // What the developer has set (AWS_PROFILE, RUST_LOG …) must not decide a test.
+            .env_clear()
+            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("LOG_FORMAT", "json")
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A Ctrl-C in the terminal is for the program that started it, which stops it in its own way.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.as_ref().display()))?;
+        let watchdog = Command::new("/bin/sh")
+            .args(["-c", "read -r _; kill -KILL \"$1\"", "watchdog"])
+            .arg(process.id().unwrap_or_default().to_string())
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let lines = Arc::new(watch::Sender::new(Lines::default()));
+        if let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) {
+            tokio::spawn(collect(stdout, lines.clone()));
+            tokio::spawn(collect(stderr, lines.clone()));
+        }
+        Ok(Self { process, watchdog, lines })
+    }
+
+    /// Every line so far, of standard output and standard error.
+    pub fn lines(&self) -> Vec<Line> {
+        self.lines.borrow().lines.clone()
+    }
+
+    /// The lines after the first `count`, once there are any; none if it has ended.
+    pub async fn lines_after(&self, count: usize) -> Vec<Line> {
+        let mut lines = self.lines.subscribe();
+        let _ = lines.wait_for(|lines| lines.ended == 2 || lines.lines.len() > count).await;
+        self.lines.borrow().lines.iter().skip(count).cloned().collect()
+    }
+
+    /// Waits until it has written a line as wanted; gives the first.
+    ///
+    /// # Errors
+    /// When `limit` has passed, or it ended without: what it wrote.
+    pub async fn wait_for_line(&self, wanted: impl Fn(&Line) -> bool, limit: Duration) -> Result<Line> {
+        let mut lines = self.lines.subscribe();
+        let over = |lines: &Lines| lines.ended == 2 || lines.lines.iter().any(&wanted);
+        let waited = tokio::time::timeout(limit, lines.wait_for(over)).await.map(drop);
+        let found = self.lines.borrow().lines.iter().find(|line| wanted(line)).cloned();
+        found.with_context(|| {
+            let why = if waited.is_ok() { "the worker ended".to_owned() } else { format!("not within {limit:?}") };
+            format!("{why}; the worker wrote:\n{self}")
+        })
+    }
+
+    /// The URL of a path of its own HTTP server, once it listens.
+    ///
+    /// # Errors
+    /// When it does not listen within 10 s.
+    pub async fn url(&self, path: &str) -> Result<String> {
+        let line = self.wait_for_line(|line| line.message() == "listening", Duration::from_secs(10)).await?;
+        Ok(format!("http://{}{path}", line.field("listen").as_str().context("listening, but where?")?))
+    }
+
+    /// One GET of a path of its own HTTP server: the status and the body.
+    ///
+    /// # Errors
+    /// When it does not listen or answer.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        crate::get(&self.url(path).await?).await
+    }
+
+    /// Its metrics now.
+    ///
+    /// # Errors
+    /// When it does not answer, or a line of the answer is not in the text format.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        Metrics::parse(&self.get("/metrics").await?.1)
+    }
+
+    /// Waits until `/readyz` answers 200.
+    ///
+    /// # Errors
+    /// When it does not within 10 s, or it ended.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let url = self.url("/readyz").await?;
+        let mut last = (0, String::new());
+        let asked = crate::eventually("/readyz answers 200", Duration::from_secs(10), async || {
+            last = crate::get(&url).await?;
+            Ok(last.0 == 200)
+        });
+        asked.await.with_context(|| format!("{last:?}; the worker wrote:\n{self}"))
+    }
+
+    /// Sends SIGTERM, as ECS and Kubernetes do to stop it.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn terminate(&self) -> Result<()> {
+        let id = self.process.id().context("the worker has ended")?;
+        let sent =
+            Command::new("/bin/sh").args(["-c", "kill -TERM \"$1\"", "kill"]).arg(id.to_string()).status().await?;
+        if !sent.success() {
+            bail!("SIGTERM could not be sent");
+        }
+        Ok(())
+    }
+
+    /// Sends SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await?;
+        self.watchdog.kill().await?;
+        Ok(())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When `limit` has passed: what it wrote.
+    pub async fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let Ok(status) = tokio::time::timeout(limit, self.process.wait()).await else {
+            bail!("the worker has not ended within {limit:?}; it wrote:\n{self}");
+        };
+        // Before the worker's process id can be another's.
+        self.watchdog.kill().await?;
+        // Its last words may still be in the pipes.
+        let _ = self.lines.subscribe().wait_for(|lines| lines.ended == 2).await;
+        Ok(status?)
+    }
+}
+
+/// Everything it wrote.
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.borrow().lines.iter().try_for_each(|line| writeln!(f, "  {}", line.text))
+    }
+}
+
+/// What `/metrics` answered.
+#[derive(Debug, Clone)]
+pub struct Metrics(Vec<Sample>);
+
+/// One line of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Its full name.
+    pub name: String,
+    /// Its labels, in order.
+    pub labels: Vec<(String, String)>,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Metrics {
+    /// The sum of the samples of this name, without its prefix `ecs_slack_alerts_`, that have at least these labels; none if there is none.
+    pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let has =
+            |sample: &Sample, (label, value): (&str, &str)| sample.labels.iter().any(|(l, v)| l == label && v == value);
+        let matching = self.0.iter().filter(|sample| {
+            sample.name.strip_prefix("ecs_slack_alerts_").unwrap_or(&sample.name) == name
+                && labels.iter().all(|label| has(sample, *label))
+        });
+        matching.map(|sample| sample.value).reduce(|sum, value| sum + value)
+    }
+
+    /// Every sample, in the order of the answer.
+    pub fn samples(&self) -> &[Sample] {
+        &self.0
+    }
+
+    /// Reads Prometheus' text format.
+    ///
+    /// # Errors
+    /// With the first line that is not in it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let samples = lines.map(|line| sample(line).with_context(|| format!("not a metric: {line}")));
+        Ok(Self(samples.collect::<Result<_>>()?))
+    }
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let end = line.find(['{', ' '])?;
+    let (name, mut rest) = line.split_at(end);
+    let mut labels = Vec::new();
+    if let Some(list) = rest.strip_prefix('{') {
+        rest = list;
+        while !rest.starts_with('}') {
+            let (label, after) = rest.trim_start_matches(',').split_once("=\"")?;
+            let mut value = String::new();
+            let mut characters = after.char_indices();
+            rest = loop {
+                match characters.next()? {
+                    (at, '"') => break &after[at + 1..],
+                    (_, '\\') => match characters.next()?.1 {
+                        'n' => value.push('\n'),
+                        escaped => value.push(escaped),
+                    },
+                    (_, character) => value.push(character),
+                }
+            };
+            labels.push((label.to_owned(), value));
+        }
+        rest = &rest[1..];
+    }
+    Some(Sample { name: name.to_owned(), labels, value: rest.split_whitespace().next()?.parse().ok()? })
+}
+
+async fn collect(pipe: impl AsyncRead + Unpin, lines: Arc<watch::Sender<Lines>>) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while pipe.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        lines.send_modify(|lines| lines.lines.push(Line { text, json }));
+        line.clear();
+    }
+    lines.send_modify(|lines| lines.ended += 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_format_is_read() {
+        let text = "# HELP a b\n# TYPE a counter\n\
+            ecs_slack_alerts_alerts_total{channel=\"a \\\"b\\\\ {x},\\n\",severity=\"critical\"} 3\n\
+            ecs_slack_alerts_alerts_total{channel=\"c\",severity=\"critical\"} 4 1700000000000\n\
+            h_bucket{le=\"+Inf\"} 1e3\nprocess_cpu_seconds_total 0.25\nempty{} NaN\n";
+        let metrics = Metrics::parse(text).unwrap();
+        assert_eq!(metrics.samples()[0].labels[0].1, "a \"b\\ {x},\n");
+        assert_eq!(metrics.get("alerts_total", &[("severity", "critical")]), Some(7.0));
+        assert_eq!(metrics.get("alerts_total", &[("severity", "critical"), ("channel", "c")]), Some(4.0));
+        assert_eq!(metrics.get("h_bucket", &[("le", "+Inf")]), Some(1000.0));
+        assert_eq!(metrics.get("process_cpu_seconds_total", &[]), Some(0.25));
+        assert_eq!(metrics.get("alerts_total", &[("channel", "nobody")]), None);
+        assert!(Metrics::parse("what?").is_err());
+    }
+}
