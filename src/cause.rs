@@ -144,7 +144,7 @@ categories! {
         "minimumHealthyPercent and maximumPercent leave no room to start or stop a task: widen them."
     TaskProtection "task_protection" "Protected tasks block scale-in"
         "More tasks are protected than desired: wait until they finish, or end their protection."
-    Deployment "deployment" "Deployment failed"
+    Deployment "deployment" "Tasks failed to start"
         "Only a symptom: the stopped tasks of this deployment tell the cause."
     ResourceInit "resource_init" "Task resources not set up"
         "ECS's words end before the cause. Usual ones: the execution role lacks a permission, or there is no route to \
