@@ -1,6 +1,10 @@
 //! What the outside may ask over HTTP: `/metrics`, `/healthz`, `/readyz`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -43,6 +47,21 @@ impl Status {
 pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     let hint = "choose another with LISTEN_ADDR or server.listen";
     TcpListener::bind(listen).await.map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}; {hint}"))
+}
+
+/// Asks the worker that listens there, on this machine, whether it is healthy: for a container's health check, without curl.
+///
+/// # Errors
+/// Why it is not, in its own words where it answers.
+pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
+    let response = client.get(format!("http://{listen}/healthz")).send().await?;
+    let status = response.status();
+    anyhow::ensure!(status.is_success(), "{status}: {}", response.text().await.unwrap_or_default().trim());
+    Ok(())
 }
 
 /// Answers until the process ends.

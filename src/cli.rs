@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    app,
+    admin, app,
     config::{Config, LogFormat, Needs},
     replay,
 };
@@ -36,6 +36,8 @@ enum Command {
     Render(Events),
     /// Really post events
     Send(Events),
+    /// Ask the worker on this machine whether it is healthy, for a container's health check
+    Health(ConfigFile),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +74,10 @@ impl Cli {
                 }
                 println!("the configuration is valid");
                 Ok(true)
+            }
+            Command::Health(file) => {
+                let config = file.load(Needs { queue: false, webhooks: false })?;
+                admin::ask_health(config.listen).await.map(|()| true)
             }
             Command::Render(Events { file, files }) => {
                 let config = file.load(Needs { queue: false, webhooks: false })?;

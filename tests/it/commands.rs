@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use lab::{aws::Aws, events::Ecs, unique, worker::Worker};
+use lab::{events::Ecs, unique, worker::Worker};
 use serde_json::Value;
 
-use crate::world::{BINARY, LIMIT, World};
+use crate::world::{BINARY, World};
 
 fn run(arguments: &[&str], environment: &[(String, String)], input: &str) -> Output {
     let mut child = Command::new(BINARY)
@@ -140,13 +140,10 @@ async fn send_posts_what_render_shows() {
     let environment = with(&[], &[("SLACK_WEBHOOK_URL", &slack.url("laptop")), ("SLACK_ALLOWED_HOSTS", "127.0.0.1")]);
     let event = Ecs::default().image_missing("web").to_string();
     let rendered = lines(&run(&["render"], &environment, &event));
-    let (sent, environment2, event2) = (Aws::shared(), environment.clone(), event.clone());
-    drop(sent);
-    let output = tokio::task::spawn_blocking(move || run(&["send"], &environment2, &event2)).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || run(&["send"], &environment, &event)).await.unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(slack.accepted()[0].payload, rendered[0]["payload"]);
     assert_eq!(lines(&output)[0]["outcome"], "posted");
-    let _ = LIMIT;
 }
 
 #[tokio::test]
@@ -166,4 +163,18 @@ async fn send_fails_when_slack_does_not_take_it() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert_eq!(lines(&output)[0]["outcome"], "failed");
     assert!(lines(&output)[0]["error"].as_str().unwrap().contains("no_service"));
+}
+
+#[tokio::test]
+async fn health_tells_a_container_engine_how_the_worker_is() {
+    let world = World::new().await;
+    let worker = world.worker().await;
+    let address = worker.url("").await.unwrap().replace("http://127.0.0.1", "0.0.0.0");
+    let health = |address: String| run(&["health"], &with(&[], &[("LISTEN_ADDR", &address)]), "");
+    let output = health(address);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // Nobody listens on the discard port.
+    let output = health("127.0.0.1:9".into());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("127.0.0.1:9"), "{}", stderr(&output));
 }
