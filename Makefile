@@ -12,7 +12,7 @@ ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo test format lint cargo-test licences advisories terraform rules
+.PHONY: demo test format lint cargo-test licences advisories terraform dashboards kubernetes
 
 demo: .venv
 	$(call need,cargo)
@@ -23,7 +23,7 @@ demo: .venv
 test:
 	$(call need,cargo)
 	@mkdir -p target && rm -f $(UNCHECKED)
-	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories terraform rules
+	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories terraform dashboards kubernetes
 	@if [ -s $(UNCHECKED) ]; then cat $(UNCHECKED); fi
 	@if [ '$(SKIP)' = forbid ] && grep -qs '^skipped' $(UNCHECKED); then echo 'Nothing may be skipped here.' >&2; exit 1; fi
 
@@ -58,11 +58,23 @@ terraform:
 	terraform -chdir=infra/terraform validate; \
 	terraform -chdir=infra/terraform test
 
-rules:
-	@[ -d dashboards/prometheus ] || exit 0; \
-	if ! command -v promtool >/dev/null; then $(call skip,promtool,not installed); exit 0; fi; set -ex; \
+dashboards: .venv
+	@if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then \
+	$(call skip,prometheus,not installed); exit 0; fi; set -ex; \
 	promtool check rules dashboards/prometheus/rules.yaml; \
-	for tests in $(wildcard dashboards/prometheus/*test*.yaml); do promtool test rules $$tests; done
+	promtool test rules dashboards/prometheus/rules_test.yaml; \
+	cargo test --locked --test it dashboards -- --ignored
+
+# An environment of its own: what validates manifests has no business beside the AWS stand-in.
+kubernetes: target/kubernetes
+	@if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then $(call skip,kubernetes,neither kubectl nor kustomize is installed); \
+	else target/kubernetes/bin/python infra/kubernetes/check.py; fi
+
+target/kubernetes: infra/kubernetes/requirements.txt
+	$(call need,python3)
+	@rm -rf $@ && python3 -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
+	@touch $@
 
 .venv: tests/lab/requirements.txt
 	$(call need,python3)

@@ -15,8 +15,6 @@ const MAX_CONTAINERS: usize = 20;
 pub struct Action<'a> {
     /// `SERVICE_TASK_START_IMPAIRED` …
     pub name: Option<&'a str>,
-    /// `INFO`, `WARN`, `ERROR`; of daemons also `WARNING`.
-    pub event_type: Option<&'a str>,
     /// In ECS's words.
     pub reason: Option<&'a str>,
     /// Of a deployment: `ecs-svc/123`.
@@ -38,7 +36,6 @@ impl<'a> Action<'a> {
     pub fn read(detail: &'a Value) -> Self {
         Self {
             name: text(detail, "eventName"),
-            event_type: text(detail, "eventType"),
             reason: text(detail, "reason"),
             deployment_id: text(detail, "deploymentId"),
             failure_type: text(detail, "failureType"),

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "one binary, one crate")]
 
 mod commands;
+mod dashboards;
 mod delivery;
 mod fixtures;
 mod observed;
