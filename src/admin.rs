@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_process::Collector;
 use tokio::net::TcpListener;
 
-use crate::{consumer::Consumer, slack::Slack};
+use crate::{consumer::Consumer, slack::Stop};
 
 /// What the answers are made from.
 #[derive(Debug)]
@@ -19,16 +19,15 @@ pub struct Status {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Whose pollers must be alive; set once start-up is over.
-    pub running: std::sync::OnceLock<(Arc<Consumer>, Arc<Slack>)>,
+    pub running: OnceLock<Arc<Consumer>>,
     /// Tells when the drain begins.
-    pub stop: crate::slack::Stop,
+    pub stop: Stop,
 }
 
 impl Status {
     /// Why this process should be restarted, if it should. Start-up has no pollers yet and is healthy; it ends by itself.
     fn sickness(&self) -> Option<String> {
-        let (consumer, slack) = self.running.get()?;
-        consumer.sickness().or_else(|| slack.sickness())
+        self.running.get()?.sickness()
     }
 
     fn unreadiness(&self) -> Option<&'static str> {

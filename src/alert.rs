@@ -175,7 +175,7 @@ fn words(name: &str) -> String {
 }
 
 /// On one line, with no control characters, cut with an ellipsis to `max` characters.
-fn line(text: &str, max: usize) -> String {
+pub fn line(text: &str, max: usize) -> String {
     cut(text.chars().map(|c| if is_control(c) { ' ' } else { c }), max)
 }
 

@@ -33,7 +33,7 @@ const LEAST_MAX_RECEIVE_COUNT: u32 = 5;
 /// The configuration is well-formed, but names something that is not there or may not be used: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Misconfigured(String);
+pub struct Misconfigured(pub(crate) String);
 
 /// The worker: consumes the queue until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 ///
@@ -42,7 +42,7 @@ pub struct Misconfigured(String);
 pub async fn run(config: Config) -> Result<()> {
     let names: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
     let metrics = metrics::install(&names).context("cannot set up metrics")?;
-    let stop = stop_on_signal(config.shutdown_grace)?;
+    let stop = stop_on_signal(config.shutdown_grace, "stopping: no new receives; finishing what has begun")?;
     let listener = admin::bind(config.listen).await?;
     info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let status = Arc::new(Status { metrics, running: OnceLock::new(), stop: stop.clone() });
@@ -55,8 +55,9 @@ pub async fn run(config: Config) -> Result<()> {
         worker = start(config, &stop) => worker?,
     };
     // Only `start` sets it, once.
-    let _ = status.running.set((Arc::clone(&worker.consumer), Arc::clone(&worker.slack)));
+    let _ = status.running.set(Arc::clone(&worker.consumer));
     tokio::spawn(watch_queue(Arc::clone(&worker.queue)));
+    tokio::spawn(keep_histograms(status));
 
     let grace_ends = async {
         let _ = stopping.wait_for(Option::is_some).await;
@@ -64,6 +65,7 @@ pub async fn run(config: Config) -> Result<()> {
     };
     tokio::select! {
         ended = worker.consumer.run() => ended.map_err(|error| explain(&error, &worker.queue_url))?,
+        channel = worker.slack.broken() => bail!("the task that posts to channel {channel:?} died; what is in flight comes again"),
         () = grace_ends => bail!("the drain did not end within {:?}; what was in flight comes again", worker.shutdown_grace),
     }
     info!("drained");
@@ -78,10 +80,14 @@ pub async fn check_live(config: &Config) -> Result<()> {
     let aws = load_aws().await?;
     let queue = Queue::new(&aws, &config.queue.url);
     let state = queue.state().await.map_err(|error| explain(&error, &config.queue.url))?;
-    // Whether it may be read shows only by reading; what comes is visible to others all the while.
-    let read = queue.receive(1, Duration::ZERO, Duration::ZERO).await;
-    read.map_err(|error| explain(&error, &config.queue.url))?;
-    println!("queue: readable, {} visible, {} in flight, {} delayed", state.visible, state.in_flight, state.delayed);
+    // Whether it may be read shows only by reading, and a receive brings a message nearer to the dead-letter queue.
+    if state.visible == 0 {
+        let read = queue.receive(1, Duration::ZERO, Duration::ZERO).await;
+        read.map_err(|error| explain(&error, &config.queue.url))?;
+        println!("queue: readable");
+    } else {
+        println!("queue: exists; not read, for that would count against the {} messages in it", state.visible);
+    }
     match &state.redrive {
         None => eprintln!("warning: the queue has no dead-letter queue; what cannot be decoded stays until it expires"),
         Some(redrive) if redrive.max_receive_count < LEAST_MAX_RECEIVE_COUNT => eprintln!(
@@ -182,17 +188,23 @@ async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup>
 }
 
 /// For about a minute; then the process ends, and who started it may start it again.
-fn start_retries() -> ExponentialBuilder {
+pub fn start_retries() -> ExponentialBuilder {
     ExponentialBuilder::new().with_max_delay(Duration::from_secs(15)).with_max_times(7).with_jitter()
 }
 
-fn explain(error: &SqsError, url: &str) -> anyhow::Error {
-    let what = format!("the queue {url} cannot be used: {}", error.chain());
+/// What to tell of a failed request about `queue` (its URL or ARN): [`Misconfigured`] where trying again does not help.
+pub fn explain(error: &SqsError, queue: &str) -> anyhow::Error {
+    let needs = error.denied_action().map(|action| format!(" (needs {action})")).unwrap_or_default();
+    let what = format!("the queue {queue} cannot be used{needs}: {}", error.chain());
     if error.class.is_misconfiguration() { Misconfigured(what).into() } else { anyhow::anyhow!(what) }
 }
 
-/// Tells everyone by when to have stopped at the first signal, and ends the process at the second.
-fn stop_on_signal(grace: Duration) -> Result<Stop> {
+/// Tells everyone by when to have stopped at the first signal, and the log `what` is done about it; ends the process at the
+/// second.
+///
+/// # Errors
+/// When signals cannot be heard.
+pub fn stop_on_signal(grace: Duration, what: &'static str) -> Result<Stop> {
     let (sender, stop) = watch::channel(None);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
@@ -205,13 +217,22 @@ fn stop_on_signal(grace: Duration) -> Result<Stop> {
                 error!("stopping at once, on a second signal; what was in flight comes again");
                 std::process::exit(1);
             }
-            info!("stopping: no new receives; finishing what has begun");
+            info!("{what}");
             // The last part of the grace is for giving back what could not be finished.
             let settling = Duration::from_secs(3).min(grace / 4);
             sender.send_replace(Some(Instant::now() + grace - settling));
         }
     });
     Ok(stop)
+}
+
+/// Histograms gather their samples until somebody scrapes them, or until told to: nobody may.
+async fn keep_histograms(status: Arc<Status>) {
+    let mut tick = interval(Duration::from_secs(10));
+    loop {
+        tick.tick().await;
+        status.metrics.run_upkeep();
+    }
 }
 
 /// Keeps the gauges of what the queue and its dead-letter queue hold, once a minute.

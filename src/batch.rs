@@ -33,9 +33,9 @@ impl<T, R> Batcher<T, R> {
         answer.await.ok()
     }
 
-    /// True when the flusher is gone.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// Returns when the flusher is gone.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
     }
 }
 
@@ -74,6 +74,14 @@ impl<T, R> Inbox<T, R> {
                 Some(first) => self.waiting.push_back(first),
                 None => return false,
             }
+        }
+    }
+
+    /// Returns when something more has arrived; never, once nothing can come.
+    pub async fn arrived(&mut self) {
+        match self.receiver.recv().await {
+            Some(next) => self.waiting.push_back(next),
+            None => std::future::pending().await,
         }
     }
 

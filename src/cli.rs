@@ -4,12 +4,13 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     admin, app,
     config::{Config, LogFormat, Needs},
-    replay,
+    dlq, replay,
+    sqs::move_task::MAX_RATE,
 };
 
 /// Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
@@ -36,8 +37,34 @@ enum Command {
     Render(Events),
     /// Really post events
     Send(Events),
+    /// Look at what the worker could not handle, or move it back to the queue
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Ask the worker on this machine whether it is healthy, for a container's health check
     Health(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+enum Dlq {
+    /// Show what the dead-letter queue holds and why, oldest first, without consuming it
+    List {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Look at no more messages than this
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Move everything in the dead-letter queue back to the queue, by SQS's own message move task; Ctrl-C cancels it
+    Redrive {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Only say what would be moved
+        #[arg(long)]
+        dry_run: bool,
+        /// Move at most this many messages a second, 1 to 500 [default: as fast as SQS sees fit]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_RATE.into()))]
+        max_rate: Option<u32>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +102,12 @@ impl Cli {
                 println!("the configuration is valid");
                 Ok(true)
             }
+            Command::Dlq(Dlq::List { file, limit }) => {
+                dlq::list(file.load(Needs { queue: true, webhooks: false })?, limit as usize).await
+            }
+            Command::Dlq(Dlq::Redrive { file, dry_run, max_rate }) => {
+                dlq::redrive(&file.load(Needs { queue: true, webhooks: false })?, dry_run, max_rate).await
+            }
             Command::Health(file) => {
                 let config = file.load(Needs { queue: false, webhooks: false })?;
                 admin::ask_health(config.listen).await.map(|()| true)
@@ -103,7 +136,21 @@ impl ConfigFile {
 fn log_to_stderr(format: Option<LogFormat>) {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|level| !level.is_empty());
+    let mut filter = EnvFilter::new(level.as_deref().unwrap_or("info"));
+    // At `trace` the AWS SDK logs whole requests and answers: credentials, secrets, container environments.
+    if filter.max_level_hint() == Some(LevelFilter::TRACE) {
+        let sdk = [
+            "aws_config",
+            "aws_runtime",
+            "aws_sigv4",
+            "aws_smithy_http_client",
+            "aws_smithy_runtime",
+            "aws_smithy_runtime_api",
+        ];
+        let capped = sdk.into_iter().filter_map(|module| format!("{module}=debug").parse().ok());
+        filter = capped.fold(filter, EnvFilter::add_directive);
+    }
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),

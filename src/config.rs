@@ -10,7 +10,7 @@ use self::reader::Reader;
 use crate::{
     consumer, route,
     route::pattern::Pattern,
-    webhook::{AllowedHosts, Source},
+    webhook::{AllowedHosts, SLACK_HOSTS, Source},
 };
 
 mod reader;
@@ -115,7 +115,8 @@ impl Config {
         let mut server = root.section("server");
         let listen = server.string("listen", "LISTEN_ADDR").unwrap_or_else(|| "0.0.0.0:9090".into());
         let listen = listen.parse().unwrap_or_else(|_| {
-            server.fault("listen", &format!("{listen:?} is not an address and port; write e.g. \"0.0.0.0:9090\""));
+            let listen = quote(&listen);
+            server.fault("listen", &format!("{listen} is not an address and port; write e.g. \"0.0.0.0:9090\""));
             SocketAddr::from(([0, 0, 0, 0], 9090))
         });
         server.finish();
@@ -172,6 +173,11 @@ fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Resu
     })
 }
 
+/// A value as it may be shown. What looks like a URL may be a webhook in the wrong place.
+fn quote(value: &str) -> String {
+    if value.contains("://") { "a URL".into() } else { format!("{value:?}") }
+}
+
 fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
@@ -179,9 +185,9 @@ fn read(path: &Path) -> std::io::Result<String> {
 fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     let url = queue.string("url", "QUEUE_URL");
     match &url {
-        Some(url) if !reqwest::Url::parse(url).is_ok_and(|url| url.has_host() && url.path().len() > 1) => {
+        Some(url) if !is_queue_url(url) => {
             let example = "https://sqs.eu-west-1.amazonaws.com/123456789012/ecs-alerts";
-            queue.fault("url", &format!("{url:?} is not a queue's URL; write e.g. {example:?}"));
+            queue.fault("url", &format!("{} is not a queue's URL; write e.g. {example:?}", quote(url)));
         }
         None if needs.queue => queue.fault("url", "is required: the URL of the SQS queue"),
         _ => {}
@@ -197,6 +203,11 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     let pollers = queue.integer("pollers", 4, 1..=64);
     queue.finish();
     Queue { url: url.unwrap_or_default(), visibility_timeout, max_in_flight, pollers }
+}
+
+fn is_queue_url(url: &str) -> bool {
+    let is_slack = |host: &str| SLACK_HOSTS.contains(&host);
+    reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| !is_slack(host)) && url.path().len() > 1)
 }
 
 fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {
@@ -240,6 +251,11 @@ fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHo
     match (secret, url) {
         (Some(_), Some(_)) => {
             channel.fault("webhook_url", "stands beside webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one");
+            None
+        }
+        (Some(secret), None) if secret.contains("://") => {
+            channel
+                .fault("webhook_secret_id", "is a URL; it must be the name or ARN of a secret (a URL is webhook_url)");
             None
         }
         (Some(secret), None) => Some(Source::Secret(secret)),

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     metrics::{self, MessageOutcome},
@@ -43,17 +43,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How long one request to Slack may take: ten seconds, or less where the visibility time-out is short, so that an
-    /// attempt begun at the last moment ends before the message becomes visible again.
+    /// How long one request to Slack, or one look-up of a webhook, may take: ten seconds, or less where the visibility time-out
+    /// is short, so that an attempt begun at the last moment ends before the message becomes visible again.
     pub fn request_timeout(&self) -> Duration {
-        crate::slack::client::TIMEOUT.min(self.visibility_timeout / 4)
+        crate::slack::client::TIMEOUT.min(self.visibility_timeout / 5)
     }
 
-    /// How long after its receive a message may still begin an attempt: what remains holds that attempt, and five seconds
-    /// (or a fifth) to settle.
+    /// How long after its receive a message may still begin an attempt: what remains holds that attempt, the look-up of a
+    /// webhook that Slack refuses, and five seconds (or a fifth) to settle.
     fn work_time(&self) -> Duration {
         let settling = Duration::from_secs(5).min(self.visibility_timeout / 5);
-        self.visibility_timeout - settling - self.request_timeout()
+        self.visibility_timeout - settling - 2 * self.request_timeout()
     }
 }
 
@@ -194,7 +194,10 @@ impl Consumer {
             };
             tokio::select! {
                 () = self.slack.unblocked() => {}
-                mut all = nothing_in_flight => return all.split(1).expect("there is at least one slot"),
+                // The wait may have been long, and Slack have asked for another.
+                mut all = nothing_in_flight => if self.slack.blocked_until().is_some_and(|until| until <= Instant::now()) {
+                    return all.split(1).expect("there is at least one slot");
+                },
             }
         }
     }
@@ -212,14 +215,13 @@ impl Consumer {
         for message in messages {
             let slot = slots.split(1);
             let consumer = Arc::clone(self);
+            metrics::in_flight(1);
             self.tasks.spawn(async move {
                 consumer.work(message).await;
+                metrics::in_flight(-1);
                 drop(slot);
-                // This task is still counted.
-                metrics::in_flight(consumer.tasks.len() - 1);
             });
         }
-        metrics::in_flight(self.tasks.len());
     }
 
     async fn work(&self, message: Message) {
@@ -228,6 +230,14 @@ impl Consumer {
         }
         if self.is_stopping() {
             // It came with the last receives, and nothing has begun.
+            let outcome = MessageOutcome::Deferred;
+            metrics::message(outcome);
+            info!(
+                message_id = message.id,
+                outcome = outcome.as_str(),
+                receive_count = message.receive_count,
+                "stopping"
+            );
             return self.put_back(message.receipt, Duration::ZERO).await;
         }
         let start_by = message.received + self.settings.work_time();
@@ -293,10 +303,10 @@ fn lock(pulse: &Pulse) -> std::sync::MutexGuard<'_, Option<Instant>> {
 
 const MAX_RECEIVE_BACKOFF: Duration = Duration::from_secs(60);
 
-/// After a receive that failed, whatever the error: half a second, doubling to a minute, jittered.
+/// After a receive that failed, whatever the error: half a second, doubling to a minute. The jitter adds up to as much again.
 fn receive_backoff() -> ExponentialBackoff {
     let delays = ExponentialBuilder::new().with_min_delay(Duration::from_millis(500));
-    delays.with_max_delay(MAX_RECEIVE_BACKOFF).without_max_times().with_jitter().build()
+    delays.with_max_delay(MAX_RECEIVE_BACKOFF / 2).without_max_times().with_jitter().build()
 }
 
 /// How long a message that could not be posted stays away: 30 s, doubling with each receive to an hour, of which up to a
@@ -347,7 +357,7 @@ mod tests {
                 max_in_flight: 1,
                 pollers: 1,
             };
-            let ends = settings.work_time() + settings.request_timeout();
+            let ends = settings.work_time() + 2 * settings.request_timeout();
             assert!(settings.work_time() > Duration::ZERO && ends < settings.visibility_timeout, "{seconds} s");
         }
     }

@@ -49,6 +49,7 @@ pub mod pipeline;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod dlq;
 pub mod replay;
 
 #[cfg(test)]
@@ -57,9 +58,9 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 19] = [
+    const ORDER: [&str; 20] = [
         "metrics", "batch", "event", "cause", "console", "alert", "route", "sqs", "webhook", "slack", "pipeline",
-        "consumer", "admin", "config", "app", "replay", "cli", "lib", "main",
+        "consumer", "admin", "config", "app", "dlq", "replay", "cli", "lib", "main",
     ];
 
     fn sources(folder: &Path, found: &mut Vec<(String, String)>) {

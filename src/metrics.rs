@@ -110,9 +110,9 @@ pub fn queue_delay(delay: Duration) {
     histogram!(QUEUE_DELAY).record(delay);
 }
 
-/// Messages held now.
-pub fn in_flight(count: usize) {
-    gauge!(IN_FLIGHT).set(count as f64);
+/// So many messages more, or fewer, are held.
+pub fn in_flight(change: i32) {
+    gauge!(IN_FLIGHT).increment(change);
 }
 
 /// Whether Slack makes the channel wait or is down.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use moka::future::Cache;
+use moka::{future::Cache, policy::EvictionPolicy};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -28,7 +28,7 @@ use crate::{
 pub enum Outcome {
     /// Slack answered 2xx for the post that carries it.
     Posted,
-    /// A copy of it was so posted within the hour.
+    /// A copy of it was so posted lately.
     Duplicate,
     /// No route wants it.
     Unrouted,
@@ -159,14 +159,16 @@ fn measure(channel: &str, alert: &Alert, message: &Message) {
     }
 }
 
-/// What was posted within the hour, by this process: (id, channel).
+/// What was posted lately, by this process: (id, channel).
 #[derive(Debug)]
 struct Posted(Cache<(String, usize), ()>);
 
 impl Posted {
-    /// EventBridge and SQS deliver copies within minutes; an hour is ample, and a hundred thousand entries are some ten MB.
+    /// EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
+    /// two channels comes back to find that one of them has it. A hundred thousand entries are some ten MB.
     fn new() -> Self {
-        Self(Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(3600)).build())
+        let cache = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
+        Self(cache.time_to_live(Duration::from_secs(2 * 3600)).build())
     }
 
     /// Runs `post` unless the same was posted before. A copy that comes while the first is under way awaits its end and

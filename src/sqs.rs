@@ -6,6 +6,7 @@
 //! is worth. Deletes and put-backs gather into batches of ten.
 
 use std::{
+    collections::HashMap,
     error::Error,
     fmt,
     sync::Arc,
@@ -18,7 +19,7 @@ use aws_sdk_sqs::{
     error::{ProvideErrorMetadata, SdkError},
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        MessageSystemAttributeName, QueueAttributeName,
+        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
     },
 };
 use backon::{ExponentialBuilder, Retryable};
@@ -28,6 +29,8 @@ use crate::{
     batch::{Batcher, Inbox, batcher},
     metrics,
 };
+
+pub mod move_task;
 
 /// SQS hands out and takes at most this many messages per request.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
@@ -42,6 +45,10 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Batches of the same kind under way at once.
 const CONCURRENT_BATCHES: usize = 4;
+
+const ERROR_CODE: &str = "ERROR_CODE";
+const ERROR_MESSAGE: &str = "ERROR_MESSAGE";
+const RULE_ARN: &str = "RULE_ARN";
 
 /// One queue.
 #[derive(Debug)]
@@ -67,6 +74,20 @@ pub struct Message {
     pub sent: Option<SystemTime>,
     /// When this receive came back.
     pub received: Instant,
+    /// Where it lies in a dead-letter queue because EventBridge could not deliver it: the reason.
+    pub undelivered: Option<Undelivered>,
+}
+
+/// Why EventBridge could not deliver an event, in the attributes that it gives what it sends to a dead-letter queue.
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undelivered {
+    /// Such as `NO_PERMISSIONS`.
+    pub code: String,
+    /// The same in words.
+    pub message: Option<String>,
+    /// The rule that matched the event.
+    pub rule_arn: Option<String>,
 }
 
 /// The right to delete or put back one receive of a message. Not `Clone`: whoever holds it decides, and only once.
@@ -76,6 +97,8 @@ pub struct Receipt(String);
 /// What a queue holds and where it sends what it cannot get rid of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
+    /// The queue's ARN.
+    pub arn: String,
     /// Messages that a receive could have now; SQS calls all counts approximate.
     pub visible: u64,
     /// Messages received and neither deleted nor visible again.
@@ -145,7 +168,8 @@ pub struct SqsError {
     operation: &'static str,
     /// What kind of failure it was.
     pub class: ErrorClass,
-    retryable: bool,
+    /// Whether the same request may fare better a little later.
+    pub retryable: bool,
     source: Arc<dyn Error + Send + Sync>,
 }
 
@@ -163,7 +187,18 @@ impl Queue {
                     .build(),
             )
             .build();
-        let client = Client::from_conf(config);
+        Self::connect(Client::from_conf(config), url)
+    }
+
+    /// The dead-letter queue of `redrive`, as a queue of its own.
+    ///
+    /// # Errors
+    /// Any failure of the request for its URL, classified.
+    pub async fn dead_letter_queue(&self, redrive: &Redrive) -> Result<Self, SqsError> {
+        Ok(Self::connect(self.client.clone(), &self.url_of(&redrive.dead_letter_arn).await?))
+    }
+
+    fn connect(client: Client, url: &str) -> Self {
         let (deletes, inbox) = batcher();
         tokio::spawn(flush(inbox, client.clone(), url.to_owned(), delete_batch));
         let (put_backs, inbox) = batcher();
@@ -187,6 +222,7 @@ impl Queue {
             .wait_time_seconds(wait.as_secs() as i32)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .set_message_attribute_names(Some([ERROR_CODE, ERROR_MESSAGE, RULE_ARN].map(Into::into).into()))
             .customize()
             .config_override(aws_sdk_sqs::Config::builder().timeout_config(timeout))
             .send();
@@ -244,10 +280,12 @@ impl Queue {
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
             .attribute_names(QueueAttributeName::RedrivePolicy)
+            .attribute_names(QueueAttributeName::QueueArn)
             .send();
         let attributes = request("GetQueueAttributes", call).await?.attributes.unwrap_or_default();
         let count = |name| attributes.get(&name).and_then(|value| value.parse().ok()).unwrap_or(0);
         Ok(QueueState {
+            arn: attributes.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default(),
             visible: count(QueueAttributeName::ApproximateNumberOfMessages),
             in_flight: count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
             delayed: count(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
@@ -279,7 +317,15 @@ impl Message {
             body: message.body.unwrap_or_default(),
             receipt: Receipt(message.receipt_handle?),
             received,
+            undelivered: message.message_attributes.and_then(Undelivered::new),
         })
+    }
+}
+
+impl Undelivered {
+    fn new(mut attributes: HashMap<String, MessageAttributeValue>) -> Option<Self> {
+        let mut text = |name| attributes.remove(name)?.string_value;
+        Some(Self { code: text(ERROR_CODE)?, message: text(ERROR_MESSAGE), rule_arn: text(RULE_ARN) })
     }
 }
 
@@ -303,7 +349,10 @@ impl SqsError {
         let class = match &error {
             SdkError::TimeoutError(_) => ErrorClass::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => ErrorClass::Timeout,
-            SdkError::DispatchFailure(failure) if failure.is_io() => ErrorClass::Network,
+            // A connection that closes instead of answering is "other", with the kind of a transient error.
+            SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => {
+                ErrorClass::Network
+            }
             // What fails before anything is sent, and is not the network, is the look-up of credentials.
             SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => ErrorClass::Credentials,
             SdkError::ResponseError(_) => ErrorClass::Server,
@@ -315,6 +364,13 @@ impl SqsError {
         let retryable =
             matches!(class, ErrorClass::Timeout | ErrorClass::Network | ErrorClass::Server | ErrorClass::Throttled);
         Self { operation, class, retryable, source: Arc::new(error) }
+    }
+
+    /// The IAM action that was denied, if that is what is wrong; an encrypted queue also needs actions of KMS.
+    pub fn denied_action(&self) -> Option<String> {
+        // Batches go by the permission for one.
+        let action = self.operation.strip_suffix("Batch").unwrap_or(self.operation);
+        (self.class == ErrorClass::AccessDenied).then(|| format!("sqs:{action}"))
     }
 
     /// The error with everything that led to it, for a log.
@@ -453,57 +509,4 @@ fn per_entry(count: usize, answer: Result<Vec<BatchResultErrorEntry>, SqsError>)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failure(id: &str, sender_fault: bool) -> BatchResultErrorEntry {
-        BatchResultErrorEntry::builder().id(id).sender_fault(sender_fault).code("InternalError").build().unwrap()
-    }
-
-    #[test]
-    fn a_batch_that_partly_fails_gives_each_entry_its_own_answer() {
-        let answers = per_entry(3, Ok(vec![failure("1", false), failure("2", true), failure("nonsense", true)]));
-        let retryable: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(|error| error.retryable)).collect();
-        assert_eq!(retryable.iter().map(|r| r.is_ok()).collect::<Vec<_>>(), [true, false, false]);
-        assert!(retryable[1].unwrap_err());
-        assert!(!retryable[2].unwrap_err());
-    }
-
-    #[test]
-    fn a_request_that_fails_fails_all_its_entries() {
-        let error = SqsError::other(DELETE, true, "down");
-        assert!(per_entry(2, Err(error)).iter().all(Result::is_err));
-    }
-
-    #[test]
-    fn error_codes_of_both_protocols_have_their_class() {
-        for (code, server_error, class) in [
-            ("AWS.SimpleQueueService.NonExistentQueue", false, ErrorClass::NoSuchQueue),
-            ("com.amazonaws.sqs#QueueDoesNotExist", false, ErrorClass::NoSuchQueue),
-            ("AccessDeniedException", false, ErrorClass::AccessDenied),
-            ("InvalidClientTokenId", false, ErrorClass::Credentials),
-            ("ExpiredToken", false, ErrorClass::Credentials),
-            ("ThrottlingException", false, ErrorClass::Throttled),
-            ("InternalFailure", true, ErrorClass::Server),
-            ("", true, ErrorClass::Server),
-            ("InvalidParameterValue", false, ErrorClass::Other),
-        ] {
-            assert_eq!(ErrorClass::of(code, server_error), class, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_redrive_policy_may_hold_its_count_as_a_number_or_a_string() {
-        for policy in [
-            r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dlq","maxReceiveCount":5}"#,
-            r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dlq","maxReceiveCount":"5"}"#,
-        ] {
-            let redrive = Redrive::parse(policy).unwrap();
-            assert_eq!(
-                (redrive.dead_letter_arn.as_str(), redrive.max_receive_count),
-                ("arn:aws:sqs:eu-west-1:1:dlq", 5)
-            );
-        }
-        assert_eq!(Redrive::parse("{}"), None);
-    }
-}
+mod tests;

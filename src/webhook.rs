@@ -8,7 +8,8 @@ use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 use aws_sdk_secretsmanager::{
     Client,
     config::timeout::TimeoutConfig,
-    error::{DisplayErrorContext, ProvideErrorMetadata},
+    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    operation::get_secret_value::GetSecretValueError,
 };
 use reqwest::Url;
 
@@ -80,6 +81,9 @@ pub enum WebhookError {
         /// True when only a change of configuration or permissions helps.
         permanent: bool,
     },
+    /// Secrets Manager did not answer in time.
+    #[error("Secrets Manager did not answer in time")]
+    TimedOut,
     /// The secret is there, but holds no text.
     #[error("the secret has no SecretString; it must be the webhook's URL")]
     NoText,
@@ -88,7 +92,7 @@ pub enum WebhookError {
 impl WebhookError {
     /// True when looking again later may help: AWS was not reached or failed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::LookUp { permanent: false, .. })
+        matches!(self, Self::TimedOut | Self::LookUp { permanent: false, .. })
     }
 }
 
@@ -106,9 +110,10 @@ impl AllowedHosts {
             let parsed = [format!("https://{host}/"), format!("https://[{host}]/")];
             let parsed = parsed.iter().find_map(|url| Url::parse(url).ok());
             if host.is_empty() || !parsed.is_some_and(|url| url.path() == "/" && url.username().is_empty()) {
-                return Err(format!(
-                    "{host:?} is not a host name; write e.g. hooks.slack.com, without https:// or a path"
-                ));
+                // Not shown: it may be a whole webhook.
+                return Err(
+                    "an entry is not a host name; write e.g. hooks.slack.com, without https:// or a path".into()
+                );
             }
         }
         Ok(Self(hosts))
@@ -180,10 +185,26 @@ impl Webhooks {
         let secret = client.get_secret_value().secret_id(id).send().await;
         let secret = secret.map_err(|error| WebhookError::LookUp {
             permanent: matches!(error.code(), Some("ResourceNotFoundException" | "AccessDeniedException")),
-            // The chain names the request and AWS's answer; that of a failed look-up never holds the secret.
-            what: DisplayErrorContext(&error).to_string(),
+            what: explain(&error),
         })?;
         self.allowed.check(secret.secret_string().ok_or(WebhookError::NoText)?)
+    }
+}
+
+/// AWS's own words for the error, or what became of the request. Never an answer that could not be understood: it may hold the
+/// secret.
+fn explain(error: &SdkError<GetSecretValueError>) -> String {
+    match error {
+        SdkError::ServiceError(service) => {
+            let code = service.err().code().unwrap_or("refused");
+            service.err().message().map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"))
+        }
+        SdkError::TimeoutError(_) => "no answer in time".into(),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(error) => format!("not reached: {}", DisplayErrorContext(error)),
+            None => "not reached".into(),
+        },
+        _ => "an answer that is not Secrets Manager's".into(),
     }
 }
 

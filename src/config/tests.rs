@@ -139,6 +139,11 @@ fn a_webhook_is_refused_without_being_shown() {
         assert!(error.contains("SLACK_WEBHOOK_URL"), "{error}");
         assert!(!error.contains("sesame"), "{error}");
     }
+    // The webhook where something else belongs.
+    for name in ["QUEUE_URL", "SLACK_WEBHOOK_SECRET_ID", "SLACK_ALLOWED_HOSTS", "LISTEN_ADDR"] {
+        let error = load("", &[MINIMAL[0], MINIMAL[1], (name, SECRET)]).map(|_| ()).unwrap_err();
+        assert!(error.contains(name) && !error.contains("sesame"), "{error}");
+    }
     // The webhook in the wrong place, or on a line that is not TOML.
     for file in [
         format!("[[channel]]\nname = 'a'\nwebhook_url = '{SECRET}"),

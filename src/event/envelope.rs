@@ -59,6 +59,10 @@ fn with_detail_type(mut value: Value) -> Value {
         Some(event) => {
             event.entry("source").or_insert_with(|| source.into());
             event.insert("detail-type".to_owned(), detail_type.into());
+            // What an input transformer calls `id` need not be unique, and duplicates are told by it.
+            if !event.contains_key("version") {
+                event.remove("id");
+            }
             value
         }
         None => json!({ "source": source, "detail-type": detail_type, "detail": value }),

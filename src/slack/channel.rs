@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, error, info, warn};
 
@@ -22,7 +22,7 @@ use crate::{
     alert::Alert,
     batch::{Inbox, Waiting},
     metrics,
-    webhook::{Source, Webhook, Webhooks},
+    webhook::{Source, Webhook, WebhookError, Webhooks},
 };
 
 /// Added to `Retry-After`, so that a request sent when it ends does not arrive a moment before, by Slack's clock.
@@ -81,6 +81,8 @@ pub struct Flusher {
     pub(super) webhook: Webhook,
     pub(super) account_name: Option<String>,
     pub(super) timeout: Duration,
+    /// So many alerts may wait here while the channel is blocked.
+    pub(super) share: usize,
     pub(super) states: watch::Sender<States>,
     pub(super) stop: Stop,
 }
@@ -125,25 +127,30 @@ impl Flusher {
             let wake = last_start.map_or(progress.next, |last_start| last_start.min(progress.next));
             tokio::select! {
                 () = sleep_until(wake) => {}
+                // What comes later may wait longer, so only the first changes when to wake.
+                () = self.inbox.arrived(), if last_start.is_none() => {}
                 Ok(()) = self.stop.changed() => {}
             }
             self.expire(progress);
         }
-        if !progress.down {
+        // With something to post, it is for Slack's answer to say that the channel is open.
+        if !progress.down && self.inbox.gather().is_empty() {
             self.publish(State::Open);
         }
     }
 
-    /// Answers the alerts with which no attempt may begin any more.
+    /// Answers the alerts with which no attempt may begin any more; in a drain, those too that could not begin before its end.
     fn expire(&mut self, progress: &mut Progress) {
-        let (now, stop_by) = (Instant::now(), *self.stop.borrow());
+        let stop_by = *self.stop.borrow();
+        let now = Instant::now();
+        let soonest = if stop_by.is_some() { now.max(progress.next) } else { now };
         let waiting = self.inbox.gather();
-        if waiting.iter().all(|waiting| last_start(waiting, stop_by) > now) {
+        if waiting.iter().all(|waiting| last_start(waiting, stop_by) > soonest) {
             return;
         }
         let all = self.inbox.take(usize::MAX);
         let (expired, rest): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|waiting| last_start(waiting, stop_by) <= now);
+            all.into_iter().partition(|waiting| last_start(waiting, stop_by) <= soonest);
         self.inbox.restore(rest);
         // Which of them was the suspect is not known any more; the next refusal starts the search again.
         progress.suspects = 0;
@@ -176,16 +183,9 @@ impl Flusher {
     /// One request, never beyond the end of a drain.
     async fn post(&mut self, body: String) -> Answer {
         let begun = Instant::now();
-        let mut stop = self.stop.clone();
-        let drained = async {
-            match stop.wait_for(Option::is_some).await.map(|stop_by| *stop_by) {
-                Ok(Some(stop_by)) => sleep_until(stop_by).await,
-                _ => std::future::pending().await,
-            }
-        };
         let answer = tokio::select! {
             answer = self.client.post(&self.webhook, body, self.timeout) => answer,
-            () = drained => Answer::NetworkError("no answer before the drain ended".into()),
+            () = drained(self.stop.clone()) => Answer::NetworkError("no answer before the drain ended".into()),
         };
         metrics::slack_request(&self.name, &answer, begun.elapsed());
         answer
@@ -219,6 +219,8 @@ impl Flusher {
                 for waiting in batch {
                     waiting.answer(Err(PostError::Refused(answer.clone())));
                 }
+                // It may be something on the way that refuses everything: until a post is accepted, that counts as an outage.
+                self.back_off(progress, &answer, now);
                 return;
             }
             Answer::PayloadRefused(code) => {
@@ -227,20 +229,36 @@ impl Flusher {
             }
             Answer::WebhookRefused(_) if self.webhook_was_rotated(&answer).await => {}
             Answer::RateLimited(Some(wait)) => {
-                progress.next = now + *wait + RETRY_AFTER_MARGIN;
+                progress.next = now + (*wait + RETRY_AFTER_MARGIN).max(self.webhook.interval());
                 self.block(progress, &answer, now);
             }
             Answer::RateLimited(None)
             | Answer::ServerError(_)
             | Answer::NetworkError(_)
             | Answer::WebhookRefused(_) => {
-                progress.down = true;
-                progress.next = now + progress.backoff.next().unwrap_or(MAX_BACKOFF);
-                self.block(progress, &answer, now);
+                self.back_off(progress, &answer, now);
             }
         }
         progress.trouble = Some(answer);
         self.inbox.restore(batch);
+        if progress.next > now + self.webhook.interval() {
+            self.keep_to_share();
+        }
+    }
+
+    fn back_off(&self, progress: &mut Progress, answer: &Answer, now: Instant) {
+        progress.down = true;
+        progress.next = now + progress.backoff.next().unwrap_or(MAX_BACKOFF).max(self.webhook.interval());
+        self.block(progress, answer, now);
+    }
+
+    /// Leaves room for other channels: the latest alerts go back to the queue.
+    fn keep_to_share(&mut self) {
+        let mut all = self.inbox.take(usize::MAX);
+        for waiting in all.split_off(all.len().min(self.share)) {
+            waiting.answer(Err(PostError::Full));
+        }
+        self.inbox.restore(all);
     }
 
     fn block(&self, progress: &Progress, answer: &Answer, now: Instant) {
@@ -251,7 +269,11 @@ impl Flusher {
 
     /// True when Secrets Manager has another webhook now than the one that Slack refused.
     async fn webhook_was_rotated(&mut self, answer: &Answer) -> bool {
-        match self.webhooks.resolve(&self.source).await {
+        let looked_up = tokio::select! {
+            looked_up = timeout(self.timeout, self.webhooks.resolve(&self.source)) => looked_up,
+            () = drained(self.stop.clone()) => return false,
+        };
+        match looked_up.unwrap_or(Err(WebhookError::TimedOut)) {
             Ok(fresh) if fresh != self.webhook => {
                 info!(channel = self.name, "Slack {answer}; the webhook was rotated, going on with the new one");
                 self.webhook = fresh;
@@ -283,10 +305,19 @@ fn last_start(waiting: &Waiting<Item, Result<(), PostError>>, stop_by: Option<In
     stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(LEAST_TIME).unwrap_or(stop_by)))
 }
 
+/// Returns when a drain, if there is one, must be over.
+async fn drained(mut stop: Stop) {
+    match stop.wait_for(Option::is_some).await.map(|stop_by| *stop_by) {
+        Ok(Some(stop_by)) => sleep_until(stop_by).await,
+        _ => std::future::pending().await,
+    }
+}
+
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// Between attempts while Slack fails: a second, doubling to fifteen, each with up to a second of jitter. Short enough to
+/// Between attempts while Slack fails: a second, doubling to fifteen, of which up to a half is jitter. Short enough to
 /// notice soon that an outage is over, and long enough to be nobody's burden.
 fn backoff() -> ExponentialBackoff {
-    ExponentialBuilder::new().with_max_delay(MAX_BACKOFF).without_max_times().with_jitter().build()
+    // The jitter adds up to as much again.
+    ExponentialBuilder::new().with_max_delay(MAX_BACKOFF / 2).without_max_times().with_jitter().build()
 }

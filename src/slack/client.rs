@@ -109,7 +109,7 @@ impl Client {
 /// What an answer other than 2xx means: by Slack's documented word in the body, else by the status.
 fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
     if status == StatusCode::TOO_MANY_REQUESTS {
-        return Answer::RateLimited(retry_after(headers));
+        return Answer::RateLimited(retry_after(headers, body));
     }
     if status.is_server_error() {
         return Answer::ServerError(status);
@@ -143,9 +143,12 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
     }
 }
 
-/// Slack's whole seconds. <https://docs.slack.dev/apis/web-api/rate-limits>
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+/// Slack's whole seconds, from the header or, without one, the body: at most a day, for no clock holds every number.
+/// <https://docs.slack.dev/apis/web-api/rate-limits>
+fn retry_after(headers: &HeaderMap, body: &str) -> Option<Duration> {
+    let header = || headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok();
+    let body = || serde_json::from_str::<serde_json::Value>(body).ok()?.get("retry_after")?.as_u64();
+    header().or_else(body).map(|seconds: u64| Duration::from_secs(seconds.min(24 * 3600)))
 }
 
 /// Slack's error bodies are one word. Anything else may come from a proxy on the way and is not repeated.
@@ -191,10 +194,24 @@ mod tests {
 
     #[test]
     fn retry_after_is_whole_seconds_or_nothing() {
-        for (value, expected) in [("30", Some(30)), (" 1 ", Some(1)), ("-1", None), ("soon", None), ("1.5", None)] {
+        for (value, expected) in [
+            ("30", Some(30)),
+            (" 1 ", Some(1)),
+            ("18446744073709551615", Some(86_400)),
+            ("-1", None),
+            ("soon", None),
+            ("1.5", None),
+        ] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{value}");
+            assert_eq!(retry_after(&headers, ""), expected.map(Duration::from_secs), "{value}");
         }
+    }
+
+    #[test]
+    fn a_body_may_say_what_the_header_does_not() {
+        let body = r#"{"retry_after":7,"ok":false,"error":"rate_limited"}"#;
+        assert_eq!(retry_after(&HeaderMap::new(), body), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&HeaderMap::new(), "rate_limited"), None);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::select_all;
 use tokio::{sync::watch, time::Instant};
 
 use self::channel::{Flusher, Item, PostError, State};
@@ -82,6 +83,7 @@ impl Slack {
                 webhook: setup.webhook,
                 account_name: account_name.map(str::to_owned),
                 timeout,
+                share,
                 states: sender.clone(),
                 stop: stop.clone(),
             };
@@ -110,10 +112,16 @@ impl Slack {
         &self.channels[channel].name
     }
 
-    /// Why the process should be restarted, if it should: a flusher ends only by a fault of ours.
-    pub fn sickness(&self) -> Option<String> {
-        let stopped = self.channels.iter().find(|channel| channel.batcher.is_closed())?;
-        Some(format!("the flusher of channel {} has stopped", stopped.name))
+    /// Returns when a channel's flusher is gone, with the channel's name. It ends only by a fault of ours, and nothing would be
+    /// posted there any more.
+    pub async fn broken(&self) -> &str {
+        let closed = self.channels.iter().map(|channel| {
+            Box::pin(async {
+                channel.batcher.closed().await;
+                channel.name.as_str()
+            })
+        });
+        select_all(closed).await.0
     }
 
     /// `None` while some channel can take a post; else when the next attempt of any is due.

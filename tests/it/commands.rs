@@ -50,6 +50,17 @@ async fn a_good_configuration_passes_check_and_check_live() {
 }
 
 #[tokio::test]
+async fn check_live_brings_no_message_nearer_to_the_dead_letter_queue() {
+    let world = World::with(1, None).await;
+    world.queue.send_events(&[Ecs::default().start_impaired("waiting")]).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(run(&["check", "--live"], &world.environment(), "").status.code(), Some(0));
+    }
+    let stored = world.queue.messages().await.unwrap();
+    assert_eq!((stored.len(), stored[0].receive_count), (1, 0));
+}
+
+#[tokio::test]
 async fn check_live_warns_of_a_small_max_receive_count() {
     let world = World::with(3, None).await;
     let output = run(&["check", "--live"], &world.environment(), "");

@@ -63,7 +63,11 @@ async fn queue_messages_tells_what_the_queues_hold() {
 #[tokio::test]
 async fn an_alerts_delay_is_measured_on_its_first_receive() {
     let world = World::new().await;
-    let worker = world.worker().await;
+    // An empty RUST_LOG is none: without its log the worker could not even be found here.
+    let mut environment = world.environment();
+    environment.push(("RUST_LOG".into(), String::new()));
+    let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    worker.wait_ready().await.unwrap();
     world.queue.send_events(&[Ecs::default().start_impaired("timed")]).await.unwrap();
     outcome_line(&worker, "timed", "posted").await;
     let metrics = worker.metrics().await.unwrap();

@@ -100,6 +100,46 @@ async fn retry_after_is_obeyed_to_the_second() {
 }
 
 #[tokio::test]
+async fn a_slack_that_only_ever_says_429_keeps_the_gate_shut() {
+    let world = World::new().await;
+    // Nought seconds are no leave to post without pause.
+    world.slack.script(&world.name, [Answer::RateLimited(0)]);
+    world.slack.always(&world.name, Answer::RateLimited(1));
+    let worker = world.worker().await;
+    let ecs = Ecs::default();
+    world.queue.send_events(&[ecs.start_impaired("first")]).await.unwrap();
+    metric_is(&worker, CHANNEL_BLOCKED, &DEFAULT, 1.0).await;
+    let events: Vec<_> = (0..60).map(|i| ecs.start_impaired(&format!("later-{i:02}"))).collect();
+    world.queue.send_events(&events).await.unwrap();
+    let requests = world.slack.wait_for(|requests| requests.len() >= 4, LIMIT).await.unwrap();
+    let gaps: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_secs(1)), "{gaps:?}");
+    // The receive that was in flight when the first 429 came may have brought ten more.
+    let received = worker.metrics().await.unwrap().get("messages_received_total", &[]).unwrap();
+    assert!(received <= 11.0, "{received} received while Slack took nothing");
+}
+
+#[tokio::test]
+async fn an_alert_for_a_blocked_channel_goes_back_within_its_own_time() {
+    let world = World::new().await;
+    let (open, shut) = (world.slack.url("open"), world.slack.url("shut"));
+    let world = world.config(&format!(
+        "[queue]\nvisibility_timeout = '4s'\n[[channel]]\nname = 'open'\nwebhook_url = '{open}'\n\
+         [[channel]]\nname = 'shut'\nwebhook_url = '{shut}'\n[[route]]\nchannel = 'shut'\n"
+    ));
+    world.slack.always("shut", Answer::RateLimited(600));
+    let worker = world.worker().await;
+    let ecs = Ecs::default();
+    // The second comes when nothing waits any more, long before Slack's ten minutes are over.
+    for service in ["first", "second"] {
+        world.queue.send_events(&[ecs.start_impaired(service)]).await.unwrap();
+        let line = outcome_line(&worker, service, "deferred").await;
+        assert_eq!(line["receive_count"], 1, "{line}");
+    }
+    assert_eq!(world.slack.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn a_storm_keeps_to_slacks_rate_and_names_every_service() {
     let world = World::with(10, Some(Rate::SLACK)).await;
     let ecs = Ecs::default();

@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use lab::{
     events::Ecs,
+    fault::{Call, Fault, FaultyAws},
     slack::{Answer, Rate, Request},
     worker::Worker,
 };
@@ -57,6 +58,22 @@ async fn a_drain_during_an_outage_gives_everything_back() {
     assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
     let counts = world.queue.counts().await.unwrap();
     assert_eq!((counts.visible, counts.in_flight), (30, 0));
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_webhook_that_cannot_be_looked_up() {
+    let world = World::new().await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let mut worker = world.worker_through(&proxy).await;
+    world.slack.always(&world.name, Answer::Status(403, "invalid_token"));
+    proxy.always("GetSecretValue", Fault::Hang);
+    storm(&world, 3).await;
+    let asked = |calls: &[Call]| calls.iter().filter(|call| call.operation == "GetSecretValue").count() >= 2;
+    proxy.wait_for(asked, LIMIT).await.unwrap();
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+    let counts = world.queue.counts().await.unwrap();
+    assert_eq!((counts.visible, counts.in_flight), (3, 0));
 }
 
 #[tokio::test]

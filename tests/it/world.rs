@@ -113,6 +113,12 @@ pub async fn outcome_line(worker: &Worker, service: &str, outcome: &str) -> Valu
 
 /// Waits until the worker's counter has this value.
 pub async fn metric_is(worker: &Worker, name: &str, labels: &[(&str, &str)], value: f64) {
-    let what = format!("{name}{labels:?} is {value}");
-    lab::eventually(&what, LIMIT, async || Ok(worker.metrics().await?.get(name, labels) == Some(value))).await.unwrap();
+    let mut last = None;
+    let asked = lab::eventually("the metric is as wanted", LIMIT, async || {
+        last = worker.metrics().await?.get(name, labels);
+        Ok(last == Some(value))
+    });
+    if let Err(error) = asked.await {
+        panic!("{name}{labels:?} is {last:?}, not {value}: {error:#}\n{worker}");
+    }
 }

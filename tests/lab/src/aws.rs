@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_eventbridge::types::{PutEventsRequestEntry, Target};
 use aws_sdk_sqs::config::Credentials;
-use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -62,12 +62,7 @@ impl Aws {
             Ok(crate::get(&health).await.is_ok_and(|(status, _)| status == 200))
         })
         .await?;
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .endpoint_url(&endpoint)
-            .region(Region::from_static(REGION))
-            .credentials_provider(Credentials::new(ACCOUNT, "secret", None, None, "lab"))
-            .load()
-            .await;
+        let config = sdk_config(&endpoint).await;
         Ok(Self {
             endpoint,
             events: aws_sdk_eventbridge::Client::new(&config),
@@ -197,6 +192,29 @@ impl Aws {
         self.secrets.put_secret_value().secret_id(name).secret_string(value).send().await?;
         Ok(())
     }
+
+    /// What there is: the names of all rules of the default bus, all secrets, and the URLs of all queues.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn inventory(&self) -> Result<Vec<String>> {
+        let rules = self.events.list_rules().send().await?.rules.unwrap_or_default();
+        let secrets = self.secrets.list_secrets().include_planned_deletion(true).send().await?;
+        let queues = self.sqs.list_queues().send().await?.queue_urls.unwrap_or_default();
+        let secrets = secrets.secret_list.unwrap_or_default();
+        let names = rules.into_iter().filter_map(|rule| rule.name).chain(secrets.into_iter().filter_map(|s| s.name));
+        Ok(names.chain(queues).collect())
+    }
+}
+
+/// The SDK's configuration for our account, at this endpoint.
+pub(crate) async fn sdk_config(endpoint: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::from_static(REGION))
+        .credentials_provider(Credentials::new(ACCOUNT, "secret", None, None, "lab"))
+        .load()
+        .await
 }
 
 /// One SQS queue.
@@ -253,6 +271,29 @@ impl Queue {
             let answer = batch.set_entries(Some(entries.collect::<Result<_, _>>()?)).send().await?;
             ensure!(answer.failed.is_empty(), "SendMessageBatch: {:?}", answer.failed);
         }
+        Ok(())
+    }
+
+    /// Sends a body with message attributes, as EventBridge does with what it could not deliver.
+    ///
+    /// # Errors
+    /// As SQS answers.
+    pub async fn send_with(&self, body: &str, attributes: &[(&str, &str)]) -> Result<()> {
+        let mut send = self.aws.sqs.send_message().queue_url(&self.url).message_body(body);
+        for (name, text) in attributes {
+            let value = MessageAttributeValue::builder().data_type("String").string_value(*text);
+            send = send.message_attributes(*name, value.build()?);
+        }
+        send.send().await?;
+        Ok(())
+    }
+
+    /// Deletes the queue.
+    ///
+    /// # Errors
+    /// As SQS answers.
+    pub async fn delete(&self) -> Result<()> {
+        self.aws.sqs.delete_queue().queue_url(&self.url).send().await?;
         Ok(())
     }
 

@@ -1,11 +1,12 @@
-//! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all when told to.
+//! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all when told to. It also
+//! answers what the stand-in cannot: message move tasks.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -13,11 +14,12 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::Script;
-use crate::aws::Aws;
+use crate::aws::{self, Aws};
+use crate::move_tasks::MoveTasks;
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +33,8 @@ pub enum Fault {
     Hang,
     /// It reaches AWS, but no answer comes: a receive so answered has hidden its messages.
     HangAfter,
+    /// It reaches AWS when a permit is added, and the answer comes back: for what must happen in between.
+    Held(Arc<Semaphore>),
     /// For the batch operations: the first entry does not reach AWS and is reported as failed, by the receiver's fault.
     FirstEntryFails,
 }
@@ -65,6 +69,15 @@ struct Proxy {
     upstream: String,
     client: reqwest::Client,
     seen: Arc<watch::Sender<Seen>>,
+    moves: MoveTasks,
+}
+
+/// Who sent a request, to ask AWS for more in their name.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    proxy: Proxy,
+    uri: Uri,
+    headers: HeaderMap,
 }
 
 impl FaultyAws {
@@ -75,7 +88,8 @@ impl FaultyAws {
     pub async fn start(aws: &Aws) -> Result<Self> {
         let seen = Arc::new(watch::Sender::new(Seen::default()));
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let proxy = Proxy { upstream: aws.endpoint().to_owned(), client, seen: seen.clone() };
+        let proxy =
+            Proxy { upstream: aws.endpoint().to_owned(), client, seen: seen.clone(), moves: MoveTasks::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let router = Router::new().fallback(forward).with_state(proxy);
@@ -92,6 +106,11 @@ impl FaultyAws {
         environment.retain(|(name, _)| name != "AWS_ENDPOINT_URL");
         environment.push(("AWS_ENDPOINT_URL".to_owned(), format!("http://{}", self.address)));
         environment
+    }
+
+    /// A client of SQS that reaches it through this.
+    pub async fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&aws::sdk_config(&format!("http://{}", self.address)).await)
     }
 
     /// What becomes of the next requests of this operation, one after the other.
@@ -138,10 +157,10 @@ async fn forward(State(proxy): State<Proxy>, uri: Uri, headers: HeaderMap, body:
     let mut fault = Fault::None;
     proxy.seen.send_modify(|seen| {
         fault = seen.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
-        seen.calls.push(Call { operation, at: Instant::now(), body: body.clone() });
+        seen.calls.push(Call { operation: operation.clone(), at: Instant::now(), body: body.clone() });
     });
     let answered = match fault {
-        Fault::None => proxy.ask(&uri, &headers, &body).await,
+        Fault::None => proxy.answer(&operation, uri, headers, &body).await,
         Fault::Error(status, code) => {
             Ok((status, json!({ "__type": format!("com.amazonaws#{code}"), "message": "scripted" })))
         }
@@ -150,6 +169,12 @@ async fn forward(State(proxy): State<Proxy>, uri: Uri, headers: HeaderMap, body:
             let _ = proxy.ask(&uri, &headers, &body).await;
             std::future::pending().await
         }
+        Fault::Held(permits) => {
+            if let Ok(permit) = permits.acquire().await {
+                permit.forget();
+            }
+            proxy.answer(&operation, uri, headers, &body).await
+        }
         Fault::FirstEntryFails => proxy.ask_but_first(&uri, &headers, body).await,
     };
     let (status, body) = answered.unwrap_or_else(|error| (502, json!({ "message": format!("{error:#}") })));
@@ -157,7 +182,26 @@ async fn forward(State(proxy): State<Proxy>, uri: Uri, headers: HeaderMap, body:
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.to_string()).into_response()
 }
 
+impl Caller {
+    /// Another request, about which the proxy says nothing and does nothing wrong. AWS's error codes are errors.
+    pub(crate) async fn ask(&self, operation: &str, body: Value) -> Result<Value> {
+        let mut headers = self.headers.clone();
+        headers.insert("x-amz-target", format!("AmazonSQS.{operation}").parse()?);
+        let (status, answer) = self.proxy.ask(&self.uri, &headers, &body).await?;
+        ensure!(status == 200, "{}", answer["__type"].as_str().unwrap_or("an error without a type"));
+        Ok(answer)
+    }
+}
+
 impl Proxy {
+    async fn answer(&self, operation: &str, uri: Uri, headers: HeaderMap, body: &Value) -> Result<(u16, Value)> {
+        let caller = Caller { proxy: self.clone(), uri, headers };
+        match self.moves.answer(operation, body, &caller).await {
+            Some(answer) => answer,
+            None => self.ask(&caller.uri, &caller.headers, body).await,
+        }
+    }
+
     async fn ask(&self, uri: &Uri, headers: &HeaderMap, body: &Value) -> Result<(u16, Value)> {
         let mut headers = headers.clone();
         for of_the_connection in [header::HOST, header::CONTENT_LENGTH, header::CONNECTION] {

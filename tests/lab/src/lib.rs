@@ -2,7 +2,8 @@
 //! real HTTP endpoints with no AWS account and no Slack workspace:
 //!
 //! * [`aws`]: EventBridge, SQS and Secrets Manager, by an emulator in a child process;
-//! * [`fault`]: a proxy before it that answers wrongly, late or not at all when told to;
+//! * [`fault`]: a proxy before it that answers wrongly, late or not at all when told to, and that knows SQS's message move
+//!   tasks, which the emulator lacks;
 //! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
 //! * [`events`]: what ECS says when things go wrong.
@@ -18,6 +19,7 @@ use anyhow::{Result, ensure};
 pub mod aws;
 pub mod events;
 pub mod fault;
+mod move_tasks;
 pub mod slack;
 pub mod worker;
 

@@ -160,11 +160,23 @@ impl Worker {
     /// # Errors
     /// When it has ended already.
     pub async fn terminate(&self) -> Result<()> {
+        self.signal("TERM").await
+    }
+
+    /// Sends SIGINT, as Ctrl-C in a terminal does.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn interrupt(&self) -> Result<()> {
+        self.signal("INT").await
+    }
+
+    async fn signal(&self, name: &str) -> Result<()> {
         let id = self.process.id().context("the worker has ended")?;
-        let sent =
-            Command::new("/bin/sh").args(["-c", "kill -TERM \"$1\"", "kill"]).arg(id.to_string()).status().await?;
-        if !sent.success() {
-            bail!("SIGTERM could not be sent");
+        let kill =
+            Command::new("/bin/sh").args(["-c", "kill -\"$1\" \"$2\"", "kill", name]).arg(id.to_string()).status();
+        if !kill.await?.success() {
+            bail!("SIG{name} could not be sent");
         }
         Ok(())
     }

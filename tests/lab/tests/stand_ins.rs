@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use aws_sdk_sqs::error::ProvideErrorMetadata;
 use lab::aws::Aws;
 use lab::events::Ecs;
 use lab::fault::{Fault, FaultyAws};
@@ -49,6 +50,45 @@ async fn an_event_goes_by_the_rule_into_the_queue_and_others_do_not() -> Result<
     assert_eq!(event["resources"][0], "arn:aws:ecs:eu-west-1:123456789012:service/production/checkout");
     assert_eq!((stored[0].receive_count, stored[0].visible), (0, true));
     assert_eq!(dlq.counts().await?.total(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_move_task_empties_a_dead_letter_queue_and_refuses_what_sqs_refuses() -> Result<()> {
+    let aws = Aws::shared().await?;
+    let proxy = FaultyAws::start(&aws).await?;
+    let (queue, dlq) = aws.queue_with_dlq(&unique("move"), 5, Duration::from_secs(30)).await?;
+    dlq.send(&["one".to_owned(), "two".to_owned()]).await?;
+    dlq.send_with("three", &[("ERROR_CODE", "TIMEOUT")]).await?;
+    let sqs = proxy.sqs().await;
+    let start = |from: &str, to: &str| sqs.start_message_move_task().source_arn(from).destination_arn(to);
+    let code = |error: Option<&str>| error.unwrap_or_default().to_owned();
+
+    let refused = start(&queue.arn, &dlq.arn).send().await.unwrap_err();
+    assert_eq!(code(refused.code()), "InvalidParameterValue", "{refused:?}");
+    let refused = start(&dlq.arn, "arn:aws:sqs:eu-west-1:123456789012:nowhere").send().await.unwrap_err();
+    assert_eq!(code(refused.code()), "ResourceNotFoundException", "{refused:?}");
+
+    let slow = start(&dlq.arn, &queue.arn).max_number_of_messages_per_second(1).send().await?;
+    let refused = start(&dlq.arn, &queue.arn).send().await.unwrap_err();
+    assert_eq!(code(refused.code()), "InvalidParameterValue", "{refused:?}");
+    let handle = slow.task_handle.unwrap_or_default();
+    sqs.cancel_message_move_task().task_handle(&handle).send().await?;
+    let latest = async || {
+        let list = sqs.list_message_move_tasks().source_arn(&dlq.arn).send().await?;
+        anyhow::Ok(list.results.unwrap_or_default().remove(0))
+    };
+    let status = async |wanted: &str| Ok(latest().await?.status() == Some(wanted));
+    lab::eventually("it is cancelled", LIMIT, async || status("CANCELLED").await).await?;
+    let refused = sqs.cancel_message_move_task().task_handle(&handle).send().await.unwrap_err();
+    assert!(code(refused.code()).contains("UnsupportedOperation"), "{refused:?}");
+
+    start(&dlq.arn, &queue.arn).send().await?;
+    lab::eventually("it is completed", LIMIT, async || status("COMPLETED").await).await?;
+    assert_eq!((queue.counts().await?.visible, dlq.counts().await?.total()), (3, 0));
+    let task = latest().await?;
+    assert_eq!((task.source_arn(), task.destination_arn()), (Some(&*dlq.arn), Some(&*queue.arn)));
+    assert_eq!(task.task_handle(), None, "only of one that runs");
     Ok(())
 }
 

@@ -1,0 +1,71 @@
+use super::*;
+
+fn failure(id: &str, sender_fault: bool) -> BatchResultErrorEntry {
+    BatchResultErrorEntry::builder().id(id).sender_fault(sender_fault).code("InternalError").build().unwrap()
+}
+
+#[test]
+fn a_batch_that_partly_fails_gives_each_entry_its_own_answer() {
+    let answers = per_entry(3, Ok(vec![failure("1", false), failure("2", true), failure("nonsense", true)]));
+    let retryable: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(|error| error.retryable)).collect();
+    assert_eq!(retryable.iter().map(|r| r.is_ok()).collect::<Vec<_>>(), [true, false, false]);
+    assert!(retryable[1].unwrap_err());
+    assert!(!retryable[2].unwrap_err());
+}
+
+#[test]
+fn a_request_that_fails_fails_all_its_entries() {
+    let error = SqsError::other(DELETE, true, "down");
+    assert!(per_entry(2, Err(error)).iter().all(Result::is_err));
+}
+
+#[test]
+fn error_codes_of_both_protocols_have_their_class() {
+    for (code, server_error, class) in [
+        ("AWS.SimpleQueueService.NonExistentQueue", false, ErrorClass::NoSuchQueue),
+        ("com.amazonaws.sqs#QueueDoesNotExist", false, ErrorClass::NoSuchQueue),
+        ("AccessDeniedException", false, ErrorClass::AccessDenied),
+        ("InvalidClientTokenId", false, ErrorClass::Credentials),
+        ("ExpiredToken", false, ErrorClass::Credentials),
+        ("ThrottlingException", false, ErrorClass::Throttled),
+        ("InternalFailure", true, ErrorClass::Server),
+        ("", true, ErrorClass::Server),
+        ("InvalidParameterValue", false, ErrorClass::Other),
+    ] {
+        assert_eq!(ErrorClass::of(code, server_error), class, "{code}");
+    }
+}
+
+#[test]
+fn a_redrive_policy_may_hold_its_count_as_a_number_or_a_string() {
+    for policy in [
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dlq","maxReceiveCount":5}"#,
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dlq","maxReceiveCount":"5"}"#,
+    ] {
+        let redrive = Redrive::parse(policy).unwrap();
+        assert_eq!((redrive.dead_letter_arn.as_str(), redrive.max_receive_count), ("arn:aws:sqs:eu-west-1:1:dlq", 5));
+    }
+    assert_eq!(Redrive::parse("{}"), None);
+}
+
+/// It happens whenever SQS, or something on the way, closes an idle connection just as we use it.
+#[tokio::test]
+async fn a_connection_that_closes_instead_of_answering_is_the_network_and_worth_another_try() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/123456789012/q", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut request).await;
+        }
+    });
+    let aws = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .region("eu-west-1")
+        .endpoint_url(&url)
+        .credentials_provider(aws_sdk_sqs::config::Credentials::new("key", "secret", None, None, "test"))
+        .load()
+        .await;
+    let error = Queue::new(&aws, &url).state().await.unwrap_err();
+    assert_eq!((error.class, error.retryable), (ErrorClass::Network, true), "{}", error.chain());
+}

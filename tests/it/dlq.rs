@@ -1,0 +1,271 @@
+//! The dead-letter queue: seen without being consumed, and moved back.
+
+use std::{sync::Arc, time::Duration};
+
+use lab::{
+    events::Ecs,
+    fault::{Call, Fault, FaultyAws},
+    worker::{Line, Worker},
+};
+use tokio::sync::Semaphore;
+
+use crate::world::{BINARY, LIMIT, World};
+
+/// Starts the command; through `proxy` if there is one.
+fn start(world: &World, proxy: Option<&FaultyAws>, arguments: &[&str]) -> Worker {
+    let mut environment = world.environment();
+    environment.extend(proxy.into_iter().flat_map(FaultyAws::environment));
+    Worker::spawn(BINARY, environment, arguments).unwrap()
+}
+
+/// The exit code and everything it wrote.
+async fn end(mut command: Worker) -> (i32, String) {
+    let status = command.wait(LIMIT).await.unwrap();
+    (status.code().unwrap(), command.lines().into_iter().map(|line| line.text + "\n").collect())
+}
+
+async fn run(world: &World, arguments: &[&str]) -> (i32, String) {
+    end(start(world, None, arguments)).await
+}
+
+/// What lies in the dead-letter queue: all visible, each received so many times.
+async fn received(world: &World) -> Vec<u64> {
+    let messages = world.dlq.messages().await.unwrap();
+    assert!(messages.iter().all(|message| message.visible), "{messages:?}");
+    messages.into_iter().map(|message| message.receive_count).collect()
+}
+
+async fn dead(world: &World, count: usize) {
+    let bodies: Vec<_> = (0..count).map(|i| Ecs::default().start_impaired(&format!("svc-{i}"))).collect();
+    world.dlq.send_events(&bodies).await.unwrap();
+}
+
+/// Whether this was asked of AWS so many times.
+fn asked(calls: &[Call], operation: &str, count: usize) -> bool {
+    calls.iter().filter(|call| call.operation == operation).count() == count
+}
+
+/// A line that tells of progress, and of some.
+fn has_moved(line: &Line) -> bool {
+    line.text.ends_with(" of about 60 moved") && !line.text.starts_with("0 ")
+}
+
+#[tokio::test]
+async fn list_groups_what_lies_there_oldest_first_and_takes_nothing() {
+    let world = World::new().await;
+    let ecs = Ecs::default();
+    world.dlq.send_events(&vec![ecs.start_impaired("api"); 12]).await.unwrap();
+    world.dlq.send(&["{\"password\": hunter2".to_owned()]).await.unwrap();
+    world.dlq.send_events(&[ecs.steady_state("web")]).await.unwrap();
+    world.dlq.send(&["[\"hunter2\"]".to_owned()]).await.unwrap();
+    let attributes = [
+        ("ERROR_CODE", "NO_PERMISSIONS"),
+        ("ERROR_MESSAGE", "Access is denied\u{1b}[2J."),
+        ("RULE_ARN", "arn:aws:events:eu-west-1:123456789012:rule/ecs-problems"),
+    ];
+    world.dlq.send_with(&ecs.image_missing("search").to_string(), &attributes).await.unwrap();
+    world.dlq.send_events(&[ecs.start_impaired("red\u{1b}[31m")]).await.unwrap();
+
+    let (code, said) = run(&world, &["dlq", "list"]).await;
+    assert_eq!(code, 0, "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    let expected: [(&str, &str, &str, &str); 6] = [
+        (" 12  ", "SERVICE_TASK_START_IMPAIRED", "/api ", "not posted within 10 receives"),
+        ("  1  ", "-", "-", "undecodable: the body is not JSON"),
+        ("  1  ", "SERVICE_STEADY_STATE", "/web ", "not posted within 10 receives; no route takes it now"),
+        ("  1  ", "-", "-", "undecodable: the body is JSON, but not an object"),
+        ("  1  ", "TASK_FAILED_TO_START", "/search ", "NO_PERMISSIONS for rule ecs-problems (Access is denied"),
+        ("  1  ", "SERVICE_TASK_START_IMPAIRED", "/red", "not posted within 10 receives"),
+    ];
+    assert!(lines[0].starts_with("OLDEST"), "{said}");
+    for (line, (count, kind, service, why)) in lines[1..].iter().zip(expected) {
+        for part in [count, kind, service, why] {
+            assert!(line.contains(part), "{line:?} lacks {part:?} in:\n{said}");
+        }
+    }
+    assert_eq!(lines[7], format!("17 messages in 6 groups, in {}", world.dlq.arn), "{said}");
+    assert_eq!(lines.len(), 8, "{said}");
+    assert!(!said.contains("hunter2") && !said.contains('\u{1b}'), "{said:?}");
+    assert_eq!(received(&world).await, [1; 17], "received once each, and visible again");
+}
+
+#[tokio::test]
+async fn list_stops_at_its_limit_and_says_what_it_left_out() {
+    let world = World::new().await;
+    dead(&world, 7).await;
+    let (code, said) = run(&world, &["dlq", "list", "--limit", "3"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("3 messages in 3 groups; about 4 more were not looked at (--limit 3)"), "{said}");
+    assert_eq!(received(&world).await, [1, 1, 1, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn list_gives_everything_back_when_sqs_fails_midway() {
+    let world = World::new().await;
+    dead(&world, 15).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    proxy.script("ReceiveMessage", [Fault::None, Fault::Error(500, "InternalFailure")]);
+    let (code, said) = end(start(&world, Some(&proxy), &["dlq", "list"])).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("10 messages in 10 groups; about 5 more were not looked at"), "{said}");
+    assert!(said.contains("ReceiveMessage: AWS server error"), "{said}");
+    assert_eq!(received(&world).await.len(), 15);
+}
+
+#[tokio::test]
+async fn list_gives_everything_back_on_ctrl_c() {
+    let world = World::new().await;
+    dead(&world, 25).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let permits = Arc::new(Semaphore::new(0));
+    proxy.script("ReceiveMessage", [Fault::None, Fault::Held(permits.clone())]);
+    let list = start(&world, Some(&proxy), &["dlq", "list"]);
+    proxy.wait_for(|calls| asked(calls, "ReceiveMessage", 2), LIMIT).await.unwrap();
+    list.interrupt().await.unwrap();
+    list.wait_for_line(|line| line.message().starts_with("stopping"), LIMIT).await.unwrap();
+    permits.add_permits(1);
+    let (code, said) = end(list).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("20 messages in 20 groups; about 5 more were not looked at (interrupted)"), "{said}");
+    assert_eq!(received(&world).await.len(), 25);
+}
+
+#[tokio::test]
+async fn redrive_moves_everything_back_and_the_worker_posts_it() {
+    let world = World::new().await;
+    dead(&world, 12).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let (code, said) = end(start(&world, Some(&proxy), &["dlq", "redrive"])).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("moving about 12 messages\n"), "{said}");
+    assert!(said.contains(&format!("  from {}\n  to   {}\n", world.dlq.arn, world.queue.arn)), "{said}");
+    assert!(said.ends_with("12 of about 12 moved\ndone: 12 of about 12 moved\n"), "{said}");
+    assert_eq!(world.dlq.counts().await.unwrap().total(), 0);
+
+    let _worker = world.worker().await;
+    let services: Vec<_> = (0..12).map(|i| format!("svc-{i}")).collect();
+    world.posted(&services.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    world.queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn redrive_keeps_to_its_rate_and_shows_how_far_it_is() {
+    let world = World::new().await;
+    dead(&world, 3).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let began = std::time::Instant::now();
+    let (code, said) = end(start(&world, Some(&proxy), &["dlq", "redrive", "--max-rate", "2"])).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "three messages at two a second: {:?}", began.elapsed());
+    assert!(said.contains("at most 2 a second"), "{said}");
+    let progress: Vec<&str> = said.lines().filter(|line| line.ends_with(" of about 3 moved")).collect();
+    assert!(progress.len() >= 2, "more than the end is shown: {said}");
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_moved_and_moves_nothing() {
+    let world = World::new().await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let (code, said) = end(start(&world, Some(&proxy), &["dlq", "redrive"])).await;
+    assert_eq!((code, said), (0, format!("{} is empty; there is nothing to move\n", world.dlq.arn)));
+
+    dead(&world, 2).await;
+    let (code, said) = end(start(&world, Some(&proxy), &["dlq", "redrive", "--dry-run"])).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("would move about 2 messages") && said.contains("nothing was moved"), "{said}");
+    assert!(proxy.calls("StartMessageMoveTask").is_empty());
+    assert_eq!(received(&world).await, [0, 0]);
+}
+
+#[tokio::test]
+async fn a_second_redrive_is_told_of_the_first() {
+    let world = World::new().await;
+    dead(&world, 60).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let first = start(&world, Some(&proxy), &["dlq", "redrive", "--max-rate", "1"]);
+    first.wait_for_line(|line| line.text.ends_with("of about 60 moved"), LIMIT).await.unwrap();
+    let (code, said) = end(start(&world, Some(&proxy), &["dlq", "redrive"])).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("a move is running already, since "), "{said}");
+    assert!(said.contains(&world.queue.arn) && said.contains(" of about 60 moved"), "{said}");
+    assert_eq!(proxy.calls("StartMessageMoveTask").len(), 1, "only the first has asked for one");
+}
+
+#[tokio::test]
+async fn of_two_redrives_at_once_the_later_is_told_of_the_first() {
+    let world = World::new().await;
+    dead(&world, 60).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let permits = Arc::new(Semaphore::new(0));
+    proxy.script("StartMessageMoveTask", [Fault::Held(permits.clone())]);
+    let later = start(&world, Some(&proxy), &["dlq", "redrive"]);
+    proxy.wait_for(|calls| asked(calls, "StartMessageMoveTask", 1), LIMIT).await.unwrap();
+    let first = start(&world, Some(&proxy), &["dlq", "redrive", "--max-rate", "1"]);
+    first.wait_for_line(|line| line.text.ends_with("of about 60 moved"), LIMIT).await.unwrap();
+    permits.add_permits(1);
+    let (code, said) = end(later).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("a move is running already, since "), "{said}");
+}
+
+#[tokio::test]
+async fn ctrl_c_cancels_the_move_and_the_rest_stays() {
+    let world = World::new().await;
+    dead(&world, 60).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let redrive = start(&world, Some(&proxy), &["dlq", "redrive", "--max-rate", "1"]);
+    redrive.wait_for_line(has_moved, LIMIT).await.unwrap();
+    redrive.interrupt().await.unwrap();
+    let (code, said) = end(redrive).await;
+    assert_eq!(code, 1, "{said}");
+    let moved = world.queue.counts().await.unwrap().total();
+    assert!((1..60).contains(&moved), "{moved} were moved");
+    assert_eq!(received(&world).await.len() as u32, 60 - moved);
+    assert!(said.contains(&format!("cancelled: {moved} of about 60 moved; the rest is still in")), "{said}");
+}
+
+#[tokio::test]
+async fn a_move_that_fails_tells_why() {
+    let world = World::new().await;
+    dead(&world, 60).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let redrive = start(&world, Some(&proxy), &["dlq", "redrive", "--max-rate", "1"]);
+    redrive.wait_for_line(has_moved, LIMIT).await.unwrap();
+    world.queue.delete().await.unwrap();
+    let (code, said) = end(redrive).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the move failed: AWS.SimpleQueueService.NonExistentQueue: "), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_allowed_is_bad_configuration() {
+    let world = World::new().await;
+    dead(&world, 1).await;
+    // The dead-letter queue has none itself.
+    let mut environment = world.environment();
+    environment.push(("QUEUE_URL".into(), world.dlq.url.clone()));
+    for command in [&["dlq", "list"], &["dlq", "redrive"]] {
+        let (code, said) = end(Worker::spawn(BINARY, environment.clone(), command).unwrap()).await;
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(&format!("{} has no dead-letter queue", world.dlq.url)), "{said}");
+    }
+
+    for (denied, action, command) in [
+        ("ReceiveMessage", "sqs:ReceiveMessage", "list"),
+        ("ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility)", "list"),
+        ("ListMessageMoveTasks", "sqs:ListMessageMoveTasks", "redrive"),
+        ("StartMessageMoveTask", "sqs:StartMessageMoveTask", "redrive"),
+    ] {
+        let proxy = FaultyAws::start(&world.aws).await.unwrap();
+        proxy.always(denied, Fault::Error(400, "AccessDeniedException"));
+        let (code, said) = end(start(&world, Some(&proxy), &["dlq", command])).await;
+        assert_eq!(code, 2, "{denied}: {said}");
+        assert!(said.contains(action) && said.contains("access denied"), "{said} lacks {action}");
+    }
+
+    for arguments in [["redrive", "--max-rate", "0"], ["redrive", "--max-rate", "501"], ["list", "--limit", "0"]] {
+        let (code, said) = run(&world, &[&["dlq"], &arguments[..]].concat()).await;
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(arguments[1]), "{said}");
+    }
+}
