@@ -6,8 +6,10 @@
 mod commands;
 mod dashboards;
 mod delivery;
+mod dlq;
 mod fixtures;
 mod observed;
 mod outages;
 mod stopping;
+mod terraform;
 mod world;

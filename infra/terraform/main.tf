@@ -1,0 +1,59 @@
+# From the events of ECS to alerts in Slack: rules, queue and secret (messaging), and the service that works on them
+# (worker). Either module can be used alone.
+
+module "messaging" {
+  source = "./modules/messaging"
+
+  name = var.name
+  tags = var.tags
+
+  problems                = var.problems
+  recoveries              = var.recoveries
+  patterns                = var.patterns
+  event_bus_name          = var.event_bus_name
+  create_event_bus        = var.create_event_bus
+  allowed_account_ids     = var.allowed_account_ids
+  allowed_organization_id = var.allowed_organization_id
+
+  message_retention_seconds = var.message_retention_seconds
+  max_receive_count         = var.max_receive_count
+  kms_key_arn               = var.kms_key_arn
+
+  webhook_secret_arns            = var.webhook_secret_arns
+  secret_kms_key_arns            = var.secret_kms_key_arns
+  secret_recovery_window_in_days = var.secret_recovery_window_in_days
+
+  alarms                       = var.alarms
+  alarm_topic_arns             = var.alarm_topic_arns
+  oldest_message_alarm_seconds = var.oldest_message_alarm_seconds
+}
+
+module "worker" {
+  source = "./modules/worker"
+
+  name = var.name
+  tags = var.tags
+
+  image            = var.image
+  cpu_architecture = var.cpu_architecture
+  cpu              = var.cpu
+  memory           = var.memory
+
+  environment    = merge(module.messaging.environment, var.environment)
+  config_content = var.config_content
+  queue_name     = module.messaging.queue_name
+
+  task_policies = merge(
+    { consume = module.messaging.worker_policy_json },
+    var.dlq_commands ? { dlq = module.messaging.dlq_policy_json } : {},
+  )
+
+  subnet_ids         = var.subnet_ids
+  security_group_ids = var.security_group_ids
+  assign_public_ip   = var.assign_public_ip
+  cluster_name       = var.cluster_name
+
+  autoscaling            = var.autoscaling
+  shutdown_grace_seconds = var.shutdown_grace_seconds
+  log_retention_days     = var.log_retention_days
+}

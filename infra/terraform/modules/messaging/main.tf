@@ -1,0 +1,81 @@
+# EventBridge rules -> queue -> (after max_receive_count receives) dead-letter queue.
+#                  \-> undelivered queue, for what EventBridge could not put on the queue.
+#
+# Rules are in rules.tf, who may do what in policies.tf, alarms in alarms.tf.
+
+locals {
+  region = split(":", aws_sqs_queue.main.arn)[3]
+
+  queues = {
+    main        = aws_sqs_queue.main
+    dlq         = aws_sqs_queue.dlq
+    undelivered = aws_sqs_queue.undelivered
+  }
+}
+
+resource "aws_sqs_queue" "main" {
+  name = var.name
+
+  # The worker sets its own at every receive; this is for whoever looks at the queue by hand.
+  visibility_timeout_seconds = 120
+  # SQS's longest poll: the fewest empty receives to pay for.
+  receive_wait_time_seconds = 20
+  message_retention_seconds = var.message_retention_seconds
+
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dlq.arn
+    maxReceiveCount     = var.max_receive_count
+  })
+
+  sqs_managed_sse_enabled = var.kms_key_arn == null ? true : null
+  kms_master_key_id       = var.kms_key_arn
+  tags                    = var.tags
+}
+
+# What the worker could not handle.
+resource "aws_sqs_queue" "dlq" {
+  name = "${var.name}-dlq"
+
+  # SQS's longest. A message keeps the age that it had on the main queue.
+  message_retention_seconds = 1209600
+
+  sqs_managed_sse_enabled = var.kms_key_arn == null ? true : null
+  kms_master_key_id       = var.kms_key_arn
+  tags                    = var.tags
+}
+
+# What EventBridge could not deliver: a queue of its own, because the cause is another (a policy, a key) and the worker
+# never saw it. Each message has the attributes RULE_ARN, ERROR_CODE and ERROR_MESSAGE.
+resource "aws_sqs_queue" "undelivered" {
+  name = "${var.name}-undelivered"
+
+  message_retention_seconds = 1209600
+
+  sqs_managed_sse_enabled = var.kms_key_arn == null ? true : null
+  kms_master_key_id       = var.kms_key_arn
+  tags                    = var.tags
+}
+
+resource "aws_sqs_queue_redrive_allow_policy" "dlq" {
+  queue_url = aws_sqs_queue.dlq.url
+
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = [aws_sqs_queue.main.arn]
+  })
+}
+
+# Its value is put there by a person, and never passes through Terraform, whose state would keep it in plain text.
+resource "aws_secretsmanager_secret" "webhook" {
+  count = length(var.webhook_secret_arns) == 0 ? 1 : 0
+
+  name                    = "${var.name}/slack-webhook"
+  description             = "The URL of the Slack incoming webhook that ecs-slack-alerts posts to, as plain text."
+  kms_key_id              = var.kms_key_arn
+  recovery_window_in_days = var.secret_recovery_window_in_days
+  tags                    = var.tags
+}
+
+locals {
+  webhook_secret_arns = coalescelist(aws_secretsmanager_secret.webhook[*].arn, var.webhook_secret_arns)
+}

@@ -1,0 +1,80 @@
+output "queue_url" {
+  description = "URL of the queue that the worker consumes."
+  value       = aws_sqs_queue.main.url
+}
+
+output "queue_arn" {
+  description = "ARN of that queue."
+  value       = aws_sqs_queue.main.arn
+}
+
+output "queue_name" {
+  description = "Name of that queue."
+  value       = aws_sqs_queue.main.name
+}
+
+output "dlq_url" {
+  description = "URL of the dead-letter queue: what the worker could not handle."
+  value       = aws_sqs_queue.dlq.url
+}
+
+output "dlq_arn" {
+  description = "ARN of the dead-letter queue."
+  value       = aws_sqs_queue.dlq.arn
+}
+
+output "dlq_name" {
+  description = "Name of the dead-letter queue."
+  value       = aws_sqs_queue.dlq.name
+}
+
+output "undelivered_queue_url" {
+  description = "URL of the queue of what EventBridge could not deliver."
+  value       = aws_sqs_queue.undelivered.url
+}
+
+output "undelivered_queue_arn" {
+  description = "ARN of the queue of what EventBridge could not deliver."
+  value       = aws_sqs_queue.undelivered.arn
+}
+
+output "event_bus_name" {
+  description = "Name of the bus of the rules."
+  value       = local.event_bus_name
+}
+
+output "rule_arns" {
+  description = "ARNs of the rules by name: services, deployments, tasks, instances, instance-health, others, recoveries and your own."
+  value       = { for name, rule in aws_cloudwatch_event_rule.this : name => rule.arn }
+}
+
+output "secret_arn" {
+  description = "ARN of the secret that was created and wants a value; null when `webhook_secret_arns` are given."
+  value       = one(aws_secretsmanager_secret.webhook[*].arn)
+}
+
+output "worker_policy_json" {
+  description = "IAM policy for the worker's role: consume the queue, count dead letters, read the webhooks."
+  value       = jsonencode(local.worker_policy)
+
+  # Who may act on the queues should find them complete.
+  depends_on = [aws_sqs_queue_policy.this, aws_sqs_queue_redrive_allow_policy.dlq]
+}
+
+output "dlq_policy_json" {
+  description = "IAM policy for who runs `ecs-slack-alerts dlq list` and `dlq redrive`; the worker does not need it."
+  value       = jsonencode(local.dlq_policy)
+}
+
+output "environment" {
+  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION and, unless several secrets are given, SLACK_WEBHOOK_SECRET_ID."
+  value = merge(
+    { QUEUE_URL = aws_sqs_queue.main.url, AWS_REGION = local.region },
+    length(var.webhook_secret_arns) > 1 ? {} : { SLACK_WEBHOOK_SECRET_ID = local.webhook_secret_arns[0] },
+  )
+}
+
+output "alarm_arns" {
+  description = "ARNs of the alarms by name: dlq-not-empty, undelivered-not-empty, oldest-message."
+  value       = { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn }
+}

@@ -1,0 +1,111 @@
+# Who may use the queues (resource policies), and what a worker and an operator need (outputs, to attach to their roles).
+
+resource "aws_sqs_queue_policy" "this" {
+  for_each = local.queues
+
+  queue_url = each.value.url
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      # The dead-letter queue is filled by SQS itself, which asks no permission. Without rules nobody may send.
+      each.key == "dlq" || length(local.patterns) == 0 ? [] : [{
+        Sid       = "OnlyTheseRulesSend"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = each.value.arn
+        Condition = { ArnEquals = { "aws:SourceArn" = local.rule_arns } }
+      }],
+      [{
+        Sid       = "OnlyTls"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:*"
+        Resource  = each.value.arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      }],
+    )
+  })
+}
+
+locals {
+  rule_arns = sort([for rule in aws_cloudwatch_event_rule.this : rule.arn])
+
+  worker_policy = {
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid    = "Consume"
+          Effect = "Allow"
+          # They cover the batch forms too.
+          Action = [
+            "sqs:ChangeMessageVisibility",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:ReceiveMessage",
+          ]
+          Resource = [aws_sqs_queue.main.arn]
+        },
+        {
+          Sid      = "CountDeadLetters"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
+          Resource = [aws_sqs_queue.dlq.arn]
+        },
+        {
+          Sid      = "ReadWebhooks"
+          Effect   = "Allow"
+          Action   = ["secretsmanager:GetSecretValue"]
+          Resource = local.webhook_secret_arns
+        },
+      ],
+      length(local.kms_key_arns) == 0 ? [] : [{
+        Sid      = "Decrypt"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt"]
+        Resource = local.kms_key_arns
+      }],
+    )
+  }
+
+  kms_key_arns = distinct(concat(var.kms_key_arn == null ? [] : [var.kms_key_arn], var.secret_kms_key_arns))
+
+  # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html:
+  # a move task needs ReceiveMessage and DeleteMessage on its source beside its own action.
+  dlq_policy = {
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid    = "ListAndRedrive"
+          Effect = "Allow"
+          Action = [
+            "sqs:CancelMessageMoveTask",
+            "sqs:ChangeMessageVisibility",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:GetQueueUrl",
+            "sqs:ListMessageMoveTasks",
+            "sqs:ReceiveMessage",
+            "sqs:StartMessageMoveTask",
+          ]
+          Resource = [aws_sqs_queue.dlq.arn]
+        },
+        {
+          Sid      = "RedriveTo"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
+          Resource = [aws_sqs_queue.main.arn]
+        },
+      ],
+      var.kms_key_arn == null ? [] : [{
+        Sid      = "Encrypt"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = [var.kms_key_arn]
+      }],
+    )
+  }
+}

@@ -1,0 +1,175 @@
+# Each rule keeps to the quota of 2,048 characters for a pattern. What is frequent and routine is filtered here; what is
+# rare is passed whole, and the worker decides. No event matches two of the preset's rules.
+
+locals {
+  # The eventNames of "ECS Service Action" that never are a problem. By exclusion, so that a name that ECS adds comes
+  # through. SERVICE_DEPLOYMENT_IN_PROGRESS is not among them: only its wording tells a rollback.
+  routine = ["CAPACITY_PROVIDER_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED", "SERVICE_DESIRED_COUNT_UPDATED",
+  "SERVICE_STEADY_STATE", "TASKSET_STEADY_STATE", "TASKS_STOPPED"]
+
+  problems = {
+    services = {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Service Action", "ECS Daemon Service Action"]
+      detail      = { eventName = [{ anything-but = local.routine }, { exists = false }] }
+    }
+
+    # Few, and a rollback is told by its wording only.
+    deployments = {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Deployment State Change", "ECS Daemon Deployment State Change", "ECS Hook State Change"]
+    }
+
+    # All that stopped: why is told by stopCode, reasons and exit codes together. And Spot's two-minute warning, which
+    # comes while the task still runs.
+    tasks = {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Task State Change"]
+      detail = {
+        "$or" = [
+          { lastStatus = ["STOPPED", { exists = false }] },
+          { lastStatus = ["RUNNING"], stopCode = ["SpotInterruption", "TerminationNotice"] },
+        ]
+      }
+    }
+
+    # Not the agents that reconnect several times an hour in normal life.
+    instances = {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Container Instance State Change"]
+      detail      = { status = ["REGISTRATION_FAILED", { exists = false }] }
+    }
+
+    instance-health = {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Container Instance Health Change"]
+      detail = {
+        overallStatus = [{ anything-but = ["OK", "INITIALIZING", "INSUFFICIENT_DATA"] }, { exists = false }]
+      }
+    }
+
+    # Kinds of event that ECS adds, where it calls them a problem itself.
+    others = {
+      source = ["aws.ecs"]
+      detail-type = [{
+        anything-but = [
+          "ECS Container Instance Health Change",
+          "ECS Container Instance State Change",
+          "ECS Daemon Deployment State Change",
+          "ECS Daemon Service Action",
+          "ECS Deployment State Change",
+          "ECS Hook State Change",
+          "ECS Service Action",
+          "ECS Task State Change",
+        ]
+      }]
+      detail = { eventType = ["ERROR", "WARN", "WARNING"] }
+    }
+  }
+
+  recoveries = {
+    recoveries = {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Service Action", "ECS Container Instance Health Change"]
+      detail = {
+        "$or" = [
+          {
+            eventName = ["CAPACITY_PROVIDER_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED", "SERVICE_STEADY_STATE",
+            "TASKSET_STEADY_STATE"]
+          },
+          { overallStatus = ["OK"] },
+        ]
+      }
+    }
+  }
+
+  descriptions = {
+    services        = "Services and daemons: all but routine actions."
+    deployments     = "Deployments, rollbacks and lifecycle hooks."
+    tasks           = "Tasks that stopped, and Spot interruption warnings."
+    instances       = "Container instances that failed to register."
+    instance-health = "Container instances that are impaired."
+    others          = "New kinds of event that ECS calls errors or warnings."
+    recoveries      = "Services, deployments and instances that are well again."
+  }
+
+  patterns = merge(
+    var.problems ? { for name, pattern in local.problems : name => jsonencode(pattern) } : {},
+    var.recoveries ? { for name, pattern in local.recoveries : name => jsonencode(pattern) } : {},
+    var.patterns,
+  )
+
+  event_bus_name = var.create_event_bus ? aws_cloudwatch_event_bus.this[0].name : var.event_bus_name
+}
+
+resource "aws_cloudwatch_event_bus" "this" {
+  count = var.create_event_bus ? 1 : 0
+
+  name = var.event_bus_name
+  tags = var.tags
+
+  lifecycle {
+    precondition {
+      condition     = var.event_bus_name != "default"
+      error_message = "create_event_bus needs an event_bus_name: the bus named \"default\" exists in every account."
+    }
+  }
+}
+
+# One statement for each sender, so that a policy that the bus already has stays as it is.
+resource "aws_cloudwatch_event_permission" "account" {
+  for_each = toset(var.allowed_account_ids)
+
+  event_bus_name = local.event_bus_name
+  statement_id   = "${var.name}-${each.key}"
+  action         = "events:PutEvents"
+  principal      = each.key
+}
+
+resource "aws_cloudwatch_event_permission" "organization" {
+  count = var.allowed_organization_id == null ? 0 : 1
+
+  event_bus_name = local.event_bus_name
+  statement_id   = "${var.name}-organization"
+  action         = "events:PutEvents"
+  principal      = "*"
+
+  condition {
+    key   = "aws:PrincipalOrgID"
+    type  = "StringEquals"
+    value = var.allowed_organization_id
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "this" {
+  for_each = local.patterns
+
+  name           = "${var.name}-${each.key}"
+  description    = lookup(local.descriptions, each.key, "To ${var.name}.")
+  event_bus_name = local.event_bus_name
+  event_pattern  = each.value
+  tags           = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "queue" {
+  for_each = aws_cloudwatch_event_rule.this
+
+  rule           = each.value.name
+  event_bus_name = local.event_bus_name
+  target_id      = "queue"
+  arn            = aws_sqs_queue.main.arn
+
+  # EventBridge's longest. A shorter one would give up on a queue that is down for longer, and the undelivered queue is
+  # down with it.
+  retry_policy {
+    maximum_event_age_in_seconds = 86400
+    maximum_retry_attempts       = 185
+  }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
+
+  # An event that comes before the permission is not retried.
+  depends_on = [aws_sqs_queue_policy.this]
+}

@@ -1,0 +1,177 @@
+variable "name" {
+  description = "Name of the queue, and what the names of everything else begin with."
+  type        = string
+  default     = "ecs-slack-alerts"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{1,40}$", var.name))
+    error_message = "name must have 1 to 40 letters, digits, hyphens or underscores: rules and roles add theirs, up to 64."
+  }
+}
+
+variable "tags" {
+  description = "Tags of everything that can have tags."
+  type        = map(string)
+  default     = {}
+}
+
+variable "problems" {
+  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments and for all stopped tasks. Among the latter two are routine ones (a completed deployment, a scale-in): a rule cannot tell, so the worker does; to it they are `info`, which no route takes unless its pattern asks for them."
+  type        = bool
+  default     = true
+}
+
+variable "recoveries" {
+  description = "Whether to make the rule for services, deployments and instances that are well again. To the worker they are `info`: deleted and counted as `unrouted` unless a route's pattern asks for them. SERVICE_STEADY_STATE is the only event that tells that an impaired service has recovered; ECS repeats it every six hours or so for every healthy service, which costs about a hundredth of a cent per service and month."
+  type        = bool
+  default     = true
+}
+
+variable "patterns" {
+  description = "Further rules: name to event pattern in JSON, such as `{ alarms = jsonencode({ source = [\"aws.cloudwatch\"], detail-type = [\"CloudWatch Alarm State Change\"] }) }`. The name of a rule of the presets (services, deployments, tasks, instances, instance-health, others, recoveries) replaces that rule, for example to leave out a cluster."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.patterns) : can(regex("^[a-z0-9-]{1,23}$", name))])
+    error_message = "The names of patterns must have 1 to 23 lower-case letters, digits or hyphens: they end the names of rules."
+  }
+
+  validation {
+    condition     = alltrue([for pattern in values(var.patterns) : can(keys(jsondecode(pattern)))])
+    error_message = "Each of patterns must be a JSON object: write jsonencode({ source = [\"…\"] })."
+  }
+
+  validation {
+    condition     = alltrue([for pattern in values(var.patterns) : length(pattern) <= 2048])
+    error_message = "EventBridge takes patterns of at most 2048 characters: make several of it."
+  }
+}
+
+variable "event_bus_name" {
+  description = "The event bus of the rules. ECS puts its events on the `default` bus of the account and region where they happen; on another there is only what was sent there, for example from other accounts."
+  type        = string
+  default     = "default"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._/-]{1,256}$", var.event_bus_name))
+    error_message = "event_bus_name must be a bus's name (not its ARN): letters, digits and . _ / -."
+  }
+}
+
+variable "create_event_bus" {
+  description = "Whether to create the bus `event_bus_name`; else it must exist."
+  type        = bool
+  default     = false
+}
+
+variable "allowed_account_ids" {
+  description = "Other accounts that may put events on the bus."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.allowed_account_ids : can(regex("^[0-9]{12}$", id))])
+    error_message = "allowed_account_ids must be account ids of 12 digits; quote them, or leading zeros are lost."
+  }
+}
+
+variable "allowed_organization_id" {
+  description = "The organisation whose accounts may put events on the bus."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.allowed_organization_id == null || can(regex("^o-[a-z0-9]{10,32}$", var.allowed_organization_id))
+    error_message = "allowed_organization_id must be an organisation's id such as o-a1b2c3d4e5."
+  }
+}
+
+variable "message_retention_seconds" {
+  description = "How long an event may wait for the worker: four days unless told otherwise. The dead-letter queue keeps it until it is 14 days old, counted from the event."
+  type        = number
+  default     = 345600
+
+  validation {
+    condition     = var.message_retention_seconds >= 3600 && var.message_retention_seconds <= 1123200
+    error_message = "message_retention_seconds must be between 3600 (an hour) and 1123200 (13 days, a day less than the dead-letter queue's)."
+  }
+}
+
+variable "max_receive_count" {
+  description = "Receives after which a message goes to the dead-letter queue. Each that does not end in a delete counts, also one that got lost on the wire; the worker spaces its attempts from 30 s up to an hour."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.max_receive_count >= 5 && var.max_receive_count <= 1000
+    error_message = "max_receive_count must be between 5 (fewer lose good messages) and 1000."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "A customer key for the three queues and the secret that is created here, in place of SSE-SQS and of Secrets Manager's own key. Its policy must let EventBridge use it (see \"A key of your own\")."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a customer key (arn:…:key/…). alias/aws/sqs will not do: its policy cannot let EventBridge in."
+  }
+}
+
+variable "webhook_secret_arns" {
+  description = "The full ARNs of the Secrets Manager secrets that hold Slack webhook URLs. When empty, one secret is created, without a value."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.webhook_secret_arns : can(regex("^arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+-[A-Za-z0-9]{6}$", arn))])
+    error_message = "webhook_secret_arns must be full ARNs with the six characters that Secrets Manager adds to the name."
+  }
+}
+
+variable "secret_kms_key_arns" {
+  description = "The customer keys that encrypt `webhook_secret_arns`, if any do."
+  type        = list(string)
+  default     = []
+}
+
+variable "secret_recovery_window_in_days" {
+  description = "How long the secret that is created here can be restored after a destroy, 7 to 30 days; 0 deletes it at once, and its name is free again."
+  type        = number
+  default     = 7
+
+  validation {
+    condition     = var.secret_recovery_window_in_days == 0 || (var.secret_recovery_window_in_days >= 7 && var.secret_recovery_window_in_days <= 30)
+    error_message = "secret_recovery_window_in_days must be 0 or between 7 and 30."
+  }
+}
+
+variable "alarms" {
+  description = "Whether to make CloudWatch alarms: the dead-letter queue or the undelivered queue is not empty, or the oldest message is old."
+  type        = bool
+  default     = true
+}
+
+variable "alarm_topic_arns" {
+  description = "SNS topics that the alarms notify, going off and ending. Not the channel that the worker posts to: they tell when it cannot."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.alarm_topic_arns : can(regex("^arn:[a-z-]+:sns:", arn))])
+    error_message = "alarm_topic_arns must be ARNs of SNS topics."
+  }
+}
+
+variable "oldest_message_alarm_seconds" {
+  description = "How old the oldest message may be, for three minutes, before the alarm goes off."
+  type        = number
+  default     = 600
+
+  validation {
+    condition     = var.oldest_message_alarm_seconds >= 60
+    error_message = "oldest_message_alarm_seconds must be at least 60: SQS reports once a minute."
+  }
+}

@@ -1,0 +1,164 @@
+# The worker on ECS Fargate: nothing listens to the outside, the root file system is read-only, and its role may do what
+# it is given and no more. Roles are in roles.tf, scaling in autoscaling.tf.
+
+locals {
+  # arn:PARTITION:logs:REGION:ACCOUNT:log-group:NAME
+  log_group_arn = split(":", aws_cloudwatch_log_group.this.arn)
+  partition     = local.log_group_arn[1]
+  region        = local.log_group_arn[3]
+  account       = local.log_group_arn[4]
+
+  # A drain ends within its grace; the rest is for a last request under way and the exit. Fargate's longest is 120.
+  stop_timeout = var.shutdown_grace_seconds + 10
+
+  environment = merge(
+    var.environment,
+    { SHUTDOWN_GRACE = "${var.shutdown_grace_seconds}s" },
+    var.config_content == null ? {} : { CONFIG_CONTENT = var.config_content },
+  )
+
+  cluster_name       = one(concat(aws_ecs_cluster.this[*].name, data.aws_ecs_cluster.given[*].cluster_name))
+  security_group_ids = coalescelist(aws_security_group.this[*].id, var.security_group_ids)
+}
+
+resource "aws_cloudwatch_log_group" "this" {
+  name              = "/ecs/${var.name}"
+  retention_in_days = var.log_retention_days
+  tags              = var.tags
+}
+
+resource "aws_ecs_cluster" "this" {
+  count = var.cluster_name == null ? 1 : 0
+
+  name = var.name
+  tags = var.tags
+
+  # Scaling needs its RunningTaskCount.
+  setting {
+    name  = "containerInsights"
+    value = "enabled"
+  }
+}
+
+data "aws_ecs_cluster" "given" {
+  count = var.cluster_name == null ? 0 : 1
+
+  cluster_name = var.cluster_name
+}
+
+resource "aws_ecs_task_definition" "this" {
+  family                   = var.name
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.cpu
+  memory                   = var.memory
+  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = aws_iam_role.task.arn
+  tags                     = var.tags
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.cpu_architecture
+  }
+
+  container_definitions = jsonencode([{
+    name      = "worker"
+    image     = var.image
+    command   = ["run"]
+    essential = true
+
+    # Sorted, so that the order of a map never looks like a change.
+    environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
+
+    user                   = "65532:65532"
+    readonlyRootFilesystem = true
+    linuxParameters        = { capabilities = { drop = ["ALL"] } }
+    stopTimeout            = local.stop_timeout
+
+    healthCheck = {
+      command     = ["CMD", "/ecs-slack-alerts", "health"]
+      interval    = 30
+      timeout     = 5
+      retries     = 3
+      startPeriod = 60
+    }
+
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.this.name
+        awslogs-region        = local.region
+        awslogs-stream-prefix = "ecs"
+        # Better to lose a line than to hold up an alert while CloudWatch Logs is down.
+        mode            = "non-blocking"
+        max-buffer-size = "4m"
+      }
+    }
+  }])
+
+  lifecycle {
+    precondition {
+      condition     = contains(keys(local.environment), "SLACK_WEBHOOK_SECRET_ID") || var.config_content != null
+      error_message = "The worker has no webhook: set SLACK_WEBHOOK_SECRET_ID in environment, or name the channels and their secrets in config_content."
+    }
+  }
+}
+
+resource "aws_ecs_service" "this" {
+  name            = var.name
+  cluster         = local.cluster_name
+  task_definition = aws_ecs_task_definition.this.arn
+  launch_type     = "FARGATE"
+  desired_count   = var.autoscaling.min_tasks
+  propagate_tags  = "SERVICE"
+  tags            = var.tags
+
+  # A new worker runs before an old one is stopped; for a while both consume the queue, which does no harm.
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = local.security_group_ids
+    assign_public_ip = var.assign_public_ip
+  }
+
+  # A worker without its permissions ends at once, and the circuit breaker would take it for a bad version.
+  depends_on = [aws_iam_role_policy.execution, aws_iam_role_policy.task, aws_vpc_security_group_egress_rule.https]
+
+  lifecycle {
+    # Autoscaling's, also where min_tasks and max_tasks are one number.
+    ignore_changes = [desired_count]
+  }
+}
+
+data "aws_subnet" "first" {
+  count = length(var.security_group_ids) == 0 ? 1 : 0
+
+  id = var.subnet_ids[0]
+}
+
+resource "aws_security_group" "this" {
+  count = length(var.security_group_ids) == 0 ? 1 : 0
+
+  name        = var.name
+  description = "ecs-slack-alerts: HTTPS to AWS and Slack, nothing in."
+  vpc_id      = data.aws_subnet.first[0].vpc_id
+  tags        = var.tags
+}
+
+resource "aws_vpc_security_group_egress_rule" "https" {
+  count = length(var.security_group_ids) == 0 ? 1 : 0
+
+  security_group_id = aws_security_group.this[0].id
+  description       = "HTTPS to AWS and Slack"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}

@@ -1,0 +1,74 @@
+output "queue_url" {
+  description = "URL of the queue that the worker consumes."
+  value       = module.messaging.queue_url
+}
+
+output "queue_arn" {
+  description = "ARN of that queue."
+  value       = module.messaging.queue_arn
+}
+
+output "dlq_url" {
+  description = "URL of the dead-letter queue: what the worker could not handle."
+  value       = module.messaging.dlq_url
+}
+
+output "dlq_arn" {
+  description = "ARN of the dead-letter queue."
+  value       = module.messaging.dlq_arn
+}
+
+output "undelivered_queue_url" {
+  description = "URL of the queue of what EventBridge could not deliver."
+  value       = module.messaging.undelivered_queue_url
+}
+
+output "rule_arns" {
+  description = "ARNs of the EventBridge rules by name."
+  value       = module.messaging.rule_arns
+}
+
+output "secret_arn" {
+  description = "ARN of the secret that was created and wants a value; null when `webhook_secret_arns` are given."
+  value       = module.messaging.secret_arn
+}
+
+output "dlq_policy_json" {
+  description = "IAM policy for who runs `ecs-slack-alerts dlq list` and `dlq redrive`."
+  value       = module.messaging.dlq_policy_json
+}
+
+output "environment" {
+  description = "The environment variables that point a worker at this queue and secret, to run one elsewhere or to try `check --live`."
+  value       = module.messaging.environment
+}
+
+output "alarm_arns" {
+  description = "ARNs of the CloudWatch alarms by name."
+  value       = module.messaging.alarm_arns
+}
+
+output "cluster_name" {
+  description = "Name of the ECS cluster."
+  value       = module.worker.cluster_name
+}
+
+output "service_name" {
+  description = "Name of the ECS service."
+  value       = module.worker.service_name
+}
+
+output "task_role_arn" {
+  description = "ARN of the worker's role, for the policies of secrets and keys in other accounts."
+  value       = module.worker.task_role_arn
+}
+
+output "security_group_ids" {
+  description = "Security groups of the tasks."
+  value       = module.worker.security_group_ids
+}
+
+output "log_group_name" {
+  description = "Name of the log group."
+  value       = module.worker.log_group_name
+}

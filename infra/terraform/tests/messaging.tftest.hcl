@@ -1,0 +1,535 @@
+# modules/messaging without AWS: names, rules, policies, and what is refused.
+
+mock_provider "aws" {
+  override_resource {
+    target = aws_sqs_queue.main
+    values = { arn = "arn:aws:sqs:eu-west-1:123456789012:alerts", url = "https://sqs/alerts" }
+  }
+  override_resource {
+    target = aws_sqs_queue.dlq
+    values = { arn = "arn:aws:sqs:eu-west-1:123456789012:alerts-dlq", url = "https://sqs/alerts-dlq" }
+  }
+  override_resource {
+    target = aws_sqs_queue.undelivered
+    values = { arn = "arn:aws:sqs:eu-west-1:123456789012:alerts-undelivered", url = "https://sqs/alerts-undelivered" }
+  }
+  override_resource {
+    target = aws_secretsmanager_secret.webhook
+    values = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf" }
+  }
+}
+
+variables {
+  name = "alerts"
+}
+
+run "queues" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition     = [for queue in [aws_sqs_queue.main, aws_sqs_queue.dlq, aws_sqs_queue.undelivered] : queue.name] == ["alerts", "alerts-dlq", "alerts-undelivered"]
+    error_message = "The queues must be named after var.name."
+  }
+  assert {
+    condition     = jsondecode(aws_sqs_queue.main.redrive_policy) == { deadLetterTargetArn = aws_sqs_queue.dlq.arn, maxReceiveCount = 10 }
+    error_message = "After 10 receives a message must go to the dead-letter queue."
+  }
+  assert {
+    condition = jsondecode(aws_sqs_queue_redrive_allow_policy.dlq.redrive_allow_policy) == {
+      redrivePermission = "byQueue", sourceQueueArns = [aws_sqs_queue.main.arn]
+    }
+    error_message = "Only the main queue may use the dead-letter queue."
+  }
+  assert {
+    condition     = aws_sqs_queue.main.visibility_timeout_seconds == 120 && aws_sqs_queue.main.receive_wait_time_seconds == 20
+    error_message = "The main queue must hide messages for 120 s and poll for 20 s."
+  }
+  assert {
+    condition = (
+      aws_sqs_queue.dlq.message_retention_seconds == 1209600 &&
+      aws_sqs_queue.undelivered.message_retention_seconds == 1209600 &&
+      aws_sqs_queue.main.message_retention_seconds < 1209600
+    )
+    error_message = "The dead-letter queues must keep messages for 14 days, longer than the main queue."
+  }
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.main, aws_sqs_queue.dlq, aws_sqs_queue.undelivered] : queue.sqs_managed_sse_enabled])
+    error_message = "Without a key, SSE-SQS must encrypt all queues."
+  }
+}
+
+run "rules" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition     = join(" ", keys(output.rule_arns)) == "deployments instance-health instances others recoveries services tasks"
+    error_message = "The presets are these rules."
+  }
+  assert {
+    condition     = alltrue([for key, rule in aws_cloudwatch_event_rule.this : rule.name == "alerts-${key}" && rule.event_bus_name == "default"])
+    error_message = "Rules must be named after var.name, on the default bus."
+  }
+  assert {
+    condition     = alltrue([for rule in aws_cloudwatch_event_rule.this : length(rule.event_pattern) <= 2048 && jsondecode(rule.event_pattern).source == ["aws.ecs"]])
+    error_message = "Each pattern must be of ECS's events and keep to EventBridge's 2048 characters."
+  }
+  assert {
+    condition = alltrue([
+      for target in aws_cloudwatch_event_target.queue :
+      target.arn == aws_sqs_queue.main.arn
+      && target.dead_letter_config[0].arn == aws_sqs_queue.undelivered.arn
+      && target.retry_policy[0].maximum_event_age_in_seconds == 86400
+      && target.retry_policy[0].maximum_retry_attempts == 185
+    ])
+    error_message = "Each rule must target the queue, retry for a day, and keep what cannot be delivered."
+  }
+  assert {
+    condition     = keys(aws_cloudwatch_event_target.queue) == keys(aws_cloudwatch_event_rule.this)
+    error_message = "Each rule must have its target."
+  }
+}
+
+run "problems_preset" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    recoveries = false
+  }
+
+  # Each kind of event that can be a problem is in exactly one rule.
+  assert {
+    condition = sort(flatten([
+      for key, rule in aws_cloudwatch_event_rule.this : jsondecode(rule.event_pattern).detail-type if key != "others"
+      ])) == tolist([
+      "ECS Container Instance Health Change",
+      "ECS Container Instance State Change",
+      "ECS Daemon Deployment State Change",
+      "ECS Daemon Service Action",
+      "ECS Deployment State Change",
+      "ECS Hook State Change",
+      "ECS Service Action",
+      "ECS Task State Change",
+    ])
+    error_message = "A kind of ECS event is missing, or in two rules."
+  }
+  assert {
+    condition = sort(jsondecode(aws_cloudwatch_event_rule.this["others"].event_pattern).detail-type[0].anything-but) == sort(flatten([
+      for key, rule in aws_cloudwatch_event_rule.this : jsondecode(rule.event_pattern).detail-type if key != "others"
+    ]))
+    error_message = "What the other rules take, `others` must leave to them."
+  }
+  assert {
+    condition = alltrue([
+      for name in [
+        "SERVICE_TASK_START_IMPAIRED", "SERVICE_TASK_PLACEMENT_FAILURE", "SERVICE_TASK_CONFIGURATION_FAILURE",
+        "SERVICE_DAEMON_PLACEMENT_CONSTRAINT_VIOLATED", "SERVICE_DISCOVERY_INSTANCE_UNHEALTHY",
+        "SERVICE_DISCOVERY_OPERATION_THROTTLED", "ECS_OPERATION_THROTTLED", "VPC_LATTICE_TARGET_UNHEALTHY",
+        "SERVICE_HEALTH_UNKNOWN", "SERVICE_DEPLOYMENT_FAILED", "SERVICE_DEPLOYMENT_IN_PROGRESS", "A_NAME_OF_TOMORROW",
+      ] : !contains(jsondecode(aws_cloudwatch_event_rule.this["services"].event_pattern).detail.eventName[0].anything-but, name)
+    ])
+    error_message = "A service's problem is filtered out."
+  }
+  assert {
+    condition = alltrue([
+      for name in ["SERVICE_STEADY_STATE", "SERVICE_DESIRED_COUNT_UPDATED", "TASKS_STOPPED"] :
+      contains(jsondecode(aws_cloudwatch_event_rule.this["services"].event_pattern).detail.eventName[0].anything-but, name)
+    ])
+    error_message = "Routine actions of services should not come through."
+  }
+  assert {
+    condition     = !can(jsondecode(aws_cloudwatch_event_rule.this["deployments"].event_pattern).detail)
+    error_message = "Deployments must come whole: only its wording tells a rollback."
+  }
+  assert {
+    condition = (
+      jsonencode(jsondecode(aws_cloudwatch_event_rule.this["tasks"].event_pattern).detail["$or"][0].lastStatus) == "[\"STOPPED\",{\"exists\":false}]" &&
+      jsonencode(jsondecode(aws_cloudwatch_event_rule.this["tasks"].event_pattern).detail["$or"][1]) == "{\"lastStatus\":[\"RUNNING\"],\"stopCode\":[\"SpotInterruption\",\"TerminationNotice\"]}"
+    )
+    error_message = "Stopped tasks and Spot warnings must come through, other states of tasks not."
+  }
+  assert {
+    condition     = jsondecode(aws_cloudwatch_event_rule.this["instances"].event_pattern).detail.status[0] == "REGISTRATION_FAILED"
+    error_message = "Instances that failed to register must come through."
+  }
+  assert {
+    condition     = !contains(jsondecode(aws_cloudwatch_event_rule.this["instance-health"].event_pattern).detail.overallStatus[0].anything-but, "IMPAIRED")
+    error_message = "Impaired instances must come through."
+  }
+}
+
+run "recoveries_preset" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    problems = false
+  }
+
+  assert {
+    condition     = keys(output.rule_arns) == ["recoveries"]
+    error_message = "There must be the one rule."
+  }
+  assert {
+    condition = alltrue([
+      for name in ["SERVICE_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED"] :
+      contains(jsondecode(aws_cloudwatch_event_rule.this["recoveries"].event_pattern).detail["$or"][0].eventName, name)
+    ])
+    error_message = "A recovery is missing."
+  }
+}
+
+run "own_patterns" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    recoveries = false
+    patterns = {
+      alarms = "{\"source\":[\"aws.cloudwatch\"]}"
+      tasks  = "{\"source\":[\"aws.ecs\"],\"detail\":{\"stopCode\":[\"TaskFailedToStart\"]}}"
+    }
+  }
+
+  assert {
+    condition     = aws_cloudwatch_event_rule.this["alarms"].event_pattern == "{\"source\":[\"aws.cloudwatch\"]}"
+    error_message = "A pattern of one's own must become a rule."
+  }
+  assert {
+    condition     = jsondecode(aws_cloudwatch_event_rule.this["tasks"].event_pattern).detail.stopCode == ["TaskFailedToStart"]
+    error_message = "A pattern with the name of a preset's rule must replace it."
+  }
+}
+
+run "queue_policies" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition = alltrue([
+      for key in ["main", "undelivered"] : jsonencode(jsondecode(aws_sqs_queue_policy.this[key].policy).Statement[0]) == jsonencode({
+        Sid       = "OnlyTheseRulesSend"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = key == "main" ? aws_sqs_queue.main.arn : aws_sqs_queue.undelivered.arn
+        Condition = { ArnEquals = { "aws:SourceArn" = sort(values(output.rule_arns)) } }
+      })
+    ])
+    error_message = "Only EventBridge, for exactly these rules, may send."
+  }
+  assert {
+    condition = alltrue([
+      for policy in aws_sqs_queue_policy.this : contains([
+        for statement in jsondecode(policy.policy).Statement :
+        "${statement.Effect} ${jsonencode(statement.Principal)} ${statement.Action} ${jsonencode(statement.Condition)}"
+      ], "Deny \"*\" sqs:* {\"Bool\":{\"aws:SecureTransport\":\"false\"}}")
+    ])
+    error_message = "Every queue must refuse plain HTTP."
+  }
+  assert {
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.this["dlq"].policy).Statement : statement.Effect] == ["Deny"]
+    error_message = "Nobody needs leave to send to the dead-letter queue."
+  }
+}
+
+run "without_rules_nobody_may_send" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    problems   = false
+    recoveries = false
+  }
+
+  assert {
+    condition     = alltrue([for policy in aws_sqs_queue_policy.this : [for statement in jsondecode(policy.policy).Statement : statement.Effect] == ["Deny"]])
+    error_message = "An empty list of rules must not become an open door."
+  }
+}
+
+run "worker_policy" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition = jsondecode(output.worker_policy_json) == {
+      Version = "2012-10-17"
+      Statement = [
+        {
+          Sid      = "Consume"
+          Effect   = "Allow"
+          Action   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+          Resource = ["arn:aws:sqs:eu-west-1:123456789012:alerts"]
+        },
+        {
+          Sid      = "CountDeadLetters"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
+          Resource = ["arn:aws:sqs:eu-west-1:123456789012:alerts-dlq"]
+        },
+        {
+          Sid      = "ReadWebhooks"
+          Effect   = "Allow"
+          Action   = ["secretsmanager:GetSecretValue"]
+          Resource = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf"]
+        },
+      ]
+    }
+    error_message = "The worker must get exactly this: ${output.worker_policy_json}"
+  }
+  assert {
+    condition = jsondecode(output.dlq_policy_json) == {
+      Version = "2012-10-17"
+      Statement = [
+        {
+          Sid    = "ListAndRedrive"
+          Effect = "Allow"
+          Action = [
+            "sqs:CancelMessageMoveTask", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
+            "sqs:GetQueueUrl", "sqs:ListMessageMoveTasks", "sqs:ReceiveMessage", "sqs:StartMessageMoveTask",
+          ]
+          Resource = ["arn:aws:sqs:eu-west-1:123456789012:alerts-dlq"]
+        },
+        {
+          Sid      = "RedriveTo"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
+          Resource = ["arn:aws:sqs:eu-west-1:123456789012:alerts"]
+        },
+      ]
+    }
+    error_message = "Who looks after dead letters must get exactly this: ${output.dlq_policy_json}"
+  }
+  assert {
+    condition = output.environment == {
+      QUEUE_URL               = "https://sqs/alerts"
+      AWS_REGION              = "eu-west-1"
+      SLACK_WEBHOOK_SECRET_ID = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf"
+    }
+    error_message = "The environment must be all that a worker needs."
+  }
+}
+
+run "customer_keys" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    kms_key_arn         = "arn:aws:kms:eu-west-1:123456789012:key/queues"
+    webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:mine-AbCdEf"]
+    secret_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/secrets"]
+  }
+
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.main, aws_sqs_queue.dlq, aws_sqs_queue.undelivered] : queue.kms_master_key_id == var.kms_key_arn])
+    error_message = "The key must encrypt all queues."
+  }
+  assert {
+    condition = jsondecode(output.worker_policy_json).Statement[3] == {
+      Sid      = "Decrypt"
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt"]
+      Resource = ["arn:aws:kms:eu-west-1:123456789012:key/queues", "arn:aws:kms:eu-west-1:123456789012:key/secrets"]
+    }
+    error_message = "The worker must be able to decrypt by these keys and no other."
+  }
+  assert {
+    condition = jsondecode(output.dlq_policy_json).Statement[2] == {
+      Sid      = "Encrypt"
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource = ["arn:aws:kms:eu-west-1:123456789012:key/queues"]
+    }
+    error_message = "A redrive must be able to decrypt and encrypt."
+  }
+  assert {
+    condition     = length(aws_secretsmanager_secret.webhook) == 0 && output.secret_arn == null
+    error_message = "No secret must be created beside a given one."
+  }
+  assert {
+    condition     = output.environment["SLACK_WEBHOOK_SECRET_ID"] == "arn:aws:secretsmanager:eu-west-1:123456789012:secret:mine-AbCdEf"
+    error_message = "The worker must be pointed at the given secret."
+  }
+}
+
+run "several_secrets" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    webhook_secret_arns = [
+      "arn:aws:secretsmanager:eu-west-1:123456789012:secret:one-AbCdEf",
+      "arn:aws:secretsmanager:eu-west-1:123456789012:secret:two-AbCdEf",
+    ]
+  }
+
+  assert {
+    condition     = tolist(jsondecode(output.worker_policy_json).Statement[2].Resource) == var.webhook_secret_arns
+    error_message = "The worker must be able to read these secrets and no other."
+  }
+  assert {
+    condition     = !contains(keys(output.environment), "SLACK_WEBHOOK_SECRET_ID")
+    error_message = "Which secret is whose must be left to the configuration."
+  }
+}
+
+run "bus_of_its_own_for_other_accounts" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    event_bus_name          = "ecs-events"
+    create_event_bus        = true
+    allowed_account_ids     = ["111111111111", "222222222222"]
+    allowed_organization_id = "o-a1b2c3d4e5"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_event_bus.this[0].name == "ecs-events" && alltrue([for rule in aws_cloudwatch_event_rule.this : rule.event_bus_name == "ecs-events"])
+    error_message = "The rules must be on the new bus."
+  }
+  assert {
+    condition = {
+      for permission in aws_cloudwatch_event_permission.account : permission.principal => "${permission.action} ${permission.event_bus_name} ${permission.statement_id}"
+      } == {
+      "111111111111" = "events:PutEvents ecs-events alerts-111111111111"
+      "222222222222" = "events:PutEvents ecs-events alerts-222222222222"
+    }
+    error_message = "Each account must be able to put events, and nothing else."
+  }
+  assert {
+    condition = (
+      aws_cloudwatch_event_permission.organization[0].principal == "*" &&
+      aws_cloudwatch_event_permission.organization[0].condition[0].key == "aws:PrincipalOrgID" &&
+      aws_cloudwatch_event_permission.organization[0].condition[0].value == "o-a1b2c3d4e5"
+    )
+    error_message = "Everybody may only mean everybody in the organisation."
+  }
+}
+
+run "nobody_else_by_default" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_event_permission.account) + length(aws_cloudwatch_event_permission.organization) + length(aws_cloudwatch_event_bus.this) == 0
+    error_message = "Without being told to, nobody else must get in."
+  }
+}
+
+run "alarms" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    alarm_topic_arns = ["arn:aws:sns:eu-west-1:123456789012:on-call"]
+  }
+
+  assert {
+    condition = {
+      for key, alarm in aws_cloudwatch_metric_alarm.this :
+      alarm.alarm_name => "${alarm.metric_name} of ${alarm.dimensions["QueueName"]} ${alarm.comparison_operator} ${alarm.threshold}"
+      } == {
+      alerts-dlq-not-empty         = "ApproximateNumberOfMessagesVisible of alerts-dlq GreaterThanThreshold 0"
+      alerts-undelivered-not-empty = "ApproximateNumberOfMessagesVisible of alerts-undelivered GreaterThanThreshold 0"
+      alerts-oldest-message        = "ApproximateAgeOfOldestMessage of alerts GreaterThanThreshold 600"
+    }
+    error_message = "The alarms must watch the dead-letter queues and the age."
+  }
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_actions == toset(var.alarm_topic_arns) && alarm.treat_missing_data == "notBreaching"])
+    error_message = "The alarms must tell the topics, and take a silent queue for a quiet one."
+  }
+}
+
+run "no_alarms" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    alarms = false
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.this) == 0
+    error_message = "alarms = false must make none."
+  }
+}
+
+run "refuses_what_aws_would_refuse_later" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    name                           = "with.dot"
+    patterns                       = { UPPER = "[]" }
+    event_bus_name                 = "arn:aws:events:eu-west-1:123456789012:event-bus/x"
+    allowed_account_ids            = ["12345"]
+    allowed_organization_id        = "123456789012"
+    message_retention_seconds      = 1209600
+    max_receive_count              = 1
+    kms_key_arn                    = "alias/aws/sqs"
+    webhook_secret_arns            = ["monitoring/webhook"]
+    secret_recovery_window_in_days = 3
+    alarm_topic_arns               = ["on-call"]
+    oldest_message_alarm_seconds   = 1
+  }
+
+  expect_failures = [
+    var.name, var.patterns, var.event_bus_name, var.allowed_account_ids, var.allowed_organization_id,
+    var.message_retention_seconds, var.max_receive_count, var.kms_key_arn, var.webhook_secret_arns,
+    var.secret_recovery_window_in_days, var.alarm_topic_arns, var.oldest_message_alarm_seconds,
+  ]
+}
+
+run "refuses_to_create_the_default_bus" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    create_event_bus = true
+  }
+
+  expect_failures = [aws_cloudwatch_event_bus.this]
+}
+
+run "accepts_the_longest_name" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    name     = "a234567890123456789012345678901234567890"
+    patterns = { a2345678901234567890123 = "{\"source\":[\"x\"]}" }
+  }
+
+  assert {
+    condition     = max([for rule in aws_cloudwatch_event_rule.this : length(rule.name)]...) <= 64
+    error_message = "EventBridge's names have at most 64 characters."
+  }
+}

@@ -1,0 +1,196 @@
+# Each is validated by the module that it is for, modules/messaging or modules/worker.
+
+variable "name" {
+  description = "Name of the queue and the service, and what the names of everything else begin with."
+  type        = string
+  default     = "ecs-slack-alerts"
+}
+
+variable "image" {
+  description = "The container image, with a tag or a digest. From a private ECR repository, the execution role may pull that one."
+  type        = string
+}
+
+variable "subnet_ids" {
+  description = "Subnets of the tasks, in one VPC. From there they must reach Slack and AWS: through a NAT gateway, or by `assign_public_ip`."
+  type        = list(string)
+}
+
+variable "tags" {
+  description = "Tags of everything that can have tags."
+  type        = map(string)
+  default     = {}
+}
+
+variable "problems" {
+  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments and for all stopped tasks. Among the latter two are routine ones (a completed deployment, a scale-in): a rule cannot tell, so the worker does; to it they are `info`, which no route takes unless its pattern asks for them."
+  type        = bool
+  default     = true
+}
+
+variable "recoveries" {
+  description = "Whether to make the rule for services, deployments and instances that are well again. To the worker they are `info`: deleted and counted as `unrouted` unless a route's pattern asks for them. SERVICE_STEADY_STATE is the only event that tells that an impaired service has recovered; ECS repeats it every six hours or so for every healthy service, which costs about a hundredth of a cent per service and month."
+  type        = bool
+  default     = true
+}
+
+variable "patterns" {
+  description = "Further rules: name to event pattern in JSON, such as `{ alarms = jsonencode({ source = [\"aws.cloudwatch\"], detail-type = [\"CloudWatch Alarm State Change\"] }) }`. The name of a rule of the presets (services, deployments, tasks, instances, instance-health, others, recoveries) replaces that rule, for example to leave out a cluster."
+  type        = map(string)
+  default     = {}
+}
+
+variable "event_bus_name" {
+  description = "The event bus of the rules. ECS puts its events on the `default` bus of the account and region where they happen; on another there is only what was sent there, for example from other accounts."
+  type        = string
+  default     = "default"
+}
+
+variable "create_event_bus" {
+  description = "Whether to create the bus `event_bus_name`; else it must exist."
+  type        = bool
+  default     = false
+}
+
+variable "allowed_account_ids" {
+  description = "Other accounts that may put events on the bus."
+  type        = list(string)
+  default     = []
+}
+
+variable "allowed_organization_id" {
+  description = "The organisation whose accounts may put events on the bus."
+  type        = string
+  default     = null
+}
+
+variable "message_retention_seconds" {
+  description = "How long an event may wait for the worker: four days unless told otherwise. The dead-letter queue keeps it until it is 14 days old, counted from the event."
+  type        = number
+  default     = 345600
+}
+
+variable "max_receive_count" {
+  description = "Receives after which a message goes to the dead-letter queue. Each that does not end in a delete counts, also one that got lost on the wire; the worker spaces its attempts from 30 s up to an hour."
+  type        = number
+  default     = 10
+}
+
+variable "kms_key_arn" {
+  description = "A customer key for the three queues and the secret that is created here, in place of SSE-SQS and of Secrets Manager's own key. Its policy must let EventBridge use it (see \"A key of your own\")."
+  type        = string
+  default     = null
+}
+
+variable "webhook_secret_arns" {
+  description = "The full ARNs of the Secrets Manager secrets that hold Slack webhook URLs. When empty, one secret is created, without a value."
+  type        = list(string)
+  default     = []
+}
+
+variable "secret_kms_key_arns" {
+  description = "The customer keys that encrypt `webhook_secret_arns`, if any do."
+  type        = list(string)
+  default     = []
+}
+
+variable "secret_recovery_window_in_days" {
+  description = "How long the secret that is created here can be restored after a destroy, 7 to 30 days; 0 deletes it at once, and its name is free again."
+  type        = number
+  default     = 7
+}
+
+variable "alarms" {
+  description = "Whether to make CloudWatch alarms: the dead-letter queue or the undelivered queue is not empty, or the oldest message is old."
+  type        = bool
+  default     = true
+}
+
+variable "alarm_topic_arns" {
+  description = "SNS topics that the alarms notify, going off and ending. Not the channel that the worker posts to: they tell when it cannot."
+  type        = list(string)
+  default     = []
+}
+
+variable "oldest_message_alarm_seconds" {
+  description = "How old the oldest message may be, for three minutes, before the alarm goes off."
+  type        = number
+  default     = 600
+}
+
+variable "cpu_architecture" {
+  description = "X86_64 or ARM64; the image must be for it."
+  type        = string
+  default     = "X86_64"
+}
+
+variable "cpu" {
+  description = "CPU units of a task; 1024 are one vCPU."
+  type        = number
+  default     = 256
+}
+
+variable "memory" {
+  description = "Memory of a task in MiB; Fargate offers 2 to 8 times `cpu`."
+  type        = number
+  default     = 512
+}
+
+variable "environment" {
+  description = "Further environment variables of the worker, such as ACCOUNT_NAME or RUST_LOG."
+  type        = map(string)
+  default     = {}
+}
+
+variable "config_content" {
+  description = "The worker's configuration file, as TOML; for several channels and routes. Environment variables win over it."
+  type        = string
+  default     = null
+}
+
+variable "dlq_commands" {
+  description = "Whether the worker's role may also run `dlq list` and `dlq redrive`, for `aws ecs run-task` with that command. Else attach `dlq_policy_json` to the role of a person."
+  type        = bool
+  default     = false
+}
+
+variable "security_group_ids" {
+  description = "Security groups of the tasks. When empty, one is created that lets HTTPS out and nothing in; for Prometheus to scrape port 9090, bring your own."
+  type        = list(string)
+  default     = []
+}
+
+variable "assign_public_ip" {
+  description = "Whether tasks get a public address: needed in subnets without a NAT gateway. The security group still lets nothing in."
+  type        = bool
+  default     = false
+}
+
+variable "cluster_name" {
+  description = "The ECS cluster to run in, by name. When null, one is created, with Container Insights."
+  type        = string
+  default     = null
+}
+
+variable "autoscaling" {
+  description = "How many tasks there are, and how many waiting messages per task are fine: AWS's advice is the delay you accept divided by the seconds a message takes. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = max_tasks` fixes the number; 2 ride out the loss of an Availability Zone without a pause."
+  type = object({
+    min_tasks        = optional(number, 1)
+    max_tasks        = optional(number, 3)
+    backlog_per_task = optional(number, 1000)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "shutdown_grace_seconds" {
+  description = "How long a drain may take (SHUTDOWN_GRACE). ECS kills the task 10 s later (stopTimeout)."
+  type        = number
+  default     = 25
+}
+
+variable "log_retention_days" {
+  description = "How long CloudWatch Logs keeps the log."
+  type        = number
+  default     = 30
+}

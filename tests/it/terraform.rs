@@ -1,0 +1,115 @@
+//! The Terraform module really applied: the worker, configured by nothing but its outputs, posts what its rules let through.
+//! Ignored unless asked for: it needs terraform and takes minutes (the AWS provider waits 25 s for each queue), and
+//! `make test` asks for it where terraform is.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use lab::{
+    aws::{Aws, DEFAULT_BUS},
+    events::Ecs,
+    slack::Slack,
+    worker::Worker,
+};
+use serde_json::Value;
+
+use crate::world::{BINARY, LIMIT, metric_is};
+
+struct Terraform {
+    /// A copy of the module, so that no state, plugin or lock file lies among the sources.
+    folder: PathBuf,
+    endpoint: String,
+}
+
+impl Terraform {
+    fn copy(endpoint: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("terraform");
+        let _ = std::fs::remove_dir_all(&folder);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/terraform");
+        let copied = Command::new("cp").arg("-R").args([&source, &folder]).status().unwrap();
+        assert!(copied.success());
+        std::fs::write(folder.join("cli.tfrc"), "").unwrap();
+        Self { folder, endpoint: endpoint.to_owned() }
+    }
+
+    /// Runs it and gives what it printed; any exit code but 0 is a failure, so that a plan with changes is one too.
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = Command::new("terraform")
+            .arg(format!("-chdir={}", self.folder.join("tests/apply").display()))
+            .args(arguments)
+            .env("TF_CLI_CONFIG_FILE", self.folder.join("cli.tfrc"))
+            .env("TF_IN_AUTOMATION", "1")
+            .env("TF_VAR_endpoint", &self.endpoint)
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "terraform {arguments:?}: {out}{err}");
+        out.into_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs terraform and takes minutes"]
+async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
+    let aws = Aws::start().await.unwrap();
+    let slack = Slack::start().await.unwrap();
+    let terraform = Terraform::copy(aws.endpoint());
+    let plugins = std::env::var("TF_PLUGIN_DIR").ok().filter(|folder| !folder.is_empty());
+    let plugins = plugins.map(|folder| format!("-plugin-dir={folder}"));
+    let state = format!("-backend-config=path={}", terraform.folder.join("state").display());
+    let init: Vec<&str> = ["init", "-input=false", &state].into_iter().chain(plugins.as_deref()).collect();
+    terraform.run(&init);
+    terraform.run(&["apply", "-input=false", "-auto-approve"]);
+    terraform.run(&["plan", "-input=false", "-detailed-exitcode"]);
+
+    let outputs: Value = serde_json::from_str(&terraform.run(&["output", "-json"])).unwrap();
+    let output = |name: &str| outputs[name]["value"].clone();
+    aws.update_secret(output("secret_arn").as_str().unwrap(), &slack.url("applied")).await.unwrap();
+    let mut environment = aws.environment();
+    for (name, value) in output("environment").as_object().unwrap() {
+        environment.push((name.clone(), value.as_str().unwrap().to_owned()));
+    }
+    environment.push(("SLACK_ALLOWED_HOSTS".into(), "127.0.0.1".into()));
+    environment.push(("SHUTDOWN_GRACE".into(), "4s".into()));
+    let mut worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    worker.wait_ready().await.unwrap();
+
+    let ecs = Ecs::default();
+    let problems = [
+        ecs.start_impaired("impaired"),
+        ecs.placement_failure("unplaced"),
+        ecs.deployment_failed("undeployed"),
+        ecs.rollback("rolled-back"),
+        ecs.image_missing("imageless"),
+        ecs.out_of_memory("greedy"),
+        ecs.failed_health_check("sick"),
+        ecs.spot_warning("interrupted"),
+    ];
+    // Recoveries and routine stops come through the rules, for routes that ask for them; by default nobody does.
+    let routine = [ecs.steady_state("calm"), ecs.deployment_completed("deployed"), ecs.scaled_in("shrunk")];
+    // The rules keep the rest from the queue.
+    let filtered = [
+        ecs.service_action("untouched", "INFO", "SERVICE_DESIRED_COUNT_UPDATED", None),
+        ecs.service_action("untouched", "INFO", "CAPACITY_PROVIDER_STEADY_STATE", None),
+    ];
+    for events in [&filtered[..], &routine, &problems] {
+        aws.put_events(DEFAULT_BUS, events).await.unwrap();
+    }
+    let names = ["impaired", "unplaced", "undeployed", "rolled-back", "imageless", "greedy", "sick", "interrupted"];
+    let all = |requests: &[lab::slack::Request]| {
+        names.iter().all(|name| requests.iter().any(|request| request.accepted && request.mentions(name)))
+    };
+    slack.wait_for(all, LIMIT).await.unwrap();
+    metric_is(&worker, "messages_total", &[("outcome", "unrouted")], routine.len() as f64).await;
+    metric_is(&worker, "messages_received_total", &[], (routine.len() + problems.len()) as f64).await;
+    for name in ["calm", "deployed ", "shrunk", "untouched"] {
+        assert!(!slack.requests().iter().any(|request| request.mentions(name)), "{name} was posted");
+    }
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+
+    terraform.run(&["destroy", "-input=false", "-auto-approve"]);
+    assert_eq!(aws.inventory().await.unwrap(), Vec::<String>::new(), "destroy leaves nothing");
+}
