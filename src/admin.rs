@@ -48,7 +48,8 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}; {hint}"))
 }
 
-/// Asks the worker that listens there, on this machine, whether it is healthy: for a container's health check, without curl.
+/// Asks the worker that listens there, on this machine, whether it is healthy and ready: for a container's health check, without
+/// curl. A worker that cannot reach AWS is still starting, and must not replace one that can.
 ///
 /// # Errors
 /// Why it is not, in its own words where it answers.
@@ -57,9 +58,11 @@ pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
         listen.set_ip(if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
-    let response = client.get(format!("http://{listen}/healthz")).send().await?;
-    let status = response.status();
-    anyhow::ensure!(status.is_success(), "{status}: {}", response.text().await.unwrap_or_default().trim());
+    for path in ["/healthz", "/readyz"] {
+        let response = client.get(format!("http://{listen}{path}")).send().await?;
+        let status = response.status();
+        anyhow::ensure!(status.is_success(), "{path}: {status}: {}", response.text().await.unwrap_or_default().trim());
+    }
     Ok(())
 }
 

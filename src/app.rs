@@ -240,6 +240,7 @@ async fn watch_queue(queue: Arc<Queue>) {
     let mut minute = interval(Duration::from_secs(60));
     minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let counts = |state: QueueState| [state.visible, state.in_flight, state.delayed];
+    let mut dead_letters = None;
     let mut silent = false;
     loop {
         minute.tick().await;
@@ -247,8 +248,11 @@ async fn watch_queue(queue: Arc<Queue>) {
             let state = queue.state().await?;
             let redrive = state.redrive.clone();
             metrics::queue_messages("main", counts(state));
-            if let Some(redrive) = redrive {
-                metrics::queue_messages("dlq", counts(queue.dead_letter_state(&redrive).await?));
+            if let (Some(redrive), None) = (redrive, &dead_letters) {
+                dead_letters = Some(queue.dead_letter_queue(&redrive).await?);
+            }
+            if let Some(dead_letters) = &dead_letters {
+                metrics::queue_messages("dlq", counts(dead_letters.state().await?));
             }
             Ok::<_, SqsError>(())
         };

@@ -40,7 +40,7 @@ enum Command {
     /// Look at what the worker could not handle, or move it back to the queue
     #[command(subcommand)]
     Dlq(Dlq),
-    /// Ask the worker on this machine whether it is healthy, for a container's health check
+    /// Ask the worker on this machine whether it is healthy and ready, for a container's health check
     Health(ConfigFile),
 }
 

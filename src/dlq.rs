@@ -90,7 +90,8 @@ pub async fn list(config: Config, limit: usize) -> Result<bool> {
 /// When there is no dead-letter queue, a move runs already, SQS refuses, or the move failed.
 pub async fn redrive(config: &Config, dry_run: bool, max_rate: Option<u32>) -> Result<bool> {
     let source = Source::open(config).await?;
-    let held = source.explained(source.queue.dead_letter_state(&source.redrive).await)?;
+    let dlq = source.explained(source.queue.dead_letter_queue(&source.redrive).await)?;
+    let held = source.explained(dlq.state().await)?;
     let earlier = source.explained(source.queue.moves(source.arn()).await)?;
     refuse_second(&earlier)?;
     if held.visible + held.in_flight + held.delayed == 0 {

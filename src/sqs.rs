@@ -259,23 +259,10 @@ impl Queue {
     /// # Errors
     /// Any failure of the request, classified.
     pub async fn state(&self) -> Result<QueueState, SqsError> {
-        self.state_of(&self.url).await
-    }
-
-    /// How much the dead-letter queue of `redrive` holds.
-    ///
-    /// # Errors
-    /// Any failure of the requests, classified.
-    pub async fn dead_letter_state(&self, redrive: &Redrive) -> Result<QueueState, SqsError> {
-        let url = self.url_of(&redrive.dead_letter_arn).await?;
-        self.state_of(&url).await
-    }
-
-    async fn state_of(&self, url: &str) -> Result<QueueState, SqsError> {
         let call = self
             .client
             .get_queue_attributes()
-            .queue_url(url)
+            .queue_url(&self.url)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)

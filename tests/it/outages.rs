@@ -160,7 +160,7 @@ async fn a_storm_keeps_to_slacks_rate_and_names_every_service() {
 
 #[tokio::test]
 async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
-    let world = World::new().await.config("[queue]\nvisibility_timeout = '20s'");
+    let world = World::new().await.config("[queue]\nvisibility_timeout = '40s'");
     world.slack.script(&world.name, [Answer::Reset, Answer::Hang]);
     let _worker = world.worker().await;
     world.queue.send_events(&[Ecs::default().start_impaired("persistent")]).await.unwrap();
