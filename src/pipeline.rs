@@ -133,7 +133,7 @@ impl Pipeline {
             channel = channels,
             receive_count = message.receive_count,
             error = result.as_ref().err().map(tracing::field::display),
-            "message"
+            "settled"
         );
     }
 }

@@ -92,7 +92,7 @@ async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
     // The rules keep the rest from the queue.
     let filtered = [
         ecs.service_action("untouched", "INFO", "SERVICE_DESIRED_COUNT_UPDATED", None),
-        ecs.service_action("untouched", "INFO", "CAPACITY_PROVIDER_STEADY_STATE", None),
+        ecs.service_action("untouched", "INFO", "TASKS_STOPPED", None),
     ];
     for events in [&filtered[..], &routine, &problems] {
         aws.put_events(DEFAULT_BUS, events).await.unwrap();
