@@ -1,7 +1,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::{
+    hint::{FRAGMENT_CHARS, compile_details},
+    *,
+};
 
 /// A task stopped for `reason`, nothing else known.
 fn because(reason: &str) -> Evidence<'_> {
