@@ -178,7 +178,7 @@ async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup>
         .await
         .map_err(|error| {
             let place = match &source {
-                Source::Secret(id) => format!("the secret {id:?}"),
+                Source::Secret(id) => format!("the secret {id:?} (webhook_secret_id, SLACK_WEBHOOK_SECRET_ID)"),
                 Source::Url(_) => "the webhook".into(),
             };
             let what = format!("channel {:?}: {place}: {error}", channel.name);

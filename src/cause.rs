@@ -249,7 +249,7 @@ const RULES: &[(Category, &str)] = &[
     (Category::ImagePull, r"\bCannotPull(?:Container|ImageManifest|ECRContainer)"),
     (
         Category::HealthCheckLb,
-        r"failed ELB health checks|is unhealthy in \(?(?:target-group|elb)\b|not healthy in \(?target-group",
+        r"failed ELB health checks|failed to pass .*\bhealth checks?|is unhealthy in \(?(?:target-group|elb)\b|not healthy in \(?target-group",
     ),
     (Category::HealthCheckContainer, r"failed container health checks"),
     (
@@ -301,7 +301,7 @@ const RULES: &[(Category, &str)] = &[
     ),
     (Category::DeployConfig, r"\bminimumHealthyPercent\b|\bmaximumPercent\b"),
     (Category::TaskProtection, r"protected tasks are more than"),
-    (Category::Deployment, r"circuit breaker: (?:tasks? failed to start|rolling back)|deployment failed: tasks failed"),
+    (Category::Deployment, r"circuit breaker: tasks? failed to start|deployment failed: tasks failed"),
     // Fargate cuts long messages: of some, only this prefix is left.
     (Category::ResourceInit, r"\bResourceInitializationError\b"),
 ];

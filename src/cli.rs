@@ -128,16 +128,17 @@ impl ConfigFile {
     /// Loads the configuration and, now that it is known how, begins to log.
     fn load(self, needs: Needs) -> Result<Config> {
         let config = Config::load(self.config.as_deref(), &|name| std::env::var(name).ok(), needs)?;
-        log_to_stderr(config.log_format);
+        log_to_stderr(config.log_format)?;
         Ok(config)
     }
 }
 
-fn log_to_stderr(format: Option<LogFormat>) {
+fn log_to_stderr(format: Option<LogFormat>) -> Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let level = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|level| !level.is_empty());
-    let mut filter = EnvFilter::new(level.as_deref().unwrap_or("info"));
+    let mut filter = EnvFilter::try_new(level.as_deref().unwrap_or("info"))
+        .map_err(|error| app::Misconfigured(format!("RUST_LOG: {error}; write e.g. info, or debug")))?;
     // At `trace` the AWS SDK logs whole requests and answers: credentials, secrets, container environments.
     if filter.max_level_hint() == Some(LevelFilter::TRACE) {
         let sdk = [
@@ -156,4 +157,5 @@ fn log_to_stderr(format: Option<LogFormat>) {
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
         LogFormat::Text => logs.with_ansi(terminal).init(),
     }
+    Ok(())
 }

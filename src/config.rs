@@ -159,9 +159,9 @@ impl Config {
 
 fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Table, String> {
     let (origin, text) = match (file, env("CONFIG_FILE"), env("CONFIG_CONTENT")) {
-        (Some(path), _, _) => (format!("--config {}", path.display()), read(path)),
+        (Some(path), _, _) => (format!("--config {}", quote(&path.to_string_lossy())), read(path)),
         (None, Some(_), Some(_)) => return Err("CONFIG_FILE and CONFIG_CONTENT are both set; set only one".into()),
-        (None, Some(path), None) => (format!("CONFIG_FILE {path}"), read(Path::new(&path))),
+        (None, Some(path), None) => (format!("CONFIG_FILE {}", quote(&path)), read(Path::new(&path))),
         (None, None, Some(content)) => ("CONFIG_CONTENT".into(), Ok(content)),
         (None, None, None) => return Ok(Table::new()),
     };
@@ -171,6 +171,15 @@ fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Resu
         let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         format!("{origin}: line {line} is not TOML: {}", error.message())
     })
+}
+
+fn has_date(value: &Value) -> bool {
+    match value {
+        Value::Datetime(_) => true,
+        Value::Array(items) => items.iter().any(has_date),
+        Value::Table(table) => table.values().any(has_date),
+        _ => false,
+    }
 }
 
 /// A value as it may be shown. What looks like a URL may be a webhook in the wrong place.
@@ -221,8 +230,8 @@ fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Ne
     let mut channels: Vec<Channel> = Vec::new();
     for mut section in sections {
         let name = section.string("name", "").unwrap_or_else(|| if unnamed { "default".into() } else { String::new() });
-        if name.is_empty() || name.len() > 80 {
-            section.fault("name", "is required: 1 to 80 characters, for routes, metrics and logs");
+        if name.is_empty() || name.len() > 80 || name.contains(char::is_control) {
+            section.fault("name", "is required: 1 to 80 printable characters, for routes, metrics and logs");
         } else if channels.iter().any(|channel| channel.name == name) {
             section.fault("name", &format!("{name:?} is the name of another channel; names must differ"));
         }
@@ -266,7 +275,7 @@ fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHo
         (None, None) => {
             if needs.webhooks {
                 channel
-                    .fault("webhook_secret_id", "is required: the Secrets Manager secret that holds the webhook's URL");
+                    .fault("webhook_secret_id", "is required: the Secrets Manager secret that holds the webhook's URL (or webhook_url, SLACK_WEBHOOK_URL)");
             }
             None
         }
@@ -308,6 +317,7 @@ fn parse_routes(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<route::Route
 /// A pattern is a TOML table, or a string of JSON: TOML has no `null`, and a rule's pattern can be pasted as it is.
 fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<Pattern> {
     let json = match &value {
+        value if has_date(value) => Err("holds a TOML date; write it as a string".into()),
         Value::String(text) => {
             serde_json::from_str(text).map_err(|error| format!("is a string, but not JSON: {error}"))
         }

@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -69,6 +69,8 @@ pub struct Consumer {
     more: Notify,
     tasks: TaskTracker,
     stop: Stop,
+    /// No receive is open any more.
+    deaf: CancellationToken,
     pulses: Vec<Pulse>,
 }
 
@@ -87,6 +89,7 @@ impl Consumer {
             more: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
+            deaf: CancellationToken::new(),
             pulses: (0..settings.pollers).map(|_| Mutex::new(None)).collect(),
         }
     }
@@ -104,6 +107,7 @@ impl Consumer {
         while let Some(ended) = pollers.join_next().await {
             ended.unwrap_or(Ok(()))?;
         }
+        self.deaf.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         Ok(())
@@ -224,7 +228,7 @@ impl Consumer {
         }
     }
 
-    async fn work(&self, message: Message) {
+    async fn work(&self, mut message: Message) {
         if let (Some(sent), 1) = (message.sent, message.receive_count) {
             metrics::queue_delay(SystemTime::now().duration_since(sent).unwrap_or_default());
         }
@@ -238,10 +242,10 @@ impl Consumer {
                 receive_count = message.receive_count,
                 "stopping"
             );
-            return self.put_back(message.receipt, Duration::ZERO).await;
+            return self.give_back(message.receipt).await;
         }
         let start_by = message.received + self.settings.work_time();
-        match AssertUnwindSafe(self.pipeline.handle(&message, start_by)).catch_unwind().await {
+        match AssertUnwindSafe(self.pipeline.handle(&mut message, start_by)).catch_unwind().await {
             Ok(result) => self.settle(message, result).await,
             Err(_) => {
                 error!(message_id = message.id, "handling the message panicked; it is put back");
@@ -265,11 +269,22 @@ impl Consumer {
                 }
             }
             Err(Failure::Undecodable(_)) => self.put_back(message.receipt, poison_delay(message.receive_count)).await,
-            Err(Failure::Deferred { .. }) if self.is_stopping() => self.put_back(message.receipt, Duration::ZERO).await,
+            Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(message.receipt).await,
             Err(Failure::Deferred { .. }) => {
                 self.put_back(message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
             }
         }
+    }
+
+    /// Puts a message back at once, when stopping; but not while a receive of ours is open, which would only take it again and
+    /// so bring it nearer to the dead-letter queue.
+    async fn give_back(&self, receipt: Receipt) {
+        let stop_by = *self.stop.borrow();
+        tokio::select! {
+            () = self.deaf.cancelled() => {}
+            () = sleep_until(stop_by.unwrap_or_else(Instant::now)) => {}
+        }
+        self.put_back(receipt, Duration::ZERO).await;
     }
 
     async fn put_back(&self, receipt: Receipt, delay: Duration) {

@@ -4,6 +4,7 @@
 //! that decides about the message: `Ok` deletes it, and nothing else does.
 
 use std::{
+    mem::take,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -64,13 +65,18 @@ impl Pipeline {
         Self { router, slack, posted: Posted::new() }
     }
 
-    /// Brings the message to its outcome; no post begins after `start_by`.
+    /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is let go of as soon as
+    /// it is read: what waits for Slack is only the alert.
     ///
     /// # Errors
     /// When the message must stay in the queue.
-    pub async fn handle(&self, message: &Message, start_by: Instant) -> Result<Outcome, Failure> {
-        let event = match Event::decode(&message.body) {
-            Ok(event) => event,
+    pub async fn handle(&self, message: &mut Message, start_by: Instant) -> Result<Outcome, Failure> {
+        let (alert, channels) = match Event::decode(&take(&mut message.body)) {
+            Ok(event) => {
+                let alert = Alert::from_event(&event);
+                let channels = self.router.route(event.value(), alert.severity);
+                (Arc::new(alert), channels)
+            }
             Err(undecodable) => {
                 warn!(
                     message_id = message.id,
@@ -81,8 +87,6 @@ impl Pipeline {
                 return Err(undecodable.into());
             }
         };
-        let alert = Arc::new(Alert::from_event(&event));
-        let channels = self.router.route(event.value(), alert.severity);
         let result = self.post(message, &alert, &channels, start_by).await;
         self.log(message, &alert, &channels, &result);
         result

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -72,7 +73,8 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let (_never, stop) = watch::channel(None);
     let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;
     let router = Router::new(config.routes);
-    let start_by = Instant::now() + config.queue.visibility_timeout;
+    // Somebody waits: long enough for Slack's usual 429, not for an outage.
+    let start_by = Instant::now() + config.queue.visibility_timeout.min(Duration::from_secs(30));
     let posts = bodies.iter().map(|body| send_one(&slack, &router, body, start_by));
     let mut all_accepted = true;
     for (line, accepted) in join_all(posts).await.into_iter().flatten() {

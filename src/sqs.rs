@@ -127,6 +127,8 @@ pub enum ErrorClass {
     AccessDenied,
     /// No credentials, or AWS does not accept them.
     Credentials,
+    /// The request could not even be made: a region or endpoint that is none.
+    Unsendable,
     /// AWS asks us to slow down.
     Throttled,
     /// No answer in time.
@@ -142,7 +144,7 @@ pub enum ErrorClass {
 impl ErrorClass {
     /// True where only a change of configuration or permissions helps, so that retrying at start would hide a mistake.
     pub fn is_misconfiguration(self) -> bool {
-        matches!(self, Self::NoSuchQueue | Self::AccessDenied | Self::Credentials)
+        matches!(self, Self::NoSuchQueue | Self::AccessDenied | Self::Credentials | Self::Unsendable)
     }
 }
 
@@ -152,6 +154,7 @@ impl fmt::Display for ErrorClass {
             Self::NoSuchQueue => "the queue does not exist",
             Self::AccessDenied => "access denied",
             Self::Credentials => "no valid AWS credentials",
+            Self::Unsendable => "the request cannot be made; are AWS_REGION and AWS_ENDPOINT_URL right?",
             Self::Throttled => "throttled",
             Self::Timeout => "timed out",
             Self::Network => "network error",
@@ -341,7 +344,9 @@ impl SqsError {
                 ErrorClass::Network
             }
             // What fails before anything is sent, and is not the network, is the look-up of credentials.
-            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => ErrorClass::Credentials,
+            SdkError::DispatchFailure(failure) if failure.is_user() => ErrorClass::Unsendable,
+            SdkError::DispatchFailure(_) => ErrorClass::Credentials,
+            SdkError::ConstructionFailure(_) => ErrorClass::Unsendable,
             SdkError::ResponseError(_) => ErrorClass::Server,
             SdkError::ServiceError(service) => {
                 ErrorClass::of(service.err().code().unwrap_or_default(), service.raw().status().is_server_error())

@@ -3,7 +3,7 @@
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
 use super::{Alert, Severity, link_to_service, words};
-use crate::event::{Event, ecs::Action};
+use crate::event::{Arn, Event, ecs::Action};
 use Severity::{Critical, Info, Warning};
 
 /// `whose` is "service" or "daemon".
@@ -11,8 +11,13 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, action: &Action, whose:
     if let Some(name) = action.name {
         alert.kind = name.to_owned();
     }
+    // Whoever is in trouble is named, and an event may be about several.
+    let mut services: Vec<&str> =
+        event.resources().filter_map(Arn::parse).filter_map(|arn| arn.service_name()).collect();
+    services.dedup();
     let name = event.service().or_else(|| event.arns().find_map(|arn| arn.daemon_name()));
     alert.subject = match (name, &alert.cluster) {
+        (Some(_), _) if services.len() > 1 => services.join(", "),
         (Some(name), _) => name.to_owned(),
         (None, Some(cluster)) => format!("a {whose} in {cluster}"),
         (None, None) => format!("unknown {whose}"),
@@ -22,7 +27,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, action: &Action, whose:
         alert.explain(reason);
     }
 
-    let expiry = if alert.severity >= Warning { "Act before" } else { "Expires" };
+    let expiry = if action.name == Some("HOOK_AWAITING_ACTION") { "Act before" } else { "Expires" };
     alert.fact("Failure type", action.failure_type);
     alert.fact("Deployment", action.deployment_id);
     alert.fact("Lifecycle stage", action.lifecycle_stage);

@@ -50,7 +50,7 @@ const STORIES: &[(&str, Severity, &str, &str, Option<&str>)] = &[
     ("service_old_arn", Critical, "SERVICE_TASK_START_IMPAIRED", "checkout is unable to consistently start tasks successfully", None),
     ("service_no_resources", Critical, "SERVICE_TASK_START_IMPAIRED", "a service in prod is unable to consistently start tasks successfully", None),
     ("deployment_in_progress", Info, "SERVICE_DEPLOYMENT_IN_PROGRESS", "checkout deployment is in progress", None),
-    ("deployment_rollback", Warning, "SERVICE_DEPLOYMENT_IN_PROGRESS", "checkout is rolling back to its last deployment", Some("deployment")),
+    ("deployment_rollback", Warning, "SERVICE_DEPLOYMENT_IN_PROGRESS", "checkout is rolling back to its last deployment", None),
     ("deployment_completed", Info, "SERVICE_DEPLOYMENT_COMPLETED", "checkout deployment completed", None),
     ("deployment_failed", Critical, "SERVICE_DEPLOYMENT_FAILED", "checkout deployment failed", Some("deployment")),
     ("hook_awaiting_action", Warning, "HOOK_AWAITING_ACTION", "checkout deployment is waiting for somebody to act", None),

@@ -111,6 +111,7 @@ const REASONS_SEEN: &[(&str, Category, &[&str])] = &[
     ("CannotPullECRContainerError: AWS failed", Category::ImagePull, &[]),
     ("CannotPullContainerError: ThrottlingException: Rate exceeded", Category::Throttled, &[]),
 
+    ("Task failed to pass VPC Lattice target health checks", Category::HealthCheckLb, &[]),
     ("Task failed ELB health checks in (target-group arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/shop-tg/6d0ecf831eec9f09)", Category::HealthCheckLb, &["shop-tg", "healthCheckGracePeriodSeconds"]),
     ("(service shop) (port 8080) is unhealthy in (target-group arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/shop-tg/6d0ecf831eec9f09) due to (reason Health checks failed with these codes: [502])", Category::HealthCheckLb, &["shop-tg: Health checks failed with these codes: [502]."]),
     ("(service shop) (instance i-0123456789abcdef0) is unhealthy in (elb shop-elb) due to (reason Instance has failed at least the UnhealthyThreshold number of health checks consecutively.)", Category::HealthCheckLb, &["shop-elb", "UnhealthyThreshold"]),
@@ -190,7 +191,7 @@ const REASONS_SEEN: &[(&str, Category, &[&str])] = &[
     ("ECS deployment circuit breaker: task failed to start.", Category::Deployment, &["stopped tasks"]),
     ("ECS deployment circuit breaker: tasks failed to start.", Category::Deployment, &[]),
     ("(service shop) (deployment ecs-svc/123) deployment failed: tasks failed to start.", Category::Deployment, &[]),
-    ("ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/123.", Category::Deployment, &[]),
+    ("ECS deployment circuit breaker: task failed to start.", Category::Deployment, &[]),
 
     ("ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve secret from asm: service call has been re", Category::ResourceInit, &["end before the cause"]),
     ("ResourceInitializationError", Category::ResourceInit, &[]),

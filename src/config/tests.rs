@@ -114,6 +114,7 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
         (&route("chanel = 'b'"), vec![], vec!["route[0].chanel: is not a key", "channel"]),
         (&format!("{one_channel}[[route]]\nchannel = 'b'"), vec![], vec!["route[0].channel", "\"b\"", "\"a\""]),
         (&route("pattern = { source = 'aws.ecs' }"), vec![], vec!["route[0].pattern", "source"]),
+        (&route("pattern = { time = [2026-11-22] }"), vec![], vec!["route[0].pattern", "TOML date"]),
         (&route("pattern = '{'"), vec![], vec!["route[0].pattern", "JSON"]),
         (&route("continue = 'yes'"), vec![], vec!["route[0].continue", "true or false"]),
     ] {
@@ -168,7 +169,7 @@ fn everything_that_is_wrong_is_told_at_once() {
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/c.toml")), &|_| None, RUN).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("--config /nowhere/c.toml"), "{error}");
+    assert!(error.contains("--config \"/nowhere/c.toml\""), "{error}");
     let both = |name: &str| name.starts_with("CONFIG_").then(|| "x".into());
     let error = Config::load(None, &both, RUN).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("CONFIG_FILE and CONFIG_CONTENT"), "{error}");

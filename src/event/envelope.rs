@@ -22,6 +22,33 @@ pub(super) fn normalise(mut value: Value) -> Value {
     value
 }
 
+/// The text with each lone half of a surrogate pair replaced; none if there is no such thing. JSON's grammar allows `\\ud800`
+/// by itself, which is what is left where a text was cut inside an emoji; Rust's strings cannot hold it.
+pub(super) fn mend_surrogates(body: &str) -> Option<String> {
+    let mut mended = String::with_capacity(body.len());
+    let (mut rest, mut found) = (body, false);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let pair = |text: &str| text.strip_prefix("\\u").and_then(|hex| u32::from_str_radix(hex.get(..4)?, 16).ok());
+        let length = match (pair(escape), escape.get(6..).and_then(pair)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                found = true;
+                mended.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            // An escape is two characters, or a backslash at the end; what `\\u` has after it needs no care.
+            _ => escape.char_indices().nth(2).map_or(escape.len(), |(index, _)| index),
+        };
+        mended.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    mended.push_str(rest);
+    found.then_some(mended)
+}
+
 /// The event inside an SNS notification or a Lambda event of one record; none if there is no JSON object in it.
 fn unwrapped(value: &Value) -> Option<Value> {
     if let Some([record]) = value.get("Records").and_then(Value::as_array).map(Vec::as_slice) {

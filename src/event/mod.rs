@@ -65,7 +65,10 @@ impl Event {
     ///
     /// Only when the body is not a JSON object.
     pub fn decode(body: &str) -> Result<Self, Undecodable> {
-        let value: Value = serde_json::from_str(body).map_err(Undecodable::NotJson)?;
+        let value: Value = serde_json::from_str(body).or_else(|error| match envelope::mend_surrogates(body) {
+            Some(mended) => serde_json::from_str(&mended).map_err(Undecodable::NotJson),
+            None => Err(Undecodable::NotJson(error)),
+        })?;
         if !value.is_object() {
             return Err(Undecodable::NotAnObject);
         }

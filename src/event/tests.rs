@@ -260,3 +260,19 @@ fn only_eventbridges_ids_tell_duplicates() {
     assert_eq!(decode(json!({ "id": "x".repeat(129), "detail-type": "t" })).id(), None);
     assert_eq!(decode(json!({ "id": "5d1c", "detail-type": "t" })).id(), Some("5d1c"));
 }
+
+#[test]
+fn half_an_emoji_does_not_spoil_an_event() {
+    for (reason, expected) in [
+        (r"\ud800 x", "\u{fffd} x"),
+        (r"x \uDC00", "x \u{fffd}"),
+        (r"\ud83e\udd80 \ud83e", "🦀 \u{fffd}"),
+        (r"\\ud800 \ud800\ud800", "\\ud800 \u{fffd}\u{fffd}"),
+    ] {
+        let body =
+            format!(r#"{{"detail-type":"ECS Service Action","detail":{{"eventName":"X","reason":"{reason}"}}}}"#);
+        let event = Event::decode(&body).unwrap();
+        assert_eq!(event.detail_value()["reason"], expected, "{reason}");
+    }
+    assert!(Event::decode(r#"{"a": "\ud800", "b"}"#).is_err());
+}

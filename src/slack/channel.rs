@@ -233,7 +233,7 @@ impl Flusher {
                 self.block(progress, &answer, now);
             }
             Answer::RateLimited(None)
-            | Answer::ServerError(_)
+            | Answer::ServerError(..)
             | Answer::NetworkError(_)
             | Answer::WebhookRefused(_) => {
                 self.back_off(progress, &answer, now);
@@ -248,7 +248,10 @@ impl Flusher {
 
     fn back_off(&self, progress: &mut Progress, answer: &Answer, now: Instant) {
         progress.down = true;
-        progress.next = now + progress.backoff.next().unwrap_or(MAX_BACKOFF).max(self.webhook.interval());
+        let asked =
+            if let Answer::ServerError(_, Some(wait)) = answer { *wait + RETRY_AFTER_MARGIN } else { Duration::ZERO };
+        let backoff = progress.backoff.next().unwrap_or(MAX_BACKOFF);
+        progress.next = now + backoff.max(asked).max(self.webhook.interval());
         self.block(progress, answer, now);
     }
 

@@ -23,8 +23,8 @@ pub enum Answer {
     Accepted,
     /// 429, and how long Slack wants to be left alone, if it said.
     RateLimited(Option<Duration>),
-    /// 5xx, or an answer that nobody documents: try again.
-    ServerError(StatusCode),
+    /// 5xx, or an answer that nobody documents: try again, when it was said after how long then.
+    ServerError(StatusCode, Option<Duration>),
     /// No answer, or none in time; Slack may or may not have it.
     NetworkError(String),
     /// Slack does not like what was sent; the same again is pointless.
@@ -42,7 +42,7 @@ impl Answer {
         match self {
             Self::Accepted => "ok",
             Self::RateLimited(_) => "rate_limited",
-            Self::ServerError(_) => "server_error",
+            Self::ServerError(..) => "server_error",
             Self::NetworkError(_) => "network_error",
             Self::PayloadRefused(_) | Self::WebhookRefused(_) => "refused",
         }
@@ -55,7 +55,7 @@ impl std::fmt::Display for Answer {
             Self::Accepted => f.write_str("accepted"),
             Self::RateLimited(Some(wait)) => write!(f, "rate limited for {} s", wait.as_secs()),
             Self::RateLimited(None) => f.write_str("rate limited"),
-            Self::ServerError(status) => write!(f, "answered {status}"),
+            Self::ServerError(status, _) => write!(f, "answered {status}"),
             Self::NetworkError(what) => write!(f, "not reached: {what}"),
             Self::PayloadRefused(code) => write!(f, "refused the message: {code}"),
             Self::WebhookRefused(code) => write!(f, "refused the webhook: {code}"),
@@ -112,7 +112,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
         return Answer::RateLimited(retry_after(headers, body));
     }
     if status.is_server_error() {
-        return Answer::ServerError(status);
+        return Answer::ServerError(status, retry_after(headers, body));
     }
     let code = error_code(status, body);
     match code.as_str() {
@@ -139,7 +139,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
     match status.as_u16() {
         400 | 413 | 422 => Answer::PayloadRefused(code),
         401 | 403 | 404 | 405 | 410 | 300..=399 => Answer::WebhookRefused(code),
-        _ => Answer::ServerError(status),
+        _ => Answer::ServerError(status, retry_after(headers, body)),
     }
 }
 
@@ -173,8 +173,8 @@ mod tests {
         let webhook = |code: &str| Answer::WebhookRefused(code.into());
         for (status, body, expected) in [
             (429, "", Answer::RateLimited(None)),
-            (500, "rollup_error", Answer::ServerError(StatusCode::INTERNAL_SERVER_ERROR)),
-            (503, "<html>", Answer::ServerError(StatusCode::SERVICE_UNAVAILABLE)),
+            (500, "rollup_error", Answer::ServerError(StatusCode::INTERNAL_SERVER_ERROR, None)),
+            (503, "<html>", Answer::ServerError(StatusCode::SERVICE_UNAVAILABLE, None)),
             (400, "invalid_payload", payload("invalid_payload")),
             (400, "no_text\n", payload("no_text")),
             (400, "user_not_found", payload("user_not_found")),
@@ -185,7 +185,7 @@ mod tests {
             (400, "no_team", webhook("no_team")),
             (410, "channel_is_archived", webhook("channel_is_archived")),
             (302, "", webhook("302 Found")),
-            (408, "", Answer::ServerError(StatusCode::REQUEST_TIMEOUT)),
+            (408, "", Answer::ServerError(StatusCode::REQUEST_TIMEOUT, None)),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(judge(status, &HeaderMap::new(), body), expected, "{status} {body}");

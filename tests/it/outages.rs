@@ -100,6 +100,18 @@ async fn retry_after_is_obeyed_to_the_second() {
 }
 
 #[tokio::test]
+async fn retry_after_is_obeyed_whatever_the_status() {
+    let world = World::new().await;
+    world.slack.script(&world.name, [Answer::Unavailable(4)]);
+    let _worker = world.worker().await;
+    world.queue.send_events(&[Ecs::default().start_impaired("patient")]).await.unwrap();
+    world.posted(&["patient"]).await;
+    let requests = world.slack.requests();
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(4));
+    assert_eq!(world.slack.violations(), 0);
+}
+
+#[tokio::test]
 async fn a_slack_that_only_ever_says_429_keeps_the_gate_shut() {
     let world = World::new().await;
     // Nought seconds are no leave to post without pause.

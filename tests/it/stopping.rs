@@ -1,6 +1,6 @@
 //! Deploys and crashes: nothing is lost, and after a clean stop nothing stays hidden.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use lab::{
     events::Ecs,
@@ -8,6 +8,7 @@ use lab::{
     slack::{Answer, Rate, Request},
     worker::Worker,
 };
+use tokio::sync::Semaphore;
 
 use crate::world::{BINARY, LIMIT, World};
 
@@ -58,6 +59,33 @@ async fn a_drain_during_an_outage_gives_everything_back() {
     assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
     let counts = world.queue.counts().await.unwrap();
     assert_eq!((counts.visible, counts.in_flight), (30, 0));
+}
+
+#[tokio::test]
+async fn a_drain_does_not_receive_what_it_gives_back() {
+    let world = World::new().await.config("[queue]\npollers = 2");
+    world.slack.always(&world.name, Answer::Hang);
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let held = Arc::new(Semaphore::new(0));
+    // A full batch wakes the second poller; then one receive is held on its way, and the other, on an empty queue, waits.
+    proxy.script("ReceiveMessage", [Fault::None, Fault::Held(Arc::clone(&held))]);
+    let names = storm(&world, 20).await;
+    let mut environment = world.environment();
+    environment.extend(proxy.environment());
+    environment.push(("SHUTDOWN_GRACE".into(), "8s".into()));
+    let mut worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    let both_wait = |calls: &[Call]| calls.iter().filter(|call| call.operation == "ReceiveMessage").count() == 4;
+    proxy.wait_for(both_wait, LIMIT).await.unwrap();
+    worker.terminate().await.unwrap();
+    worker.wait_for_line(|line| line.message().starts_with("stopping"), LIMIT).await.unwrap();
+    // What comes now is for one of the two receives to bring; given back at once, it would come to the other.
+    held.add_permits(1);
+    storm(&world, 5).await;
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+    let stored = world.queue.messages().await.unwrap();
+    assert_eq!(stored.len(), names.len() + 5);
+    let counts: Vec<u64> = stored.iter().map(|message| message.receive_count).collect();
+    assert!(counts.iter().all(|count| *count <= 1) && stored.iter().all(|message| message.visible), "{counts:?}");
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ const MAX_SECTIONS: usize = 20;
 const MAX_LISTS: usize = 40;
 /// A linked entry of a list; a longer one is not linked.
 const ENTRY: usize = NAME + 400;
-/// "12345 services: " in a list's heading.
-const LIST_COUNT: usize = 24;
+/// "*12345 services:* each " in a list's heading.
+const LIST_COUNT: usize = 32;
 /// The grey line below a digest's lists.
 const LISTS_CONTEXT: usize = 400;
 /// What lists need beside what is reckoned for each alert: that line, and the sections in which long lists go on.
@@ -217,15 +217,16 @@ fn lists(groups: &[Group], shared: &Shared, mut spare: usize) -> Vec<Value> {
     blocks
 }
 
-/// "23 services: is unable to … — Image not found". Where ECS's words differ, the event's name stands for them.
+/// "23 services: each is unable to … — Image not found". Where ECS's words differ, the event's name stands for them.
 fn list_heading(list: &[Group]) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
     let Some(first) = list.first().map(|group| group.alert) else {
         return text;
     };
     let same = list.iter().all(|group| group.alert.what == first.what);
-    let services = if list.len() == 1 { "service" } else { "services" };
-    text.markup(&format!("*{} {services}:* ", list.len()));
+    let services = if list.len() == 1 { "service:*" } else { "services:*" };
+    let each = if list.len() > 1 && same { " each" } else { "" };
+    text.markup(&format!("*{} {services}{each} ", list.len()));
     text.append(&heading(first, if same { &first.what } else { &first.kind }));
     text
 }

@@ -279,7 +279,7 @@ fn many_services_are_listed_by_trouble_and_cluster() {
     let lines: Vec<&str> = text.lines().collect();
     let linked = |name: &str| format!("<{CONSOLE}/{name}/health?region=eu-west-1|{name}>");
     assert_eq!(payloads.len(), 1);
-    assert_eq!(lines[0], "*28 services:* is unable to consistently start tasks successfully");
+    assert_eq!(lines[0], "*28 services:* each is unable to consistently start tasks successfully");
     assert!(
         lines[1].starts_with(&format!("*example*: {}, svc-2 ×2, {}, svc-4, svc-7, ", linked("svc-1"), linked("svc-3"))),
         "{}",

@@ -36,6 +36,8 @@ pub enum Answer {
     Status(u16, &'static str),
     /// 429 with this Retry-After, in seconds. Requests before it has passed are counted as violations.
     RateLimited(u64),
+    /// 503 with this Retry-After, in seconds, which is to be obeyed as well.
+    Unavailable(u64),
     /// 400 `invalid_blocks` for a payload whose blocks hold this text; as `Judge` for any other.
     RefuseBlocksWith(String),
     /// The connection stays open and no answer comes.
@@ -245,7 +247,7 @@ impl Workspace {
         let closed = webhook.closed_until.filter(|until| now < *until);
         let answer = webhook.script.next();
         let retry_after = match &answer {
-            Answer::RateLimited(seconds) => Some(*seconds),
+            Answer::RateLimited(seconds) | Answer::Unavailable(seconds) => Some(*seconds),
             Answer::Judge | Answer::RefuseBlocksWith(_) => match closed {
                 Some(until) => Some(whole_seconds(until - now)),
                 None => self.rate.and_then(|rate| webhook.wait(now, rate)),
@@ -263,6 +265,7 @@ impl Workspace {
             None => (Some(200), "ok", true),
         };
         let (status, body, accepted) = match &answer {
+            Answer::Unavailable(_) => (Some(503), "", false),
             _ if retry_after.is_some() => (Some(429), "", false),
             Answer::Judge | Answer::RateLimited(_) => judged(None),
             Answer::RefuseBlocksWith(text) => judged(Some(text)),
