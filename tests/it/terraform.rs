@@ -88,7 +88,7 @@ async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
         ecs.spot_warning("interrupted"),
     ];
     // Recoveries and routine stops come through the rules, for routes that ask for them; by default nobody does.
-    let routine = [ecs.steady_state("calm"), ecs.deployment_completed("deployed"), ecs.scaled_in("shrunk")];
+    let routine = [ecs.steady_state("calm"), ecs.deployment_completed("finished"), ecs.scaled_in("shrunk")];
     // The rules keep the rest from the queue.
     let filtered = [
         ecs.service_action("untouched", "INFO", "SERVICE_DESIRED_COUNT_UPDATED", None),
@@ -104,7 +104,7 @@ async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
     slack.wait_for(all, LIMIT).await.unwrap();
     metric_is(&worker, "messages_total", &[("outcome", "unrouted")], routine.len() as f64).await;
     metric_is(&worker, "messages_received_total", &[], (routine.len() + problems.len()) as f64).await;
-    for name in ["calm", "deployed ", "shrunk", "untouched"] {
+    for name in ["calm", "finished", "shrunk", "untouched"] {
         assert!(!slack.requests().iter().any(|request| request.mentions(name)), "{name} was posted");
     }
     worker.terminate().await.unwrap();
