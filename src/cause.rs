@@ -12,6 +12,8 @@ use self::hint::{fragment, hint};
 
 mod hint;
 
+use crate::event::ecs::Task;
+
 /// What an event tells about a failure. Borrowed from the event.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence<'a> {
@@ -23,6 +25,24 @@ pub struct Evidence<'a> {
     pub group: Option<&'a str>,
     /// The task's containers; empty for anything but a task.
     pub containers: Vec<Container<'a>>,
+}
+
+impl<'a> Evidence<'a> {
+    /// What a task tells.
+    pub fn of_task(task: &Task<'a>) -> Self {
+        let containers = task.containers.iter().map(|container| Container {
+            name: container.name,
+            image: container.image,
+            exit_code: container.exit_code,
+            reason: container.reason,
+        });
+        Self {
+            stop_code: task.stop_code,
+            reason: task.stopped_reason,
+            group: task.group,
+            containers: containers.collect(),
+        }
+    }
 }
 
 /// One container of a stopped task.

@@ -3,7 +3,7 @@
 use super::{Alert, Severity, console, line, link_to_service, words};
 use crate::cause::{self, Category, Cause, Evidence};
 use crate::event::Event;
-use crate::event::ecs::{Container, Task};
+use crate::event::ecs::Task;
 
 pub(super) fn describe(alert: &mut Alert, event: &Event, task: &Task) {
     let id = task.arn.and_then(|arn| arn.name());
@@ -13,13 +13,13 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, task: &Task) {
         (None, Some(id)) => format!("task {}", id.chars().take(8).collect::<String>()),
         (None, None) => "unknown task".to_owned(),
     };
-    alert.reason = reason(task);
+    alert.reason = task.reasons();
     describe_state(alert, task);
     if name.is_some() {
         alert.what.insert_str(0, "task ");
     }
 
-    let culprit = culprit(task).unwrap_or_default();
+    let culprit = task.culprit().unwrap_or_default();
     let host = task.capacity_provider.or(task.launch_type);
     let platform = [host, task.platform_version].into_iter().flatten().collect::<Vec<_>>().join(" ");
     alert.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
@@ -70,7 +70,7 @@ enum Stop {
 fn describe_stop(alert: &mut Alert, task: &Task) {
     alert.cause = explain(task);
     let stop = stop(task, alert.cause.as_ref());
-    let culprit = culprit(task).unwrap_or_default();
+    let culprit = task.culprit().unwrap_or_default();
     alert.severity = match stop {
         Stop::FailedToStart if task.is_of_service() => Severity::Critical,
         // ECS starts another in its place; when that does not help, it says SERVICE_TASK_START_IMPAIRED.
@@ -127,56 +127,12 @@ fn stop(task: &Task, cause: Option<&Cause>) -> Stop {
 }
 
 fn explain(task: &Task) -> Option<Cause> {
-    let containers = task.containers.iter().map(|container| cause::Container {
-        name: container.name,
-        image: container.image,
-        exit_code: container.exit_code,
-        reason: container.reason,
-    });
-    cause::explain(&Evidence {
-        stop_code: task.stop_code,
-        reason: task.stopped_reason,
-        group: task.group,
-        containers: containers.collect(),
-    })
+    cause::explain(&Evidence::of_task(task))
 }
 
 fn failed_health_check(task: &Task) -> bool {
     let reason = task.stopped_reason.unwrap_or_default().to_ascii_lowercase();
     ["health check", "unhealthy", "not healthy"].iter().any(|phrase| reason.contains(phrase))
-}
-
-/// The container that most likely ended the task. When one ends, ECS stops the others, which leave 143, or 137 if they do
-/// not heed SIGTERM.
-fn culprit<'a>(task: &Task<'a>) -> Option<Container<'a>> {
-    let rank = |container: &Container| match (container.reason, container.exit_code) {
-        (Some(_), _) => 0,
-        (None, Some(code)) if !matches!(code, 0 | 137 | 143) => 1,
-        (None, Some(137)) => 2,
-        (None, Some(0)) => 3,
-        (None, Some(_)) => 4,
-        (None, None) => 5,
-    };
-    task.containers.iter().min_by_key(|container| rank(container)).copied()
-}
-
-/// The containers' reasons and the task's, which may say no more than that it failed to start or that a container exited:
-/// then it comes last.
-fn reason(task: &Task) -> Option<String> {
-    let general = ["Task failed to start", "Essential container in task exited"];
-    let is_general = |reason: &&str| general.contains(&reason.trim().trim_end_matches('.'));
-    let mut reasons: Vec<String> =
-        task.stopped_reason.filter(|reason| !is_general(reason)).map(str::to_owned).into_iter().collect();
-    for container in &task.containers {
-        let is_new = |reason: &&str| !reasons.iter().any(|known| known.contains(reason));
-        let Some(reason) = container.reason.filter(is_new) else { continue };
-        match container.name.filter(|_| task.containers.len() > 1) {
-            Some(name) => reasons.push(format!("{name}: {reason}")),
-            None => reasons.push(reason.to_owned()),
-        }
-    }
-    reasons.extend(task.stopped_reason.filter(is_general).map(str::to_owned));
-    (!reasons.is_empty()).then(|| reasons.join("\n"))
 }
 
 fn link(alert: &mut Alert, event: &Event, task: &Task) {

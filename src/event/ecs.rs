@@ -122,6 +122,39 @@ impl<'a> Task<'a> {
         self.group.is_some_and(|group| group.starts_with("service:"))
             || self.started_by.is_some_and(|by| by.starts_with("ecs-svc/"))
     }
+
+    /// The container that most likely ended the task. When one ends, ECS stops the others, which leave 143, or 137 if they
+    /// do not heed SIGTERM.
+    pub fn culprit(&self) -> Option<Container<'a>> {
+        let rank = |container: &Container| match (container.reason, container.exit_code) {
+            (Some(_), _) => 0,
+            (None, Some(code)) if !matches!(code, 0 | 137 | 143) => 1,
+            (None, Some(137)) => 2,
+            (None, Some(0)) => 3,
+            (None, Some(_)) => 4,
+            (None, None) => 5,
+        };
+        self.containers.iter().min_by_key(|container| rank(container)).copied()
+    }
+
+    /// The containers' reasons and the task's, which may say no more than that it failed to start or that a container
+    /// exited: then it comes last.
+    pub fn reasons(&self) -> Option<String> {
+        let general = ["Task failed to start", "Essential container in task exited"];
+        let is_general = |reason: &&str| general.contains(&reason.trim().trim_end_matches('.'));
+        let mut reasons: Vec<String> =
+            self.stopped_reason.filter(|reason| !is_general(reason)).map(str::to_owned).into_iter().collect();
+        for container in &self.containers {
+            let is_new = |reason: &&str| !reasons.iter().any(|known| known.contains(reason));
+            let Some(reason) = container.reason.filter(is_new) else { continue };
+            match container.name.filter(|_| self.containers.len() > 1) {
+                Some(name) => reasons.push(format!("{name}: {reason}")),
+                None => reasons.push(reason.to_owned()),
+            }
+        }
+        reasons.extend(self.stopped_reason.filter(is_general).map(str::to_owned));
+        (!reasons.is_empty()).then(|| reasons.join("\n"))
+    }
 }
 
 impl<'a> Container<'a> {
