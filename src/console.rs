@@ -60,6 +60,16 @@ impl<'a> Console<'a> {
         self.ecs(&format!("clusters/{}/tasks/{}/logs", encoded(cluster)?, encoded(task_id)?))
     }
 
+    /// A log stream in CloudWatch.
+    pub fn log_stream(&self, group: &str, stream: &str) -> Option<String> {
+        // The console reads what comes after the `#` as it does a query string, with `$` for `%`.
+        let [group, stream] = [encoded(group)?, encoded(stream)?].map(|name| name.replace('%', "$25"));
+        self.url(&format!(
+            "cloudwatch/home?region={}#logsV2:log-groups/log-group/{group}/log-events/{stream}",
+            self.region
+        ))
+    }
+
     /// A CloudWatch alarm.
     pub fn alarm(&self, name: &str) -> Option<String> {
         self.url(&format!("cloudwatch/home?region={}#alarmsV2:alarm/{}", self.region, encoded(name)?))
@@ -134,6 +144,15 @@ mod tests {
         assert_eq!(
             console.task_logs("a/../b?c", "1\n2|3").unwrap(),
             "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/a%2F..%2Fb%3Fc/tasks/1%0A2%7C3/logs?region=eu-west-1"
+        );
+    }
+
+    #[test]
+    fn a_log_stream_is_encoded_twice() {
+        let console = Console::new(Some("aws"), "eu-west-1").unwrap();
+        assert_eq!(
+            console.log_stream("/ecs/checkout", "app/web server/0f9b").unwrap(),
+            "https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1#logsV2:log-groups/log-group/$252Fecs$252Fcheckout/log-events/app$252Fweb$2520server$252F0f9b"
         );
     }
 
