@@ -12,8 +12,9 @@ mod unknown;
 
 use time::OffsetDateTime;
 
-use crate::cause::{self, Cause, Evidence};
+use crate::cause::{self, Category, Cause, Evidence};
 use crate::console::Console;
+use crate::diagnosis::{Diagnosis, Service};
 use crate::event::{Detail, Event};
 
 /// How much it matters. Problems are `Warning` or worse.
@@ -79,6 +80,10 @@ pub struct Alert {
     pub facts: Vec<(String, String)>,
     /// Where to look, the best first.
     pub links: Vec<Link>,
+    /// The service that ECS can be asked about, where its answer may tell more.
+    pub service: Option<Service>,
+    /// What ECS said about it.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 impl Alert {
@@ -98,6 +103,8 @@ impl Alert {
             time: event.time(),
             facts: Vec::new(),
             links: Vec::new(),
+            service: None,
+            diagnosis: None,
         };
         match event.detail() {
             Detail::ServiceAction(action) | Detail::Deployment(action) | Detail::Hook(action) => {
@@ -113,7 +120,31 @@ impl Alert {
             Detail::Other => unknown::describe(&mut alert, event),
         }
         alert.bound();
+        alert.service = service_to_ask(&alert, event);
         alert
+    }
+
+    /// Adds what ECS said. Its cause counts where the event tells none, or only a symptom.
+    pub fn diagnosed(mut self, diagnosis: Diagnosis) -> Self {
+        let only_a_symptom = self.cause.as_ref().is_none_or(|cause| cause.category == Category::Deployment);
+        if let Some(trouble) = diagnosis.why.first().filter(|_| only_a_symptom) {
+            self.cause = Some(trouble.cause.clone());
+        }
+        // The event's own task is closer to it than the latest of its kind; often they are the same.
+        match self.links.iter().find(|link| link.label == "Stopped task") {
+            None => self.link("Stopped task", diagnosis.task_url.clone()),
+            Some(link) if Some(&link.url) != diagnosis.task_url.as_ref() => {
+                self.diagnosis = Some(diagnosis);
+                return self;
+            }
+            Some(_) => {}
+        }
+        if diagnosis.log_url.is_some() {
+            self.links.retain(|link| link.label != "Log");
+            self.link("Log", diagnosis.log_url.clone());
+        }
+        self.diagnosis = Some(diagnosis);
+        self
     }
 
     /// Sets the reason, and the cause that it tells.
@@ -152,6 +183,24 @@ impl Alert {
 
 /// More is not read on a phone.
 const MAX_FACTS: usize = 5;
+
+/// The service of an event that is a problem, unless what is known of the service could not explain it.
+fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
+    let of_service = matches!(event.detail(), Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Task(_));
+    let unrelated = ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
+    if alert.severity < Severity::Warning || !of_service || unrelated.contains(&alert.kind.as_str()) {
+        return None;
+    }
+    let arn = event.arns().find(|arn| arn.service == "ecs")?;
+    let service = Service {
+        partition: arn.partition.to_owned(),
+        region: arn.region.to_owned(),
+        account: arn.account.to_owned(),
+        cluster: event.cluster()?.to_owned(),
+        name: event.service()?.to_owned(),
+    };
+    service.console().is_some().then_some(service)
+}
 
 /// The console where the event's first ARN lives.
 fn console(event: &Event) -> Option<Console<'_>> {

@@ -18,6 +18,7 @@ use crate::{
     admin::{self, Status},
     config::{Channel, Config},
     consumer::Consumer,
+    diagnose::Diagnoser,
     metrics,
     pipeline::Pipeline,
     route::Router,
@@ -158,7 +159,8 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
     let (_, slack) = tokio::try_join!(queue_answers, start_slack(&config, Some(&aws), stop))?;
     let slack = Arc::new(slack);
     let settings = config.consumer();
-    let pipeline = Pipeline::new(Router::new(config.routes), Arc::clone(&slack));
+    let diagnoser = config.diagnose.map(|settings| Diagnoser::new(&aws, settings, stop.clone()));
+    let pipeline = Pipeline::new(Router::new(config.routes), diagnoser, Arc::clone(&slack));
     let consumer = Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone());
     Ok(Worker {
         queue,

@@ -34,7 +34,14 @@ enum Command {
         live: bool,
     },
     /// Print what would be posted for events, offline
-    Render(Events),
+    Render {
+        #[command(flatten)]
+        events: Events,
+        /// A folder of ECS's answers, for what it would say about the services of the events: JSON files as `aws ecs
+        /// describe-services`, `describe-tasks` and `describe-task-definition` print them, under any names
+        #[arg(long, value_name = "DIR")]
+        ecs_answers: Option<PathBuf>,
+    },
     /// Really post events
     Send(Events),
     /// Look at what the worker could not handle, or move it back to the queue
@@ -112,9 +119,9 @@ impl Cli {
                 let config = file.load(Needs { queue: false, webhooks: false })?;
                 admin::ask_health(config.listen).await.map(|()| true)
             }
-            Command::Render(Events { file, files }) => {
+            Command::Render { events: Events { file, files }, ecs_answers } => {
                 let config = file.load(Needs { queue: false, webhooks: false })?;
-                replay::render(config, &files)
+                replay::render(config, &files, ecs_answers.as_deref())
             }
             Command::Send(Events { file, files }) => {
                 let config = file.load(Needs { queue: false, webhooks: true })?;

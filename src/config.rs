@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use self::reader::Reader;
 use crate::{
-    consumer, route,
+    consumer, diagnose, route,
     route::pattern::Pattern,
     webhook::{AllowedHosts, SLACK_HOSTS, Source},
 };
@@ -26,6 +26,8 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// Which alerts go where, in order; at least one.
     pub routes: Vec<route::Route>,
+    /// How ECS is asked about the services of alerts; none if it is not.
+    pub diagnose: Option<diagnose::Settings>,
     /// What a webhook may name.
     pub allowed_hosts: AllowedHosts,
     /// Where metrics and health are served.
@@ -136,11 +138,12 @@ impl Config {
         slack.finish();
 
         let queue = parse_queue(root.section("queue"), needs);
+        let diagnose = parse_diagnose(root.section("diagnose"), &queue);
         let channels = parse_channels(&mut root, &allowed_hosts, needs);
         let routes = parse_routes(&mut root, &channels);
         let account_name = root.string("account_name", "ACCOUNT_NAME");
         root.finish();
-        Self { account_name, queue, channels, routes, allowed_hosts, listen, shutdown_grace, log_format }
+        Self { account_name, queue, channels, routes, diagnose, allowed_hosts, listen, shutdown_grace, log_format }
     }
 
     /// How the queue is to be consumed. A receive waits as long as SQS lets it, but ends within the grace of a drain, so that
@@ -217,6 +220,15 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
 fn is_queue_url(url: &str) -> bool {
     let is_slack = |host: &str| SLACK_HOSTS.contains(&host);
     reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| !is_slack(host)) && url.path().len() > 1)
+}
+
+fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue) -> Option<diagnose::Settings> {
+    let enabled = diagnose.boolean("enabled", true);
+    let range = Duration::from_millis(100)..=Duration::from_secs(30);
+    let timeout = diagnose.duration("timeout", "", Duration::from_secs(3), range);
+    diagnose.finish();
+    // Most of the time that a message may take is for Slack.
+    enabled.then_some(diagnose::Settings { timeout: timeout.min(queue.visibility_timeout / 4) })
 }
 
 fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {
@@ -307,7 +319,7 @@ fn parse_routes(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<route::Route
             }
         };
         let pattern = section.value("pattern").and_then(|value| parse_pattern(&section, value));
-        let proceed = section.boolean("continue");
+        let proceed = section.boolean("continue", false);
         section.finish();
         routes.push(route::Route { channel: channel.unwrap_or_default(), pattern, proceed });
     }

@@ -6,8 +6,8 @@
 //! # The life of a message
 //!
 //! [`consumer`] takes slots, receives a batch and starts a task for each message. The task runs [`pipeline`]: the body becomes
-//! an [`event`], the event an [`alert`] with its [`cause`] and [`console`] links, [`route`] says which channels want it, and
-//! [`slack`] returns when each has it. By what the pipeline returns, the consumer deletes the message or puts it back with a
+//! an [`event`], the event an [`alert`] with its [`cause`] and [`console`] links, [`route`] says which channels want it,
+//! [`diagnose`] asks ECS what else there is to say, and [`slack`] returns when each has it. By what the pipeline returns, the consumer deletes the message or puts it back with a
 //! growing delay. A message that is not a JSON object is left to the queue's redrive policy.
 //!
 //! # Three mechanisms
@@ -34,10 +34,13 @@ pub mod metrics;
 pub mod alert;
 pub mod cause;
 pub mod console;
+pub mod diagnosis;
 pub mod event;
 pub mod route;
 
 pub mod batch;
+pub mod diagnose;
+pub mod ecs;
 pub mod slack;
 pub mod sqs;
 pub mod webhook;
@@ -58,9 +61,30 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 20] = [
-        "metrics", "batch", "event", "cause", "console", "alert", "route", "sqs", "webhook", "slack", "pipeline",
-        "consumer", "admin", "config", "app", "dlq", "replay", "cli", "lib", "main",
+    const ORDER: [&str; 23] = [
+        "metrics",
+        "batch",
+        "event",
+        "cause",
+        "console",
+        "diagnosis",
+        "alert",
+        "route",
+        "sqs",
+        "webhook",
+        "slack",
+        "ecs",
+        "diagnose",
+        "pipeline",
+        "consumer",
+        "admin",
+        "config",
+        "app",
+        "dlq",
+        "replay",
+        "cli",
+        "lib",
+        "main",
     ];
 
     fn sources(folder: &Path, found: &mut Vec<(String, String)>) {

@@ -21,6 +21,7 @@ const IN_FLIGHT: &str = "ecs_slack_alerts_in_flight_messages";
 const CHANNEL_BLOCKED: &str = "ecs_slack_alerts_channel_blocked";
 const SQS_REQUESTS: &str = "ecs_slack_alerts_sqs_requests_total";
 const QUEUE_MESSAGES: &str = "ecs_slack_alerts_queue_messages";
+const DIAGNOSES: &str = "ecs_slack_alerts_diagnoses_total";
 const BUILD_INFO: &str = "ecs_slack_alerts_build_info";
 
 /// Delays: a post within a second is usual, an hour is an outage.
@@ -60,6 +61,54 @@ impl MessageOutcome {
             Self::Unrouted => "unrouted",
             Self::Deferred => "deferred",
             Self::Undecodable => "undecodable",
+        }
+    }
+}
+
+/// What came of asking ECS about an alert's service; the label of `diagnoses_total`. With any but the first two the alert
+/// goes out undiagnosed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiagnosisOutcome {
+    /// All was answered.
+    Ok,
+    /// The service and its tasks were answered, but not what they were made from.
+    Partial,
+    /// ECS does not know the service.
+    Unknown,
+    /// The role may not ask.
+    Denied,
+    /// ECS asked us to slow down.
+    Throttled,
+    /// No answer in time.
+    Timeout,
+    /// Any other failure.
+    Error,
+    /// Not asked: too much was asked of late, or the worker is stopping.
+    Skipped,
+}
+
+impl DiagnosisOutcome {
+    const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Partial,
+        Self::Unknown,
+        Self::Denied,
+        Self::Throttled,
+        Self::Timeout,
+        Self::Error,
+        Self::Skipped,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Partial => "partial",
+            Self::Unknown => "unknown",
+            Self::Denied => "denied",
+            Self::Throttled => "throttled",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -125,6 +174,11 @@ pub fn sqs_request(operation: &'static str, ok: bool) {
     counter!(SQS_REQUESTS, "operation" => operation, "outcome" => if ok { "ok" } else { "error" }).increment(1);
 }
 
+/// ECS was asked about an alert's service, or was to be.
+pub fn diagnosis(outcome: DiagnosisOutcome) {
+    counter!(DIAGNOSES, "outcome" => outcome.as_str()).increment(1);
+}
+
 /// What a queue (`main` or `dlq`) holds: visible, in flight, delayed.
 pub fn queue_messages(queue: &'static str, counts: [u64; 3]) {
     for (state, count) in STATES.into_iter().zip(counts) {
@@ -156,6 +210,9 @@ fn start_at_zero(channels: &[&str]) {
             counter!(SQS_REQUESTS, "operation" => operation, "outcome" => outcome).absolute(0);
         }
     }
+    for outcome in DiagnosisOutcome::ALL {
+        counter!(DIAGNOSES, "outcome" => outcome.as_str()).absolute(0);
+    }
     for queue in QUEUES {
         queue_messages(queue, [0; 3]);
     }
@@ -178,6 +235,7 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "Messages held now");
     describe_gauge!(CHANNEL_BLOCKED, "1 while Slack makes the channel wait or is down");
     describe_counter!(SQS_REQUESTS, "SQS API requests, as billed");
+    describe_counter!(DIAGNOSES, "Alerts for which ECS was asked about the service, by what came of it");
     describe_gauge!(QUEUE_MESSAGES, "Messages in the queue and its dead-letter queue, polled once a minute");
     describe_gauge!(BUILD_INFO, "1, with the version and revision of the running program");
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use moka::{future::Cache, policy::EvictionPolicy};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     alert::Alert,
+    diagnose::Diagnoser,
     event::{Event, Undecodable},
     metrics::{self, MessageOutcome},
     route::Router,
@@ -55,14 +56,15 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Pipeline {
     router: Router,
+    diagnoser: Option<Diagnoser>,
     slack: Arc<Slack>,
     posted: Posted,
 }
 
 impl Pipeline {
-    /// A pipeline that has posted nothing yet.
-    pub fn new(router: Router, slack: Arc<Slack>) -> Self {
-        Self { router, slack, posted: Posted::new() }
+    /// A pipeline that has posted nothing yet. Without a diagnoser alerts say what their events do.
+    pub fn new(router: Router, diagnoser: Option<Diagnoser>, slack: Arc<Slack>) -> Self {
+        Self { router, diagnoser, slack, posted: Posted::new() }
     }
 
     /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is let go of as soon as
@@ -105,8 +107,10 @@ impl Pipeline {
         }
         // What has no id of EventBridge's is told apart by SQS's, which at least stays the same over receives.
         let id = alert.event_id.as_deref().unwrap_or(&message.id);
+        // Once for all channels, and not for a copy of what was posted.
+        let diagnosed = self.diagnosed(alert).shared();
         let posts = channels.iter().map(async |&channel| {
-            let post = self.slack.post(channel, Arc::clone(alert), start_by);
+            let post = async { self.slack.post(channel, diagnosed.clone().await, start_by).await };
             let first = self.posted.once(id, channel, post).await.map_err(|error| Failure::Deferred {
                 channel: self.slack.name(channel).to_owned(),
                 error: PostError::clone(&error),
@@ -123,6 +127,13 @@ impl Pipeline {
             }
         }
         Ok(outcome)
+    }
+
+    async fn diagnosed(&self, alert: &Arc<Alert>) -> Arc<Alert> {
+        match &self.diagnoser {
+            Some(diagnoser) => diagnoser.diagnose(alert).await,
+            None => Arc::clone(alert),
+        }
     }
 
     fn log(&self, message: &Message, alert: &Alert, channels: &[usize], result: &Result<Outcome, Failure>) {

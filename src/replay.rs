@@ -16,18 +16,20 @@ use crate::{
     alert::Alert,
     app,
     config::Config,
+    diagnosis::answers::Answers,
     event::Event,
     route::Router,
     slack::{Slack, render},
     webhook::Source,
 };
 
-/// Prints, for each event and each channel that it goes to, one JSON line with what Slack would get. `false` if an event could
-/// not be decoded.
+/// Prints, for each event and each channel that it goes to, one JSON line with what Slack would get: diagnosed where
+/// `ecs_answers`, a folder, holds what ECS answered about its service. `false` if an event could not be decoded.
 ///
 /// # Errors
 /// When a file cannot be read or the output cannot be written.
-pub fn render(config: Config, files: &[PathBuf]) -> Result<bool> {
+pub fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> Result<bool> {
+    let answers = ecs_answers.map(read_answers).transpose()?.unwrap_or_default();
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
     let router = Router::new(config.routes);
     let mut all_decoded = true;
@@ -39,6 +41,11 @@ pub fn render(config: Config, files: &[PathBuf]) -> Result<bool> {
                 print_line(&line)?;
                 continue;
             }
+        };
+        let diagnosis = alert.service.as_ref().and_then(|service| answers.diagnosis(service));
+        let alert = match diagnosis {
+            Some(diagnosis) => alert.diagnosed(diagnosis),
+            None => alert,
         };
         let line = |outcome: &str, channel: Value, payload: Value| {
             json!({
@@ -134,6 +141,19 @@ fn read_events(files: &[PathBuf]) -> Result<Vec<String>> {
         bodies.extend(split(&read(file)?));
     }
     Ok(bodies)
+}
+
+fn read_answers(folder: &Path) -> Result<Answers> {
+    let mut answers = Answers::default();
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "json") {
+            let answer = serde_json::from_str(&read(&file)?);
+            answers.add(answer.with_context(|| format!("{} is not JSON", file.display()))?);
+        }
+    }
+    Ok(answers)
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -132,13 +132,13 @@ impl<'a> Reader<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&mut self, name: &'static str) -> bool {
+    pub(super) fn boolean(&mut self, name: &'static str, default: bool) -> bool {
         match self.value(name) {
-            None => false,
+            None => default,
             Some(Value::Boolean(value)) => value,
             Some(other) => {
                 self.fault(name, &format!("is {}; it must be true or false", describe(&other)));
-                false
+                default
             }
         }
     }

@@ -180,3 +180,17 @@ fn an_offline_command_needs_neither_queue_nor_webhook() {
     let config = Config::load(None, &|_| None, Needs { queue: false, webhooks: false }).unwrap();
     assert_eq!(config.channels[0].name, "default");
 }
+
+#[test]
+fn ecs_is_asked_for_three_seconds_at_most_unless_told_otherwise() {
+    let timeout = |file: &str| load(file, &MINIMAL).unwrap().diagnose.map(|settings| settings.timeout);
+    assert_eq!(timeout(""), Some(Duration::from_secs(3)));
+    assert_eq!(timeout("[diagnose]\ntimeout = '500ms'"), Some(Duration::from_millis(500)));
+    assert_eq!(timeout("[diagnose]\nenabled = false"), None);
+    // There must be time left for Slack.
+    assert_eq!(timeout("[queue]\nvisibility_timeout = '2s'"), Some(Duration::from_millis(500)));
+    let fault = load("[diagnose]\nenabled = 'no'\ntimeout = '1h'\nretries = 3", &MINIMAL).unwrap_err();
+    for part in ["diagnose.enabled", "diagnose.timeout", "diagnose.retries"] {
+        assert!(fault.contains(part), "{fault}");
+    }
+}

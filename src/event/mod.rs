@@ -184,7 +184,7 @@ impl Event {
 }
 
 /// A string field; none when it is missing, blank or something else.
-fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key)?.as_str().filter(|text| !text.trim().is_empty())
 }
 
@@ -205,7 +205,7 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// RFC 3339, and CloudWatch's own `2019-10-02T17:04:40.989+0000`.
-fn parse_time(text: &str) -> Option<OffsetDateTime> {
+pub(crate) fn parse_time(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| {
         let (instant, offset) = text.split_at_checked(text.len().checked_sub(5)?)?;
         let (hours, minutes) = offset.split_at_checked(3)?;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every payload is within Slack's limits, whatever the alerts hold.
 
+mod diagnosis;
 mod digest;
 
 use serde_json::Value;
@@ -22,13 +23,14 @@ const WHAT: usize = 300;
 const REASON: usize = 1_200;
 const REASON_LINES: usize = 8;
 const HINT: usize = 600;
-const FACTS: usize = 8;
+const FACTS: usize = 5;
 const LABEL: usize = 40;
 const FACT: usize = 300;
 const ACCOUNT: usize = 100;
 const REGION: usize = 40;
 /// The grey line below: where and when.
 const CONTEXT: usize = 800;
+const LINKS: usize = 2_500;
 
 /// The message for one alert alone.
 pub fn single(alert: &Alert, account_name: Option<&str>) -> Payload {
@@ -99,13 +101,11 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     }
     add(head, section);
 
-    if let Some(cause) = &alert.cause {
-        let mut why = Text::with_limit(MAX_SECTION);
-        why.markup("*Why:* ").outside(cause.category.title(), WHAT);
-        if let Some(hint) = present(Some(&cause.hint)) {
-            why.markup("\n").outside(hint, HINT);
-        }
-        add(why, section);
+    add(diagnosis::why(alert), section);
+    if let Some(diagnosis) = &alert.diagnosis {
+        add(diagnosis::log(diagnosis), section);
+        add(diagnosis::change(diagnosis), section);
+        add(diagnosis::state(diagnosis), section);
     }
 
     let mut facts = Text::with_limit(MAX_SECTION);
@@ -121,7 +121,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     where_and_when(&mut below, group, account_name);
     add(below, context);
 
-    let mut links = Text::with_limit(MAX_SECTION);
+    let mut links = Text::with_limit(LINKS);
     for link in &alert.links {
         let mut next = links.clone();
         if dot(&mut next).link(&link.url, link.label, LABEL) {

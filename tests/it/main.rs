@@ -6,6 +6,7 @@
 mod commands;
 mod dashboards;
 mod delivery;
+mod diagnosis;
 mod dlq;
 mod fixtures;
 mod observed;

@@ -37,6 +37,8 @@ async fn every_promised_series_exists_from_the_start() {
     for operation in ["ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "GetQueueUrl"] {
         expected.push(("sqs_requests_total", vec![("operation", operation), ("outcome", "error")]));
     }
+    let diagnoses = ["ok", "partial", "unknown", "denied", "throttled", "timeout", "error", "skipped"];
+    expected.extend(diagnoses.map(|outcome| ("diagnoses_total", vec![("outcome", outcome)])));
     for queue in ["main", "dlq"] {
         for state in ["visible", "in_flight", "delayed"] {
             expected.push(("queue_messages", vec![("queue", queue), ("state", state)]));

@@ -6,6 +6,7 @@ use time::Duration;
 use super::*;
 use crate::alert::Link;
 use crate::cause::{Category, Cause};
+use crate::diagnosis::{Change, CircuitBreaker, Diagnosis, Rollout, State, Trouble};
 use crate::slack::message::{BLOCK, MAX_BLOCKS, MAX_MESSAGE, MAX_TEXT, MAX_URL};
 
 const CONSOLE: &str = "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/example/services";
@@ -30,6 +31,8 @@ fn impaired(service: &str) -> Alert {
         time: Some(at(0)),
         facts: Vec::new(),
         links: vec![Link { label: "View in console", url: format!("{CONSOLE}/{service}/health?region=eu-west-1") }],
+        service: None,
+        diagnosis: None,
     }
 }
 
@@ -41,6 +44,35 @@ fn bare(subject: &str) -> Alert {
 
 fn image_missing() -> Option<Cause> {
     Some(Cause { category: Category::ImageMissing, hint: "Push the tag, or deploy one that exists.".to_owned() })
+}
+
+/// With this text wherever there is one.
+fn diagnosis(text: &str) -> Diagnosis {
+    let cause = |category| Cause { category, hint: text.to_owned() };
+    let trouble =
+        |category| Trouble { cause: cause(category), exit_code: Some(1), count: 9, example: Some(text.to_owned()) };
+    Diagnosis {
+        why: Category::ALL.iter().rev().map(|category| trouble(*category)).collect(),
+        stopped: usize::MAX,
+        change: Some(Change {
+            now: text.to_owned(),
+            before: Some(format!("{text}2")),
+            deployed: Some(at(0)),
+            registered_by: Some(text.to_owned()),
+            differences: Some(vec![(text.to_owned(), text.to_owned()); 50]),
+        }),
+        state: State {
+            running: i64::MIN,
+            desired: i64::MIN,
+            pending: i64::MAX,
+            failed: i64::MAX,
+            rollout: Some(Rollout::InProgress),
+            circuit_breaker: CircuitBreaker::Stop,
+        },
+        task_url: None,
+        log_url: None,
+        log: vec![text.to_owned(); 100],
+    }
 }
 
 /// Everything that Slack, or our own budget, would refuse.
@@ -180,6 +212,20 @@ fn a_full_alert_leads_with_what_matters_and_ends_with_where_to_look() {
         })
     );
     assert_eq!(serde_json::from_str::<Value>(&payload.body()).unwrap(), payload.to_value());
+}
+
+#[test]
+fn what_a_diagnosis_repeats_of_the_event_is_said_once() {
+    let mut alert = Alert { reason: Some("api:v2: not found".to_owned()), cause: image_missing(), ..impaired("api") };
+    let mut known = diagnosis("api:v2: not found");
+    known.why = vec![known.why.into_iter().find(|why| why.cause.category == Category::ImageMissing).unwrap()];
+    (known.stopped, known.change, known.log) = (9, None, Vec::new());
+    known.state =
+        State { running: 1, desired: 2, pending: 0, failed: 0, rollout: None, circuit_breaker: CircuitBreaker::Off };
+    alert.diagnosis = Some(known);
+    let text = block_texts(&single(&alert, None).to_value());
+    assert_eq!(text.matches("api:v2: not found").count(), 1);
+    assert!(text.contains("*Why:* Image not found — 9 of the last 9 tasks\nPush the tag, or deploy one that exists.\n*How bad:* 1 of 2 tasks running\n"), "{text}");
 }
 
 #[test]
@@ -347,6 +393,7 @@ fn hostile_text_neither_pages_nor_breaks_a_limit() {
     alert.links =
         (0..100).map(|i| Link { label: "Log", url: format!("https://a/{i}{}", "&x".repeat(i * 20)) }).collect();
     alert.links.push(Link { label: "Log", url: "https://evil|x>".to_owned() });
+    alert.diagnosis = Some(diagnosis(&"<!channel> `*&\n".repeat(1_000)));
     for text in [single(&alert, Some("<!channel>")), plain_text(&alert, None)] {
         assert_within_limits(&text.to_value());
     }
@@ -418,6 +465,8 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                     time,
                     facts,
                     links,
+                    service: None,
+                    diagnosis: (pick().len() % 2 == 0).then(|| diagnosis(&pick())),
                 }
             })
             .collect();

@@ -2,6 +2,7 @@
 //! real HTTP endpoints with no AWS account and no Slack workspace:
 //!
 //! * [`aws`]: EventBridge, SQS and Secrets Manager, by an emulator in a child process;
+//! * [`ecs`]: ECS's answers about services in trouble, which the emulator does not have;
 //! * [`fault`]: a proxy before it that answers wrongly, late or not at all when told to, and that knows SQS's message move
 //!   tasks, which the emulator lacks;
 //! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 pub mod aws;
+pub mod ecs;
 pub mod events;
 pub mod fault;
 mod move_tasks;

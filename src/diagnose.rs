@@ -1,0 +1,208 @@
+//! Asks ECS about the service of an alert before it is posted, and is never in the way.
+//!
+//! An alert waits for the answer no longer than a time-out; whatever goes wrong, it goes out as it was. The API's rate is
+//! shared by all that an account does, so few requests are under way at once, a service is asked about once a minute,
+//! however many alerts there are, and a storm gets answers for as many services as [`BURST`] allows.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{future::join_all, try_join};
+use moka::future::Cache;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    alert::Alert,
+    diagnosis::{Diagnosis, Service, answers::Answers},
+    ecs::{Ecs, EcsError, ErrorClass},
+    metrics::{self, DiagnosisOutcome},
+    slack::Stop,
+};
+
+/// Services asked about at once.
+const CONCURRENT: usize = 8;
+/// Services asked about in a row, when nothing was asked for a while; five requests each, of a bucket of a hundred.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>
+const BURST: u32 = 20;
+/// After a burst, one service each so often: ten requests a second, half of what the bucket is refilled with.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long an answer holds, a failure too.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// How ECS is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// The longest that an alert waits for it.
+    pub timeout: Duration,
+}
+
+/// Whom to ask about a service.
+#[derive(Debug)]
+pub struct Diagnoser {
+    ecs: Ecs,
+    settings: Settings,
+    stop: Stop,
+    recent: Cache<Service, Asked>,
+    allowance: Mutex<Allowance>,
+    slots: Semaphore,
+    /// Actions that were denied, and told of.
+    denied: Mutex<HashSet<&'static str>>,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone)]
+struct Asked {
+    outcome: DiagnosisOutcome,
+    diagnosis: Option<Arc<Diagnosis>>,
+}
+
+/// Not asked, to spare the API: the next alert may try.
+struct Busy;
+
+impl Diagnoser {
+    /// A diagnoser that has not asked yet.
+    pub fn new(aws: &aws_config::SdkConfig, settings: Settings, stop: Stop) -> Self {
+        Self {
+            ecs: Ecs::new(aws),
+            settings,
+            stop,
+            recent: Cache::builder().max_capacity(1_000).time_to_live(REMEMBERED).build(),
+            allowance: Mutex::new(Allowance::new(Instant::now())),
+            slots: Semaphore::new(CONCURRENT),
+            denied: Mutex::new(HashSet::new()),
+        }
+    }
+
+    /// The alert with what ECS says about its service, or as it was.
+    pub async fn diagnose(&self, alert: &Arc<Alert>) -> Arc<Alert> {
+        let Some(service) = &alert.service else { return Arc::clone(alert) };
+        let mut stop = self.stop.clone();
+        let skipped = Asked { outcome: DiagnosisOutcome::Skipped, diagnosis: None };
+        let asked = tokio::select! {
+            biased;
+            _ = stop.wait_for(Option::is_some) => skipped,
+            asked = self.recent.try_get_with_by_ref(service, self.ask(service)) => asked.unwrap_or(skipped),
+        };
+        metrics::diagnosis(asked.outcome);
+        match asked.diagnosis {
+            Some(diagnosis) => Arc::new(Alert::clone(alert).diagnosed(Diagnosis::clone(&diagnosis))),
+            None => Arc::clone(alert),
+        }
+    }
+
+    async fn ask(&self, service: &Service) -> Result<Asked, Busy> {
+        let now = Instant::now();
+        if !self.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(now) {
+            return Err(Busy);
+        }
+        let deadline = now + self.settings.timeout;
+        let Ok(_slot) = timeout_at(deadline, self.slots.acquire()).await else { return Err(Busy) };
+        let mut answers = Answers::default();
+        let mut outcome = match timeout_at(deadline, self.gather(service, &mut answers)).await {
+            Ok(Ok(())) => DiagnosisOutcome::Ok,
+            Ok(Err(error)) => return Ok(Asked { outcome: self.tell(error), diagnosis: None }),
+            Err(_) => return Ok(Asked { outcome: DiagnosisOutcome::Timeout, diagnosis: None }),
+        };
+        // Without these the diagnosis lacks something, but stands.
+        let complete = timeout_at(deadline, self.complete(service, &mut answers)).await;
+        if !complete.unwrap_or(false) {
+            outcome = DiagnosisOutcome::Partial;
+        }
+        let diagnosis = answers.diagnosis(service).map(Arc::new);
+        Ok(Asked { outcome: if diagnosis.is_some() { outcome } else { DiagnosisOutcome::Unknown }, diagnosis })
+    }
+
+    /// The service and its stopped tasks.
+    async fn gather(&self, service: &Service, answers: &mut Answers) -> Result<(), EcsError> {
+        let (described, stopped) = try_join!(self.ecs.describe_service(service), self.ecs.list_stopped_tasks(service))?;
+        answers.add(described);
+        if !stopped.is_empty() {
+            answers.add(self.ecs.describe_tasks(service, stopped).await?);
+        }
+        Ok(())
+    }
+
+    /// What the tasks were made from; whether all of it came.
+    async fn complete(&self, service: &Service, answers: &mut Answers) -> bool {
+        let lacking = answers.lacking_task_definitions(service);
+        let mut complete = true;
+        for answer in join_all(lacking.iter().map(|arn| self.ecs.describe_task_definition(service, arn))).await {
+            match answer {
+                Ok(answer) => answers.add(answer),
+                Err(error) => {
+                    complete = false;
+                    self.tell(error);
+                }
+            }
+        }
+        complete
+    }
+
+    /// Logs a failure: a missing permission once, since only the operator can mend it.
+    fn tell(&self, error: EcsError) -> DiagnosisOutcome {
+        let (action, class) = (error.action, error.class);
+        match class {
+            ErrorClass::Denied => {
+                if self.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(action) {
+                    let error = error.chain();
+                    warn!(
+                        action,
+                        error,
+                        "the role lacks {action}; without it alerts say less. To not ask: diagnose.enabled = false"
+                    );
+                }
+                DiagnosisOutcome::Denied
+            }
+            ErrorClass::Throttled => DiagnosisOutcome::Throttled,
+            ErrorClass::Other => {
+                debug!(action, error = error.chain(), "ECS could not be asked");
+                DiagnosisOutcome::Error
+            }
+        }
+    }
+}
+
+/// A bucket of [`BURST`] tokens, refilled with one each [`INTERVAL`], kept as the instant at which it is full again.
+#[derive(Debug)]
+struct Allowance {
+    full_at: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + INTERVAL;
+        let is_there = full_at - now <= INTERVAL * BURST;
+        if is_there {
+            self.full_at = full_at;
+        }
+        is_there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_allowed_then_one_each_interval() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        assert_eq!((0..100).filter(|_| allowance.take(start)).count(), BURST as usize);
+        assert!(!allowance.take(start + INTERVAL / 2));
+        assert!(allowance.take(start + INTERVAL));
+        assert!(!allowance.take(start + INTERVAL));
+        let later = start + INTERVAL * BURST * 3;
+        assert_eq!((0..100).filter(|_| allowance.take(later)).count(), BURST as usize);
+    }
+}

@@ -1,0 +1,134 @@
+//! What ECS itself knows of a service in trouble: why its tasks stop, what changed, how bad it is. Pure.
+//!
+//! It is told from the answers of ECS's API in their own JSON shapes ([`answers`]), so that a recorded answer and a live one
+//! are the same thing. Of a container's environment and secrets only names get out of here, never values; of a command only
+//! that it changed.
+
+pub mod answers;
+mod changes;
+
+use time::OffsetDateTime;
+
+use crate::cause::Cause;
+use crate::console::Console;
+
+/// A service that ECS can be asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// `aws`, `aws-cn` …
+    pub partition: String,
+    /// The AWS region.
+    pub region: String,
+    /// The AWS account's id.
+    pub account: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its own name.
+    pub name: String,
+}
+
+impl Service {
+    /// By which it is asked for: a name alone would be taken for one in whatever account asks.
+    pub fn cluster_arn(&self) -> String {
+        let Self { partition, region, account, cluster, .. } = self;
+        format!("arn:{partition}:ecs:{region}:{account}:cluster/{cluster}")
+    }
+
+    /// The console of its region; none for a region that cannot be one.
+    pub fn console(&self) -> Option<Console<'_>> {
+        Console::new(Some(&self.partition), &self.region)
+    }
+}
+
+/// What is known of a service in trouble. As raw as an alert's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Why its tasks stop, the most frequent cause first; empty when nothing is known.
+    pub why: Vec<Trouble>,
+    /// How many stopped tasks that was told from.
+    pub stopped: usize,
+    /// What is deployed, and how it differs from what was before.
+    pub change: Option<Change>,
+    /// How bad it is.
+    pub state: State,
+    /// The console's page of the latest task that stopped for the first cause.
+    pub task_url: Option<String>,
+    /// The console's page of that task's log, or of the latest such task that has one.
+    pub log_url: Option<String>,
+    /// The last lines that it logged, the oldest first.
+    pub log: Vec<String>,
+}
+
+/// Stopped tasks with the same cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Why the latest of them stopped.
+    pub cause: Cause,
+    /// With which code its container exited, where that is what is known.
+    pub exit_code: Option<i64>,
+    /// How many there are; 0 when it is not tasks that tell, but an event of the service.
+    pub count: usize,
+    /// What ECS says about the latest.
+    pub example: Option<String>,
+}
+
+/// What is deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The task definition of the deployment in trouble: `checkout:88`.
+    pub now: String,
+    /// That of the deployment before it, or of the one that is in its place, as far as ECS still knows one.
+    pub before: Option<String>,
+    /// When the deployment in trouble was made.
+    pub deployed: Option<OffsetDateTime>,
+    /// The name of who registered its task definition: a user, or a role's session.
+    pub registered_by: Option<String>,
+    /// What differs, as (what, how): ("memory", "512 → 256"). None when the two could not be compared.
+    pub differences: Option<Vec<(String, String)>>,
+}
+
+/// How a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Tasks that run.
+    pub running: i64,
+    /// Tasks that should.
+    pub desired: i64,
+    /// Tasks on their way.
+    pub pending: i64,
+    /// Tasks of the deployment in trouble that failed.
+    pub failed: i64,
+    /// How that deployment stands; none where ECS does not keep it (blue/green, external).
+    pub rollout: Option<Rollout>,
+    /// What ECS does about a deployment that fails.
+    pub circuit_breaker: CircuitBreaker,
+}
+
+/// How a deployment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollout {
+    /// ECS is at it.
+    InProgress,
+    /// It was well once.
+    Completed,
+    /// ECS gave it up.
+    Failed,
+    /// ECS gave it up, and the service has gone back to what it had before.
+    RolledBack,
+    /// ECS has forgotten it, and another is deployed.
+    Replaced,
+}
+
+/// What ECS does about a deployment that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitBreaker {
+    /// Nothing: it tries on and on.
+    Off,
+    /// It gives up.
+    Stop,
+    /// It goes back to the last deployment that was well.
+    RollBack,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! ECS's API, to read: what a service, its stopped tasks and their task definitions are. Nothing else here knows the AWS
+//! SDK's ECS types, and nothing of the answers is understood here: they go on as the JSON that came.
+//!
+//! An answer holds the environments of containers, so it is never logged.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_ecs::{
+    Client, Config,
+    config::{
+        ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
+        interceptors::AfterDeserializationInterceptorContextRef, retry::RetryConfig, timeout::TimeoutConfig,
+    },
+    error::{BoxError, ProvideErrorMetadata, SdkError},
+    types::DesiredStatus,
+};
+use serde_json::Value;
+
+use crate::diagnosis::Service;
+
+/// How many tasks one request can list or describe.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
+const MOST_TASKS: i32 = 100;
+
+/// ECS's API in whatever region a service is.
+#[derive(Debug)]
+pub struct Ecs(Client);
+
+/// What kind of failure a request met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The role may not do this.
+    Denied,
+    /// AWS asks us to slow down.
+    Throttled,
+    /// Anything else.
+    Other,
+}
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} failed")]
+pub struct EcsError {
+    /// What a role must be allowed for it: `ecs:ListTasks`.
+    pub action: &'static str,
+    /// What kind of failure it was.
+    pub class: ErrorClass,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl EcsError {
+    /// The error with everything that led to it, for a log.
+    pub fn chain(self) -> String {
+        format!("{:#}", anyhow::Error::from(self))
+    }
+}
+
+impl Ecs {
+    /// A client; no request is made.
+    pub fn new(aws: &aws_config::SdkConfig) -> Self {
+        let config = aws_sdk_ecs::config::Builder::from(aws)
+            // An alert waits for the answer: rather none than a late one.
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).build())
+            .build();
+        Self(Client::from_conf(config))
+    }
+
+    /// The answer of DescribeServices.
+    ///
+    /// # Errors
+    /// Any failure of the request, classified.
+    pub async fn describe_service(&self, service: &Service) -> Result<Value, EcsError> {
+        let call = self.0.describe_services().cluster(service.cluster_arn()).services(&service.name);
+        let answer = Answer::default();
+        let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
+        answer.of("ecs:DescribeServices", call.send().await)
+    }
+
+    /// The ARNs of the tasks that stopped within the hour or so that ECS remembers; none beyond a hundred.
+    ///
+    /// # Errors
+    /// Any failure of the request, classified.
+    pub async fn list_stopped_tasks(&self, service: &Service) -> Result<Vec<String>, EcsError> {
+        let call = self.0.list_tasks().cluster(service.cluster_arn()).service_name(&service.name);
+        let call = call.desired_status(DesiredStatus::Stopped).max_results(MOST_TASKS);
+        let call = call.customize().config_override(in_region_of(service));
+        let listed = call.send().await.map_err(|error| EcsError::new("ecs:ListTasks", error))?;
+        Ok(listed.task_arns.unwrap_or_default())
+    }
+
+    /// The answer of DescribeTasks; a hundred tasks at most.
+    ///
+    /// # Errors
+    /// Any failure of the request, classified.
+    pub async fn describe_tasks(&self, service: &Service, tasks: Vec<String>) -> Result<Value, EcsError> {
+        let call = self.0.describe_tasks().cluster(service.cluster_arn()).set_tasks(Some(tasks));
+        let answer = Answer::default();
+        let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
+        answer.of("ecs:DescribeTasks", call.send().await)
+    }
+
+    /// The answer of DescribeTaskDefinition.
+    ///
+    /// # Errors
+    /// Any failure of the request, classified.
+    pub async fn describe_task_definition(&self, service: &Service, arn: &str) -> Result<Value, EcsError> {
+        let call = self.0.describe_task_definition().task_definition(arn);
+        let answer = Answer::default();
+        let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
+        answer.of("ecs:DescribeTaskDefinition", call.send().await)
+    }
+}
+
+fn in_region_of(service: &Service) -> aws_sdk_ecs::config::Builder {
+    Config::builder().region(Region::new(service.region.clone()))
+}
+
+impl EcsError {
+    /// By the error codes that AWS's JSON services have in common.
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html>
+    fn new<E>(action: &'static str, error: SdkError<E>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let class = match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+            Some("AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "UnauthorizedException") => {
+                ErrorClass::Denied
+            }
+            Some("ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded") => {
+                ErrorClass::Throttled
+            }
+            _ => ErrorClass::Other,
+        };
+        Self { action, class, source: error.into() }
+    }
+}
+
+/// The body of an answer as it came: the SDK's own types cannot be turned back into JSON.
+#[derive(Clone, Default)]
+struct Answer(Arc<Mutex<Value>>);
+
+impl Answer {
+    fn of<O, E>(&self, action: &'static str, sent: Result<O, SdkError<E>>) -> Result<Value, EcsError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        sent.map_err(|error| EcsError::new(action, error))?;
+        Ok(std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Intercept for Answer {
+    fn name(&self) -> &'static str {
+        "Answer"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().unwrap_or_default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = serde_json::from_slice(body).unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// Says nothing of what it holds.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answer")
+    }
+}

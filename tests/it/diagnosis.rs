@@ -1,0 +1,308 @@
+//! Alerts that have already asked ECS: the realistic failures, from recorded answers and over the wire, and every way in
+//! which ECS may not answer.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    ecs::{Answer, EcsApi},
+    events::Ecs,
+    worker::Worker,
+};
+use serde_json::Value;
+
+use crate::world::{BINARY, LIMIT, World, metric_is, outcome_line};
+
+struct Scenario {
+    folder: &'static str,
+    service: &'static str,
+    cause: &'static str,
+    words: &'static [&'static str],
+}
+
+const SCENARIOS: [Scenario; 10] = [
+    Scenario {
+        folder: "missing_image",
+        service: "checkout",
+        cause: "image_missing",
+        words: &[
+            "*Why:* Image not found — 4 of the last 5 tasks",
+            "checkout:1.4.2-rc is not in the registry",
+            "> CannotPullContainerError: pull image manifest",
+            "Also: Network interface not provisioned (1 task)",
+            "*What changed:* checkout:87 → checkout:88, deployed <!date^",
+            "registered by deploy/ci-4711",
+            "• app image: 1.4.1 → 1.4.2-rc",
+            "• app environment: changed LOG_LEVEL; added FEATURE_FLAGS",
+            "*How bad:* 2 of 2 tasks running, 1 pending · rollout in progress, 5 failed · the circuit breaker will roll it back",
+            "|Stopped task>",
+        ],
+    },
+    Scenario {
+        folder: "ecr_denied",
+        service: "billing",
+        cause: "iam",
+        words: &[
+            "> ECS deployment circuit breaker: tasks failed to start.",
+            "*Why:* IAM permission missing — 3 of the last 3 tasks",
+            "Role billing-exec-v2 lacks ecr:GetAuthorizationToken",
+            "billing:88, rolled back to billing:87",
+            "• execution role: billing-execution → billing-exec-v2",
+            "rollout failed and was rolled back",
+        ],
+    },
+    Scenario {
+        folder: "missing_secret",
+        service: "mailer",
+        cause: "secret_missing",
+        words: &[
+            "Secret or parameter not found — 6 of the last 6 tasks",
+            "mailer/smtp-Ab12Cd was not found",
+            "• app environment: removed SMTP_PASSWORD",
+            "• app secrets: added SMTP_PASSWORD",
+            "no circuit breaker: ECS tries on and on",
+        ],
+    },
+    Scenario {
+        folder: "missing_log_group",
+        service: "search",
+        cause: "log_config",
+        words: &[
+            "Log configuration broken",
+            "/ecs/search-v2",
+            "• app log configuration: changed",
+            "without a rollback",
+        ],
+    },
+    Scenario {
+        folder: "no_route",
+        service: "reports",
+        cause: "network",
+        words: &[
+            "Network unreachable — 4 of the last 4 tasks",
+            "could not reach Amazon ECR",
+            "*Deployed:* reports:1, <!date^",
+            "0 of 2 tasks running",
+            "there is nothing to go back to",
+        ],
+    },
+    Scenario {
+        folder: "out_of_memory",
+        service: "imageresizer",
+        cause: "oom",
+        words: &["Out of memory — 3 of the last 3 tasks", "• memory: 2048 → 1024", "1 of 2 tasks running"],
+    },
+    Scenario {
+        folder: "crash_on_start",
+        service: "api",
+        cause: "crash",
+        words: &[
+            "Container crashed — 5 of the last 5 tasks",
+            "exited with code 1",
+            "• app environment: removed DATABASE_URL",
+            "• app command: changed",
+            "#logsV2:log-groups/log-group/$252Fecs$252Fapi/log-events/ecs$252Fapp$252F",
+        ],
+    },
+    Scenario {
+        folder: "failed_health_check",
+        service: "storefront",
+        cause: "health_check_lb",
+        words: &["Load balancer health check failed — 3 of the last 3 tasks", "• app port mappings: changed"],
+    },
+    Scenario {
+        folder: "no_capacity",
+        service: "batchworker",
+        cause: "capacity",
+        words: &[
+            "No capacity to place the task",
+            "> (service batchworker) was unable to place",
+            "4 of 6 tasks running",
+        ],
+    },
+    Scenario {
+        folder: "wrong_architecture",
+        service: "tracker",
+        cause: "architecture",
+        words: &["Wrong CPU architecture — 2 of the last 2 tasks", "• runtime platform: LINUX/ARM64 → LINUX/X86_64"],
+    },
+];
+
+impl Scenario {
+    fn path(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/answers").join(self.folder)
+    }
+
+    fn event(&self) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path().join("event.json")).unwrap()).unwrap()
+    }
+
+    /// What `render` prints for it.
+    fn rendered(&self) -> Value {
+        let mut render = Command::new(BINARY);
+        render.env_clear().arg("render").arg("--ecs-answers").arg(self.path()).arg(self.path().join("event.json"));
+        serde_json::from_slice(&render.output().unwrap().stdout).unwrap()
+    }
+}
+
+/// A worker before ECS's stand-in, which knows every scenario.
+async fn worker(world: &World) -> (EcsApi, Worker) {
+    let ecs = EcsApi::start(&SCENARIOS.each_ref().map(Scenario::path)).await.unwrap();
+    let mut environment = world.environment();
+    environment.extend(ecs.environment());
+    let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    worker.wait_ready().await.unwrap();
+    (ecs, worker)
+}
+
+async fn diagnoses(worker: &Worker, outcome: &str, count: u32) {
+    metric_is(worker, "diagnoses_total", &[("outcome", outcome)], count.into()).await;
+}
+
+#[test]
+fn render_shows_the_diagnosis_from_recorded_answers() {
+    for scenario in &SCENARIOS {
+        let line = scenario.rendered();
+        assert_eq!(line["cause"], scenario.cause, "{}", scenario.folder);
+        let blocks = line["payload"]["attachments"][0]["blocks"].as_array().unwrap();
+        let texts = blocks.iter().map(|block| block["text"]["text"].as_str().or(block["elements"][0]["text"].as_str()));
+        let text = texts.map(Option::unwrap).collect::<Vec<_>>().join("\n");
+        for words in scenario.words {
+            assert!(text.contains(words), "{}: {words:?} is not in\n{text}", scenario.folder);
+        }
+        assert!(!line.to_string().contains("not-for-slack"), "{}: {line}", scenario.folder);
+    }
+}
+
+#[tokio::test]
+async fn a_live_alert_says_the_same_as_a_recorded_one() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    for scenario in &SCENARIOS {
+        world.queue.send_events(&[scenario.event()]).await.unwrap();
+        outcome_line(&worker, scenario.service, "posted").await;
+        let posted = world.slack.accepted().pop().unwrap().payload;
+        assert_eq!(posted, scenario.rendered()["payload"], "{}", scenario.folder);
+    }
+    diagnoses(&worker, "ok", 10).await;
+    let asked = &ecs.calls("DescribeServices")[0];
+    assert_eq!(asked["cluster"], "arn:aws:ecs:eu-west-1:123456789012:cluster/production");
+}
+
+#[tokio::test]
+async fn no_value_of_an_environment_gets_into_the_log_even_of_the_sdk() {
+    let world = World::new().await;
+    let ecs = EcsApi::start(&[SCENARIOS[0].path()]).await.unwrap();
+    let mut environment = world.environment();
+    environment.extend(ecs.environment());
+    environment.push(("RUST_LOG".into(), "trace".into()));
+    let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    worker.wait_ready().await.unwrap();
+    world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();
+    outcome_line(&worker, "checkout", "posted").await;
+    world.posted(&["4 of the last 5 tasks"]).await;
+    assert!(!worker.to_string().contains("not-for-slack"), "{worker}");
+}
+
+#[tokio::test]
+async fn a_missing_permission_costs_the_diagnosis_and_one_line_that_names_it() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    ecs.always("ListTasks", Answer::Error(400, "AccessDeniedException"));
+    for scenario in &SCENARIOS[..3] {
+        world.queue.send_events(&[scenario.event()]).await.unwrap();
+        outcome_line(&worker, scenario.service, "posted").await;
+    }
+    diagnoses(&worker, "denied", 3).await;
+    assert_eq!(world.posts_mentioning("*checkout* is unable to consistently start tasks successfully"), 1);
+    assert_eq!(world.posts_mentioning("How bad"), 0);
+    let told = worker.lines().into_iter().filter(|line| line.message().contains("lacks ecs:ListTasks")).count();
+    assert_eq!(told, 1, "{worker}");
+}
+
+#[tokio::test]
+async fn without_the_task_definitions_the_rest_is_still_told() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    ecs.always("DescribeTaskDefinition", Answer::Error(400, "AccessDeniedException"));
+    world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();
+    world.posted(&["4 of the last 5 tasks", "checkout:87 → checkout:88", "How bad"]).await;
+    assert_eq!(world.posts_mentioning("app image"), 0);
+    diagnoses(&worker, "partial", 1).await;
+}
+
+#[tokio::test]
+async fn a_throttled_a_failing_and_an_unknowing_ecs_cost_only_the_diagnosis() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    ecs.script(
+        "DescribeServices",
+        [Answer::Error(400, "ThrottlingException"), Answer::Error(500, "ServerException"), Answer::Recorded],
+    );
+    for (service, outcome) in [("slow-down", "throttled"), ("out-of-order", "error"), ("never-heard-of", "unknown")] {
+        world.queue.send_events(&[Ecs::default().start_impaired(service)]).await.unwrap();
+        outcome_line(&worker, service, "posted").await;
+        diagnoses(&worker, outcome, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn an_alert_does_not_wait_for_an_ecs_that_hangs() {
+    let world = World::new().await.config("[diagnose]\ntimeout = \"500ms\"");
+    let (ecs, worker) = worker(&world).await;
+    ecs.always("DescribeTasks", Answer::Hang);
+    let begun = Instant::now();
+    world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();
+    world.posted(&["*checkout* is unable to consistently start tasks successfully"]).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(world.posts_mentioning("How bad"), 0);
+    diagnoses(&worker, "timeout", 1).await;
+}
+
+#[tokio::test]
+async fn a_stopping_worker_does_not_wait_for_ecs() {
+    let world = World::new().await.config("[diagnose]\ntimeout = \"30s\"\n[queue]\nvisibility_timeout = \"2m\"");
+    let (ecs, mut worker) = worker(&world).await;
+    ecs.always("DescribeServices", Answer::Hang);
+    world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();
+    lab::eventually("ECS is asked", LIMIT, async || Ok(!ecs.calls("DescribeServices").is_empty())).await.unwrap();
+    worker.terminate().await.unwrap();
+    assert!(worker.wait(Duration::from_secs(10)).await.unwrap().success(), "{worker}");
+    assert_eq!(world.posts_mentioning("*checkout* is unable"), 1);
+}
+
+#[tokio::test]
+async fn many_alerts_of_a_service_ask_once() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    let events: Vec<Value> = (0..20).map(|_| Ecs::default().start_impaired("checkout")).collect();
+    world.queue.send_events(&events).await.unwrap();
+    diagnoses(&worker, "ok", 20).await;
+    assert_eq!(ecs.calls("DescribeServices").len(), 1);
+    assert_eq!(ecs.calls("DescribeTaskDefinition").len(), 2);
+}
+
+#[tokio::test]
+async fn sections_of_a_digest_carry_the_cause_in_a_few_words() {
+    let world = World::new().await;
+    let (_ecs, worker) = worker(&world).await;
+    world.slack.script(&world.name, std::iter::repeat_n(lab::slack::Answer::Status(500, "x"), 2));
+    let folders = ["missing_image", "missing_secret", "wrong_architecture"];
+    let events: Vec<Value> =
+        SCENARIOS.iter().filter(|scenario| folders.contains(&scenario.folder)).map(Scenario::event).collect();
+    world.queue.send_events(&events).await.unwrap();
+    world.posted(&["successfully — Image not found\n", "successfully — Secret or parameter not found\n"]).await;
+    diagnoses(&worker, "ok", 3).await;
+}
+
+#[tokio::test]
+async fn disabled_it_asks_nothing() {
+    let world = World::new().await.config("[diagnose]\nenabled = false");
+    let (ecs, worker) = worker(&world).await;
+    world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();
+    outcome_line(&worker, "checkout", "posted").await;
+    assert!(ecs.calls("DescribeServices").is_empty());
+}

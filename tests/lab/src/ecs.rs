@@ -1,0 +1,194 @@
+//! ECS's API for what the emulator cannot play: services in trouble. It serves recorded answers over the real protocol,
+//! and answers wrongly or not at all when told to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::Script;
+
+/// What becomes of one request.
+#[derive(Debug, Clone, Default)]
+pub enum Answer {
+    /// What was recorded.
+    #[default]
+    Recorded,
+    /// This status, with this AWS error code.
+    Error(u16, &'static str),
+    /// None at all.
+    Hang,
+}
+
+#[derive(Default)]
+struct Played {
+    services: Vec<Value>,
+    tasks: Vec<Value>,
+    task_definitions: Vec<Value>,
+    log: Vec<Value>,
+    calls: Vec<(String, Value)>,
+    scripts: HashMap<String, Script<Answer>>,
+}
+
+/// The stand-in. It ends when dropped.
+pub struct EcsApi {
+    address: SocketAddr,
+    played: Arc<Mutex<Played>>,
+    server: JoinHandle<()>,
+}
+
+impl EcsApi {
+    /// Starts it on a free port with the answers of these folders: JSON files as the AWS CLI prints them.
+    ///
+    /// # Errors
+    /// When a file cannot be read or no port can be had.
+    pub async fn start(folders: &[impl AsRef<Path>]) -> Result<Self> {
+        let mut played = Played::default();
+        for folder in folders {
+            for entry in std::fs::read_dir(folder)? {
+                let file = entry?.path();
+                let answer = serde_json::from_str(&std::fs::read_to_string(&file)?);
+                played.record(answer.with_context(|| format!("{} is not JSON", file.display()))?);
+            }
+        }
+        let played = Arc::new(Mutex::new(played));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let router = Router::new().fallback(answer).with_state(played.clone());
+        let server = tokio::spawn(async move {
+            // It only ends by being aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { address, played, server })
+    }
+
+    /// What a program must have in its environment, besides the emulator's, to take this for ECS.
+    pub fn environment(&self) -> [(String, String); 2] {
+        ["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"]
+            .map(|name| (name.to_owned(), format!("http://{}", self.address)))
+    }
+
+    /// What becomes of the next requests of this operation, one after the other.
+    pub fn script(&self, operation: &str, answers: impl IntoIterator<Item = Answer>) {
+        lock(&self.played).scripts.entry(operation.to_owned()).or_default().once.extend(answers);
+    }
+
+    /// What becomes of every request of this operation from now on, once its script is done.
+    pub fn always(&self, operation: &str, answer: Answer) {
+        lock(&self.played).scripts.entry(operation.to_owned()).or_default().always = answer;
+    }
+
+    /// The body of every request of this operation so far, in order.
+    pub fn calls(&self, operation: &str) -> Vec<Value> {
+        let played = lock(&self.played);
+        played.calls.iter().filter(|(called, _)| called == operation).map(|(_, body)| body.clone()).collect()
+    }
+}
+
+impl Drop for EcsApi {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Played {
+    fn record(&mut self, mut answer: Value) {
+        to_seconds(&mut answer);
+        for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks), ("events", &mut self.log)] {
+            if let Some(Value::Array(items)) = answer.get_mut(key) {
+                kept.append(items);
+            }
+        }
+        self.task_definitions.extend(answer.get_mut("taskDefinition").map(Value::take));
+    }
+
+    fn answer(&self, operation: &str, body: &Value) -> Option<Value> {
+        let of_cluster = |item: &&Value| item["clusterArn"] == body["cluster"];
+        let wanted = |item: &Value, key: &str| {
+            let mut names = body[key].as_array().into_iter().flatten();
+            names.any(|name| *name == item["taskArn"] || *name == item["serviceName"] || *name == item["serviceArn"])
+        };
+        Some(match operation {
+            "DescribeServices" => {
+                let found = self.services.iter().filter(of_cluster).filter(|service| wanted(service, "services"));
+                json!({ "services": found.collect::<Vec<_>>(), "failures": [] })
+            }
+            "ListTasks" => {
+                let group = format!("service:{}", body["serviceName"].as_str()?);
+                let stopped = |task: &&Value| task["group"] == group && task["desiredStatus"] == body["desiredStatus"];
+                let found = self.tasks.iter().filter(of_cluster).filter(stopped).map(|task| &task["taskArn"]);
+                json!({ "taskArns": found.collect::<Vec<_>>() })
+            }
+            "DescribeTasks" => {
+                let found = self.tasks.iter().filter(of_cluster).filter(|task| wanted(task, "tasks"));
+                json!({ "tasks": found.collect::<Vec<_>>(), "failures": [] })
+            }
+            "DescribeTaskDefinition" => {
+                let is_it = |defined: &&Value| defined["taskDefinitionArn"] == body["taskDefinition"];
+                json!({ "taskDefinition": self.task_definitions.iter().find(is_it)? })
+            }
+            "GetLogEvents" => {
+                let skipped = self.log.len().saturating_sub(body["limit"].as_u64()? as usize);
+                let events: Vec<_> = self.log.iter().skip(skipped).collect();
+                json!({ "events": events, "nextForwardToken": "f/1", "nextBackwardToken": "b/1" })
+            }
+            _ => return None,
+        })
+    }
+}
+
+async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, body: Bytes) -> Response {
+    // The JSON protocol names the operation in a header: `AmazonEC2ContainerServiceV20141113.ListTasks`.
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (script, recorded) = {
+        let mut played = lock(&played);
+        played.calls.push((operation.clone(), body.clone()));
+        let script = played.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
+        (script, played.answer(&operation, &body))
+    };
+    let refusal = |code: &str| json!({ "__type": code, "message": format!("{operation} is refused") });
+    let (status, answer) = match (script, recorded) {
+        (Answer::Recorded, Some(answer)) => (200, answer),
+        (Answer::Recorded, None) => (400, refusal("ClientException")),
+        (Answer::Error(status, code), _) => (status, refusal(code)),
+        (Answer::Hang, _) => std::future::pending().await,
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], answer.to_string()).into_response()
+}
+
+/// The CLI prints times for people; the API answers with seconds.
+fn to_seconds(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let time = value.as_str().filter(|_| key.ends_with("At"));
+                match time.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok()) {
+                    Some(time) => *value = json!(time.unix_timestamp_nanos() as f64 / 1e9),
+                    None => to_seconds(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(to_seconds),
+        _ => {}
+    }
+}
+
+/// It is plain data: a poisoned lock means nothing.
+fn lock(played: &Mutex<Played>) -> std::sync::MutexGuard<'_, Played> {
+    played.lock().unwrap_or_else(PoisonError::into_inner)
+}
