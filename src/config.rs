@@ -226,9 +226,11 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue) -> Option<diagnose::S
     let enabled = diagnose.boolean("enabled", true);
     let range = Duration::from_millis(100)..=Duration::from_secs(30);
     let timeout = diagnose.duration("timeout", "", Duration::from_secs(3), range);
+    // As many as a message shows.
+    let log_lines = diagnose.integer("log_lines", 0, 0..=10);
     diagnose.finish();
     // Most of the time that a message may take is for Slack.
-    enabled.then_some(diagnose::Settings { timeout: timeout.min(queue.visibility_timeout / 4) })
+    enabled.then_some(diagnose::Settings { timeout: timeout.min(queue.visibility_timeout / 4), log_lines })
 }
 
 fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {

@@ -28,7 +28,7 @@ use crate::{
 
 /// Services asked about at once.
 const CONCURRENT: usize = 8;
-/// Services asked about in a row, when nothing was asked for a while; five requests each, of a bucket of a hundred.
+/// Services asked about in a row, when nothing was asked for a while; six requests each at most, of buckets of a hundred.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>
 const BURST: u32 = 20;
 /// After a burst, one service each so often: ten requests a second, half of what the bucket is refilled with.
@@ -41,6 +41,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// The longest that an alert waits for it.
     pub timeout: Duration,
+    /// How much of the log of a container that crashed is read, in lines; none is the default, since nobody knows what it
+    /// holds.
+    pub log_lines: usize,
 }
 
 /// Whom to ask about a service.
@@ -129,13 +132,22 @@ impl Diagnoser {
         Ok(())
     }
 
-    /// What the tasks were made from; whether all of it came.
+    /// What the tasks were made from, and what they logged; whether all of it came.
     async fn complete(&self, service: &Service, answers: &mut Answers) -> bool {
         let lacking = answers.lacking_task_definitions(service);
         let mut complete = true;
         for answer in join_all(lacking.iter().map(|arn| self.ecs.describe_task_definition(service, arn))).await {
             match answer {
                 Ok(answer) => answers.add(answer),
+                Err(error) => {
+                    complete = false;
+                    self.tell(error);
+                }
+            }
+        }
+        if let Some(log) = answers.log_stream(service).filter(|_| self.settings.log_lines > 0) {
+            match self.ecs.last_messages(&log, self.settings.log_lines as i32).await {
+                Ok(messages) => answers.add_log(messages),
                 Err(error) => {
                     complete = false;
                     self.tell(error);

@@ -1,5 +1,5 @@
-//! ECS's API, to read: what a service, its stopped tasks and their task definitions are. Nothing else here knows the AWS
-//! SDK's ECS types, and nothing of the answers is understood here: they go on as the JSON that came.
+//! ECS's API, to read: what a service, its stopped tasks and their task definitions are; and the log of a container.
+//! Nothing else here knows the AWS SDK's types for these, and nothing of the answers is understood here: they go on as the JSON that came.
 //!
 //! An answer holds the environments of containers, so it is never logged.
 
@@ -21,7 +21,7 @@ use aws_sdk_ecs::{
 };
 use serde_json::Value;
 
-use crate::diagnosis::Service;
+use crate::diagnosis::{Service, answers::LogStream};
 
 /// How many tasks one request can list or describe.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
@@ -29,7 +29,10 @@ const MOST_TASKS: i32 = 100;
 
 /// ECS's API in whatever region a service is.
 #[derive(Debug)]
-pub struct Ecs(Client);
+pub struct Ecs {
+    client: Client,
+    logs: aws_sdk_cloudwatchlogs::Client,
+}
 
 /// What kind of failure a request met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +66,14 @@ impl EcsError {
 impl Ecs {
     /// A client; no request is made.
     pub fn new(aws: &aws_config::SdkConfig) -> Self {
-        let config = aws_sdk_ecs::config::Builder::from(aws)
-            // An alert waits for the answer: rather none than a late one.
+        // An alert waits for the answer: rather none than a late one.
+        let aws = aws
+            .to_builder()
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).build())
             .build();
-        Self(Client::from_conf(config))
+        Self { client: Client::new(&aws), logs: aws_sdk_cloudwatchlogs::Client::new(&aws) }
     }
 
     /// The answer of DescribeServices.
@@ -77,7 +81,7 @@ impl Ecs {
     /// # Errors
     /// Any failure of the request, classified.
     pub async fn describe_service(&self, service: &Service) -> Result<Value, EcsError> {
-        let call = self.0.describe_services().cluster(service.cluster_arn()).services(&service.name);
+        let call = self.client.describe_services().cluster(service.cluster_arn()).services(&service.name);
         let answer = Answer::default();
         let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
         answer.of("ecs:DescribeServices", call.send().await)
@@ -88,7 +92,7 @@ impl Ecs {
     /// # Errors
     /// Any failure of the request, classified.
     pub async fn list_stopped_tasks(&self, service: &Service) -> Result<Vec<String>, EcsError> {
-        let call = self.0.list_tasks().cluster(service.cluster_arn()).service_name(&service.name);
+        let call = self.client.list_tasks().cluster(service.cluster_arn()).service_name(&service.name);
         let call = call.desired_status(DesiredStatus::Stopped).max_results(MOST_TASKS);
         let call = call.customize().config_override(in_region_of(service));
         let listed = call.send().await.map_err(|error| EcsError::new("ecs:ListTasks", error))?;
@@ -100,7 +104,7 @@ impl Ecs {
     /// # Errors
     /// Any failure of the request, classified.
     pub async fn describe_tasks(&self, service: &Service, tasks: Vec<String>) -> Result<Value, EcsError> {
-        let call = self.0.describe_tasks().cluster(service.cluster_arn()).set_tasks(Some(tasks));
+        let call = self.client.describe_tasks().cluster(service.cluster_arn()).set_tasks(Some(tasks));
         let answer = Answer::default();
         let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
         answer.of("ecs:DescribeTasks", call.send().await)
@@ -111,10 +115,28 @@ impl Ecs {
     /// # Errors
     /// Any failure of the request, classified.
     pub async fn describe_task_definition(&self, service: &Service, arn: &str) -> Result<Value, EcsError> {
-        let call = self.0.describe_task_definition().task_definition(arn);
+        let call = self.client.describe_task_definition().task_definition(arn);
         let answer = Answer::default();
         let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
         answer.of("ecs:DescribeTaskDefinition", call.send().await)
+    }
+
+    /// The last messages in a log stream, the oldest first; none if there is no such stream.
+    ///
+    /// # Errors
+    /// Any other failure of the request, classified.
+    pub async fn last_messages(&self, log: &LogStream, count: i32) -> Result<Vec<String>, EcsError> {
+        let call = self.logs.get_log_events().log_group_name(&log.group).log_stream_name(&log.stream);
+        let region = aws_sdk_cloudwatchlogs::Config::builder().region(Region::new(log.region.clone()));
+        let call = call.limit(count).start_from_head(false).customize().config_override(region);
+        match call.send().await {
+            Ok(answer) => Ok(answer.events.unwrap_or_default().into_iter().filter_map(|event| event.message).collect()),
+            // A container that dies at once may not have logged anything.
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(EcsError::new("logs:GetLogEvents", error)),
+        }
     }
 }
 

@@ -48,7 +48,12 @@ impl Answers {
         }
         let is_log = answer.get("nextForwardToken").is_some();
         let events = answer.get("events").and_then(Value::as_array).filter(|_| is_log);
-        self.log.extend(events.into_iter().flatten().filter_map(|event| Some(text(event, "message")?.to_owned())));
+        self.add_log(events.into_iter().flatten().filter_map(|event| Some(text(event, "message")?.to_owned())));
+    }
+
+    /// Adds what a container logged last.
+    pub fn add_log(&mut self, messages: impl IntoIterator<Item = String>) {
+        self.log.extend(messages);
     }
 
     /// The ARNs of the task definitions that would tell more and were not answered yet; two at most.

@@ -104,6 +104,7 @@ const SCENARIOS: [Scenario; 10] = [
             "exited with code 1",
             "• app environment: removed DATABASE_URL",
             "• app command: changed",
+            "*Its last words:*\n> starting api 1.4.2\n> panicked at src/main.rs:12: DATABASE_URL is not set &lt;!channel&gt;",
             "#logsV2:log-groups/log-group/$252Fecs$252Fapi/log-events/ecs$252Fapp$252F",
         ],
     },
@@ -179,7 +180,7 @@ fn render_shows_the_diagnosis_from_recorded_answers() {
 
 #[tokio::test]
 async fn a_live_alert_says_the_same_as_a_recorded_one() {
-    let world = World::new().await;
+    let world = World::new().await.config("[diagnose]\nlog_lines = 10");
     let (ecs, worker) = worker(&world).await;
     for scenario in &SCENARIOS {
         world.queue.send_events(&[scenario.event()]).await.unwrap();
@@ -232,6 +233,23 @@ async fn without_the_task_definitions_the_rest_is_still_told() {
     world.posted(&["4 of the last 5 tasks", "checkout:87 → checkout:88", "How bad"]).await;
     assert_eq!(world.posts_mentioning("app image"), 0);
     diagnoses(&worker, "partial", 1).await;
+}
+
+#[tokio::test]
+async fn a_log_is_read_only_when_told_to_and_what_it_lacks_costs_only_the_log() {
+    let crash = &SCENARIOS[6];
+    for (log_lines, expected) in [(0, 0), (2, 1)] {
+        let world = World::new().await.config(&format!("[diagnose]\nlog_lines = {log_lines}"));
+        let (ecs, worker) = worker(&world).await;
+        ecs.always("GetLogEvents", Answer::Error(400, "AccessDeniedException"));
+        world.queue.send_events(&[crash.event()]).await.unwrap();
+        world.posted(&["5 of the last 5 tasks"]).await;
+        assert_eq!(world.posts_mentioning("last words"), 0);
+        let asked = ecs.calls("GetLogEvents");
+        assert_eq!(asked.len(), expected);
+        assert!(asked.iter().all(|call| call["limit"] == log_lines && call["logGroupName"] == "/ecs/api"), "{asked:?}");
+        diagnoses(&worker, if log_lines == 0 { "ok" } else { "partial" }, 1).await;
+    }
 }
 
 #[tokio::test]

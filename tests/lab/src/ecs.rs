@@ -37,7 +37,8 @@ struct Played {
     services: Vec<Value>,
     tasks: Vec<Value>,
     task_definitions: Vec<Value>,
-    log: Vec<Value>,
+    /// The ids of tasks, and what these logged.
+    logs: Vec<(Vec<String>, Vec<Value>)>,
     calls: Vec<(String, Value)>,
     scripts: HashMap<String, Script<Answer>>,
 }
@@ -57,11 +58,19 @@ impl EcsApi {
     pub async fn start(folders: &[impl AsRef<Path>]) -> Result<Self> {
         let mut played = Played::default();
         for folder in folders {
+            let before = played.tasks.len();
+            let mut logged = Vec::new();
             for entry in std::fs::read_dir(folder)? {
                 let file = entry?.path();
                 let answer = serde_json::from_str(&std::fs::read_to_string(&file)?);
-                played.record(answer.with_context(|| format!("{} is not JSON", file.display()))?);
+                let mut answer: Value = answer.with_context(|| format!("{} is not JSON", file.display()))?;
+                if let Some(Value::Array(events)) = answer.get_mut("events") {
+                    logged.append(events);
+                }
+                played.record(answer);
             }
+            let id = |task: &Value| task["taskArn"].as_str()?.rsplit('/').next().map(str::to_owned);
+            played.logs.push((played.tasks.iter().skip(before).filter_map(id).collect(), logged));
         }
         let played = Arc::new(Mutex::new(played));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -106,7 +115,7 @@ impl Drop for EcsApi {
 impl Played {
     fn record(&mut self, mut answer: Value) {
         to_seconds(&mut answer);
-        for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks), ("events", &mut self.log)] {
+        for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
             if let Some(Value::Array(items)) = answer.get_mut(key) {
                 kept.append(items);
             }
@@ -140,8 +149,10 @@ impl Played {
                 json!({ "taskDefinition": self.task_definitions.iter().find(is_it)? })
             }
             "GetLogEvents" => {
-                let skipped = self.log.len().saturating_sub(body["limit"].as_u64()? as usize);
-                let events: Vec<_> = self.log.iter().skip(skipped).collect();
+                let task = body["logStreamName"].as_str()?.rsplit('/').next()?.to_owned();
+                let (_, logged) = self.logs.iter().find(|(tasks, _)| tasks.contains(&task))?;
+                let skipped = logged.len().saturating_sub(body["limit"].as_u64()? as usize);
+                let events: Vec<_> = logged.iter().skip(skipped).collect();
                 json!({ "events": events, "nextForwardToken": "f/1", "nextBackwardToken": "b/1" })
             }
             _ => return None,
