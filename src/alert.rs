@@ -6,10 +6,12 @@
 
 mod action;
 mod alarm;
+mod crash_loop;
 mod instance;
 mod task;
 mod unknown;
 
+pub use crash_loop::{Rule as CrashLoopRule, speaks as speaks_for_crash_loop};
 use time::OffsetDateTime;
 
 use crate::cause::{self, Category, Cause, Evidence};
@@ -80,6 +82,9 @@ pub struct Alert {
     pub facts: Vec<(String, String)>,
     /// Where to look, the best first.
     pub links: Vec<Link>,
+    /// The id of the task, where it is one of a service that ran, and then exited or failed its health checks: alone it says
+    /// little.
+    pub exited: Option<String>,
     /// The service that ECS can be asked about, where its answer may tell more.
     pub service: Option<Service>,
     /// What ECS said about it.
@@ -103,6 +108,7 @@ impl Alert {
             time: event.time(),
             facts: Vec::new(),
             links: Vec::new(),
+            exited: None,
             service: None,
             diagnosis: None,
         };
@@ -122,6 +128,13 @@ impl Alert {
         alert.bound();
         alert.service = service_to_ask(&alert, event);
         alert
+    }
+
+    /// By `rule` the exit of a task becomes an alert of the crash loop that it `speaks` for by its rank, or is routine.
+    /// Only once it is diagnosed can be told.
+    pub fn judged(mut self, rule: CrashLoopRule, speaks: impl FnOnce(usize) -> bool) -> Self {
+        crash_loop::judge(&mut self, rule, speaks);
+        self
     }
 
     /// Adds what ECS said. Its cause counts where the event tells none, or only a symptom.

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use self::reader::Reader;
 use crate::{
+    alert::CrashLoopRule,
     consumer, diagnose, route,
     route::pattern::Pattern,
     webhook::{AllowedHosts, SLACK_HOSTS, Source},
@@ -228,9 +229,18 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue) -> Option<diagnose::S
     let timeout = diagnose.duration("timeout", "", Duration::from_secs(3), range);
     // As many as a message shows.
     let log_lines = diagnose.integer("log_lines", 0, 0..=10);
+    let mut crash_loop = diagnose.section("crash_loop");
+    let is_told = crash_loop.boolean("enabled", true);
+    let stops = crash_loop.integer("stops", CrashLoopRule::DEFAULT.stops, 2..=50);
+    // Within what ECS remembers.
+    let range = Duration::from_secs(60)..=Duration::from_secs(1_800);
+    let within = crash_loop.duration("within", "", CrashLoopRule::DEFAULT.within, range);
+    crash_loop.finish();
     diagnose.finish();
     // Most of the time that a message may take is for Slack.
-    enabled.then_some(diagnose::Settings { timeout: timeout.min(queue.visibility_timeout / 4), log_lines })
+    let timeout = timeout.min(queue.visibility_timeout / 4);
+    let crash_loop = is_told.then_some(CrashLoopRule { stops, within });
+    enabled.then_some(diagnose::Settings { timeout, log_lines, crash_loop })
 }
 
 fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {

@@ -5,13 +5,14 @@
 //! however many alerts there are, and a storm gets answers for as many services as [`BURST`] allows.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{future::join_all, try_join};
 use moka::future::Cache;
+use time::OffsetDateTime;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -19,7 +20,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    alert::Alert,
+    alert::{Alert, CrashLoopRule, speaks_for_crash_loop},
     diagnosis::{Diagnosis, Service, answers::Answers},
     ecs::{Ecs, EcsError, ErrorClass},
     metrics::{self, DiagnosisOutcome},
@@ -33,6 +34,9 @@ const CONCURRENT: usize = 8;
 const BURST: u32 = 20;
 /// After a burst, one service each so often: ten requests a second, half of what the bucket is refilled with.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// For how long ECS surely remembers a stopped task; it promises an hour.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
+const MEMORY: Duration = Duration::from_secs(55 * 60);
 /// How long an answer holds, a failure too.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
@@ -44,6 +48,8 @@ pub struct Settings {
     /// How much of the log of a container that crashed is read, in lines; none is the default, since nobody knows what it
     /// holds.
     pub log_lines: usize,
+    /// When exits of tasks are a crash loop, and till then routine; none: each is an alert.
+    pub crash_loop: Option<CrashLoopRule>,
 }
 
 /// Whom to ask about a service.
@@ -55,15 +61,33 @@ pub struct Diagnoser {
     recent: Cache<Service, Asked>,
     allowance: Mutex<Allowance>,
     slots: Semaphore,
+    told: Mutex<HashMap<Looping, Told>>,
     /// Actions that were denied, and told of.
     denied: Mutex<HashSet<&'static str>>,
 }
+
+/// Whose crash loop it is: the service, and its task definition.
+type Looping = (Service, Option<String>);
+/// Which task spoke for it, and when.
+type Told = (String, Instant);
 
 /// What came of asking.
 #[derive(Debug, Clone)]
 struct Asked {
     outcome: DiagnosisOutcome,
     diagnosis: Option<Arc<Diagnosis>>,
+}
+
+impl Asked {
+    fn in_vain(outcome: DiagnosisOutcome) -> Self {
+        Self { outcome, diagnosis: None }
+    }
+
+    /// Whether it is too old to know that this task stopped.
+    fn lacks(&self, task: &str) -> bool {
+        let knows = |diagnosis: &Arc<Diagnosis>| diagnosis.stops.iter().any(|stop| stop.task == task);
+        self.diagnosis.as_ref().is_some_and(|diagnosis| !knows(diagnosis))
+    }
 }
 
 /// Not asked, to spare the API: the next alert may try.
@@ -79,6 +103,7 @@ impl Diagnoser {
             recent: Cache::builder().max_capacity(1_000).time_to_live(REMEMBERED).build(),
             allowance: Mutex::new(Allowance::new(Instant::now())),
             slots: Semaphore::new(CONCURRENT),
+            told: Mutex::new(HashMap::new()),
             denied: Mutex::new(HashSet::new()),
         }
     }
@@ -87,17 +112,55 @@ impl Diagnoser {
     pub async fn diagnose(&self, alert: &Arc<Alert>) -> Arc<Alert> {
         let Some(service) = &alert.service else { return Arc::clone(alert) };
         let mut stop = self.stop.clone();
-        let skipped = Asked { outcome: DiagnosisOutcome::Skipped, diagnosis: None };
+        let skipped = Asked::in_vain(DiagnosisOutcome::Skipped);
         let asked = tokio::select! {
             biased;
             _ = stop.wait_for(Option::is_some) => skipped,
-            asked = self.recent.try_get_with_by_ref(service, self.ask(service)) => asked.unwrap_or(skipped),
+            asked = self.asked(alert, service) => asked.unwrap_or(skipped),
         };
         metrics::diagnosis(asked.outcome);
         match asked.diagnosis {
-            Some(diagnosis) => Arc::new(Alert::clone(alert).diagnosed(Diagnosis::clone(&diagnosis))),
+            Some(diagnosis) => {
+                Arc::new(self.judged(service, Alert::clone(alert).diagnosed(Diagnosis::clone(&diagnosis))))
+            }
             None => Arc::clone(alert),
         }
+    }
+
+    /// The exit of a task, judged by what else stopped, where ECS still remembers that.
+    fn judged(&self, service: &Service, alert: Alert) -> Alert {
+        let is_remembered = |rule: &CrashLoopRule| {
+            alert.time.is_some_and(|time| OffsetDateTime::now_utc() - time < MEMORY.saturating_sub(rule.within))
+        };
+        let Some(rule) = self.settings.crash_loop.filter(is_remembered) else { return alert };
+        let Some(task) = alert.exited.clone() else { return alert };
+        let deployed = alert.diagnosis.as_ref().and_then(|diagnosis| Some(diagnosis.change.as_ref()?.now.clone()));
+        alert.judged(rule, |rank| {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.retain(|_, (_, at)| at.elapsed() < MEMORY);
+            let loop_of = (service.clone(), deployed);
+            match told.get(&loop_of) {
+                // It may be its second attempt.
+                Some((by, _)) => *by == task,
+                None if speaks_for_crash_loop(rank) => {
+                    told.insert(loop_of, (task, Instant::now()));
+                    true
+                }
+                None => false,
+            }
+        })
+    }
+
+    /// What was answered of late, or else is now.
+    async fn asked(&self, alert: &Alert, service: &Service) -> Result<Asked, Arc<Busy>> {
+        let entry = self.recent.entry_by_ref(service).or_try_insert_with(self.ask(service)).await?;
+        let lacks = |task: &String| entry.value().lacks(task);
+        if entry.is_fresh() || !alert.exited.as_ref().is_some_and(lacks) {
+            return Ok(entry.into_value());
+        }
+        // It tells of the time before this task stopped.
+        self.recent.invalidate(service).await;
+        self.recent.try_get_with_by_ref(service, self.ask(service)).await
     }
 
     async fn ask(&self, service: &Service) -> Result<Asked, Busy> {
@@ -110,8 +173,8 @@ impl Diagnoser {
         let mut answers = Answers::default();
         let mut outcome = match timeout_at(deadline, self.gather(service, &mut answers)).await {
             Ok(Ok(())) => DiagnosisOutcome::Ok,
-            Ok(Err(error)) => return Ok(Asked { outcome: self.tell(error), diagnosis: None }),
-            Err(_) => return Ok(Asked { outcome: DiagnosisOutcome::Timeout, diagnosis: None }),
+            Ok(Err(error)) => return Ok(Asked::in_vain(self.tell(error))),
+            Err(_) => return Ok(Asked::in_vain(DiagnosisOutcome::Timeout)),
         };
         // Without these the diagnosis lacks something, but stands.
         let complete = timeout_at(deadline, self.complete(service, &mut answers)).await;
@@ -119,7 +182,8 @@ impl Diagnoser {
             outcome = DiagnosisOutcome::Partial;
         }
         let diagnosis = answers.diagnosis(service).map(Arc::new);
-        Ok(Asked { outcome: if diagnosis.is_some() { outcome } else { DiagnosisOutcome::Unknown }, diagnosis })
+        let outcome = if diagnosis.is_some() { outcome } else { DiagnosisOutcome::Unknown };
+        Ok(Asked { outcome, diagnosis })
     }
 
     /// The service and its stopped tasks.

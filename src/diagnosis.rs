@@ -47,6 +47,8 @@ pub struct Diagnosis {
     pub why: Vec<Trouble>,
     /// How many stopped tasks that was told from.
     pub stopped: usize,
+    /// When tasks stopped that ran and should not have stopped, of the deployment in trouble.
+    pub stops: Vec<Stop>,
     /// What is deployed, and how it differs from what was before.
     pub change: Option<Change>,
     /// How bad it is.
@@ -57,6 +59,17 @@ pub struct Diagnosis {
     pub log_url: Option<String>,
     /// The last lines that it logged, the oldest first.
     pub log: Vec<String>,
+}
+
+/// The end of one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The task's id.
+    pub task: String,
+    /// When it was.
+    pub at: OffsetDateTime,
+    /// With which code its container exited.
+    pub exit_code: Option<i64>,
 }
 
 /// Stopped tasks with the same cause.

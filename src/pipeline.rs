@@ -73,11 +73,17 @@ impl Pipeline {
     /// # Errors
     /// When the message must stay in the queue.
     pub async fn handle(&self, message: &mut Message, start_by: Instant) -> Result<Outcome, Failure> {
-        let (alert, channels) = match Event::decode(&take(&mut message.body)) {
+        let (alert, channels, is_diagnosed) = match Event::decode(&take(&mut message.body)) {
             Ok(event) => {
-                let alert = Alert::from_event(&event);
-                let channels = self.router.route(event.value(), alert.severity);
-                (Arc::new(alert), channels)
+                let mut alert = Arc::new(Alert::from_event(&event));
+                let mut channels = self.router.route(event.value(), alert.severity);
+                let judge_first = alert.exited.is_some() && !channels.is_empty();
+                if judge_first {
+                    // Whether the exit of one task matters only its service's other tasks tell.
+                    alert = self.diagnosed(&alert).await;
+                    channels = self.router.route(event.value(), alert.severity);
+                }
+                (alert, channels, judge_first)
             }
             Err(undecodable) => {
                 warn!(
@@ -89,7 +95,7 @@ impl Pipeline {
                 return Err(undecodable.into());
             }
         };
-        let result = self.post(message, &alert, &channels, start_by).await;
+        let result = self.post(message, &alert, &channels, start_by, is_diagnosed).await;
         self.log(message, &alert, &channels, &result);
         result
     }
@@ -101,6 +107,7 @@ impl Pipeline {
         alert: &Arc<Alert>,
         channels: &[usize],
         start_by: Instant,
+        is_diagnosed: bool,
     ) -> Result<Outcome, Failure> {
         if channels.is_empty() {
             return Ok(Outcome::Unrouted);
@@ -108,7 +115,7 @@ impl Pipeline {
         // What has no id of EventBridge's is told apart by SQS's, which at least stays the same over receives.
         let id = alert.event_id.as_deref().unwrap_or(&message.id);
         // Once for all channels, and not for a copy of what was posted.
-        let diagnosed = self.diagnosed(alert).shared();
+        let diagnosed = async { if is_diagnosed { Arc::clone(alert) } else { self.diagnosed(alert).await } }.shared();
         let posts = channels.iter().map(async |&channel| {
             let post = async { self.slack.post(channel, diagnosed.clone().await, start_by).await };
             let first = self.posted.once(id, channel, post).await.map_err(|error| Failure::Deferred {

@@ -13,7 +13,7 @@ use serde_json::{Deserializer, Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    alert::Alert,
+    alert::{Alert, speaks_for_crash_loop},
     app,
     config::Config,
     diagnosis::answers::Answers,
@@ -30,22 +30,25 @@ use crate::{
 /// When a file cannot be read or the output cannot be written.
 pub fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> Result<bool> {
     let answers = ecs_answers.map(read_answers).transpose()?.unwrap_or_default();
+    let rule = config.diagnose.and_then(|settings| settings.crash_loop);
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
     let router = Router::new(config.routes);
     let mut all_decoded = true;
     for body in read_events(files)? {
-        let (alert, channels) = match decode(&body, &router) {
+        let diagnosed = |alert: Alert| match alert.service.as_ref().and_then(|service| answers.diagnosis(service)) {
+            Some(diagnosis) => match rule {
+                Some(rule) => alert.diagnosed(diagnosis).judged(rule, speaks_for_crash_loop),
+                None => alert.diagnosed(diagnosis),
+            },
+            None => alert,
+        };
+        let (alert, channels) = match decode(&body, &router, diagnosed) {
             Ok(decoded) => decoded,
             Err(line) => {
                 all_decoded = false;
                 print_line(&line)?;
                 continue;
             }
-        };
-        let diagnosis = alert.service.as_ref().and_then(|service| answers.diagnosis(service));
-        let alert = match diagnosis {
-            Some(diagnosis) => alert.diagnosed(diagnosis),
-            None => alert,
         };
         let line = |outcome: &str, channel: Value, payload: Value| {
             json!({
@@ -92,7 +95,7 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
 }
 
 async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant) -> Vec<(Value, bool)> {
-    let (alert, channels) = match decode(body, router) {
+    let (alert, channels) = match decode(body, router, std::convert::identity) {
         Ok(decoded) => decoded,
         Err(line) => return vec![(line, false)],
     };
@@ -113,14 +116,14 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
 }
 
 /// The alert and its channels, or the line that says why there is none.
-fn decode(body: &str, router: &Router) -> Result<(Alert, Vec<usize>), Value> {
+fn decode(body: &str, router: &Router, diagnosed: impl FnOnce(Alert) -> Alert) -> Result<(Alert, Vec<usize>), Value> {
     let event = Event::decode(body).map_err(|error| {
         json!({
             "event_id": null, "outcome": "undecodable", "channel": null, "severity": null, "cause": null, "payload": null,
             "error": error.to_string(),
         })
     })?;
-    let alert = Alert::from_event(&event);
+    let alert = diagnosed(Alert::from_event(&event));
     let channels = router.route(event.value(), alert.severity);
     Ok((alert, channels))
 }

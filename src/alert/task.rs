@@ -83,6 +83,8 @@ fn describe_stop(alert: &mut Alert, task: &Task) {
         Stop::Unknown if alert.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
         Stop::ContainerExited | Stop::Scheduler | Stop::User | Stop::Unknown => Severity::Info,
     };
+    let died = matches!(stop, Stop::ContainerExited | Stop::Scheduler) && alert.severity >= Severity::Warning;
+    alert.exited = task.arn.and_then(|arn| arn.name()).filter(|_| died && task.is_of_service()).map(str::to_owned);
     alert.kind = match stop {
         Stop::FailedToStart => "TASK_FAILED_TO_START",
         Stop::Spot => "SPOT_INTERRUPTION",

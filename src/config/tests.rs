@@ -189,8 +189,14 @@ fn ecs_is_asked_for_three_seconds_at_most_unless_told_otherwise() {
     assert_eq!(timeout("[diagnose]\nenabled = false"), None);
     // There must be time left for Slack.
     assert_eq!(timeout("[queue]\nvisibility_timeout = '2s'"), Some(Duration::from_millis(500)));
-    let fault = load("[diagnose]\nenabled = 'no'\ntimeout = '1h'\nlog_lines = 11\nretries = 3", &MINIMAL).unwrap_err();
-    for part in ["diagnose.enabled", "diagnose.timeout", "diagnose.log_lines", "diagnose.retries"] {
+    let fault = load(
+        "[diagnose]\nenabled = 'no'\ntimeout = '1h'\nlog_lines = 11\nretries = 3\n[diagnose.crash_loop]\nstops = 1",
+        &MINIMAL,
+    )
+    .unwrap_err();
+    for part in
+        ["diagnose.enabled", "diagnose.timeout", "diagnose.log_lines", "diagnose.retries", "diagnose.crash_loop.stops"]
+    {
         assert!(fault.contains(part), "{fault}");
     }
 }

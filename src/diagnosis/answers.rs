@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use super::changes::differences;
-use super::{Change, CircuitBreaker, Diagnosis, Rollout, Service, State, Trouble};
+use super::{Change, CircuitBreaker, Diagnosis, Rollout, Service, State, Stop, Trouble};
 use crate::cause::{self, Category, Cause, Evidence};
 use crate::console::Console;
 use crate::event::{Arn, ecs::Task, parse_time, text};
@@ -87,6 +87,7 @@ impl Answers {
         Some(Diagnosis {
             why,
             stopped,
+            stops: picture.stopped.iter().filter_map(Stopped::stop).collect(),
             change: picture.change(self),
             state: picture.state(),
             task_url: console.zip(task).and_then(|(console, task)| console.task(&service.cluster, task)),
@@ -320,6 +321,14 @@ impl<'a> Stopped<'a> {
             exit_code: exit_code.filter(|_| exits),
             task,
         })
+    }
+
+    /// None for what never ran, and for what stopped because its host was lost or taken back.
+    fn stop(&self) -> Option<Stop> {
+        let lost_its_host = matches!(self.cause.category, Category::Spot | Category::HostGone);
+        let exit_code = self.task.culprit().and_then(|container| container.exit_code);
+        let task = self.task.arn?.name()?.to_owned();
+        (self.ran && !lost_its_host).then_some(Stop { task, at: self.at?, exit_code })
     }
 
     /// What it has in common with others.

@@ -12,7 +12,8 @@ use lab::{
     events::Ecs,
     worker::Worker,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::world::{BINARY, LIMIT, World, metric_is, outcome_line};
 
@@ -93,13 +94,19 @@ const SCENARIOS: [Scenario; 10] = [
         folder: "out_of_memory",
         service: "imageresizer",
         cause: "oom",
-        words: &["Out of memory — 3 of the last 3 tasks", "• memory: 2048 → 1024", "1 of 2 tasks running"],
+        words: &[
+            "is crash-looping: 3 exits in 6 min, exit code 137",
+            "Out of memory — 3 of the last 3 tasks",
+            "• memory: 2048 → 1024",
+            "1 of 2 tasks running",
+        ],
     },
     Scenario {
         folder: "crash_on_start",
         service: "api",
         cause: "crash",
         words: &[
+            "*api* is crash-looping: 5 exits in 4 min, exit code 1",
             "Container crashed — 5 of the last 5 tasks",
             "exited with code 1",
             "• app environment: removed DATABASE_URL",
@@ -112,7 +119,11 @@ const SCENARIOS: [Scenario; 10] = [
         folder: "failed_health_check",
         service: "storefront",
         cause: "health_check_lb",
-        words: &["Load balancer health check failed — 3 of the last 3 tasks", "• app port mappings: changed"],
+        words: &[
+            "keeps failing its health checks: 3 tasks stopped in 8 min",
+            "Load balancer health check failed — 3 of the last 3 tasks",
+            "• app port mappings: changed",
+        ],
     },
     Scenario {
         folder: "no_capacity",
@@ -142,9 +153,15 @@ impl Scenario {
     }
 
     /// What `render` prints for it.
-    fn rendered(&self) -> Value {
+    fn rendered(&self, config: &str) -> Value {
         let mut render = Command::new(BINARY);
-        render.env_clear().arg("render").arg("--ecs-answers").arg(self.path()).arg(self.path().join("event.json"));
+        render
+            .env_clear()
+            .env("CONFIG_CONTENT", config)
+            .arg("render")
+            .arg("--ecs-answers")
+            .arg(self.path())
+            .arg(self.path().join("event.json"));
         serde_json::from_slice(&render.output().unwrap().stdout).unwrap()
     }
 }
@@ -166,7 +183,7 @@ async fn diagnoses(worker: &Worker, outcome: &str, count: u32) {
 #[test]
 fn render_shows_the_diagnosis_from_recorded_answers() {
     for scenario in &SCENARIOS {
-        let line = scenario.rendered();
+        let line = scenario.rendered("");
         assert_eq!(line["cause"], scenario.cause, "{}", scenario.folder);
         let blocks = line["payload"]["attachments"][0]["blocks"].as_array().unwrap();
         let texts = blocks.iter().map(|block| block["text"]["text"].as_str().or(block["elements"][0]["text"].as_str()));
@@ -180,13 +197,15 @@ fn render_shows_the_diagnosis_from_recorded_answers() {
 
 #[tokio::test]
 async fn a_live_alert_says_the_same_as_a_recorded_one() {
-    let world = World::new().await.config("[diagnose]\nlog_lines = 10");
+    // The recorded tasks stopped too long ago for a live worker to judge by their number.
+    let config = "[diagnose]\nlog_lines = 10\ncrash_loop.enabled = false";
+    let world = World::new().await.config(config);
     let (ecs, worker) = worker(&world).await;
     for scenario in &SCENARIOS {
         world.queue.send_events(&[scenario.event()]).await.unwrap();
         outcome_line(&worker, scenario.service, "posted").await;
         let posted = world.slack.accepted().pop().unwrap().payload;
-        assert_eq!(posted, scenario.rendered()["payload"], "{}", scenario.folder);
+        assert_eq!(posted, scenario.rendered(config)["payload"], "{}", scenario.folder);
     }
     diagnoses(&worker, "ok", 10).await;
     let asked = &ecs.calls("DescribeServices")[0];
@@ -233,6 +252,103 @@ async fn without_the_task_definitions_the_rest_is_still_told() {
     world.posted(&["4 of the last 5 tasks", "checkout:87 → checkout:88", "How bad"]).await;
     assert_eq!(world.posts_mentioning("app image"), 0);
     diagnoses(&worker, "partial", 1).await;
+}
+
+/// Events of a service's task that exited with 1 these minutes ago, which ECS remembers.
+fn exits(ecs: &EcsApi, service: &str, minutes_ago: &[i64]) -> Vec<Value> {
+    let arn = |resource: &str| format!("arn:aws:ecs:eu-west-1:123456789012:{resource}");
+    let task_definition = arn(&format!("task-definition/{service}:42"));
+    ecs.record(json!({ "services": [{
+        "serviceName": service, "clusterArn": arn("cluster/production"), "desiredCount": 1, "runningCount": 0,
+        "deployments": [{ "id": "ecs-svc/1", "status": "PRIMARY", "taskDefinition": task_definition }],
+    }] }));
+    let exit = |minutes: &i64| {
+        let at = (OffsetDateTime::now_utc() - time::Duration::minutes(*minutes)).format(&Rfc3339).unwrap();
+        let mut event = Ecs::default().essential_container_exited(service, 1);
+        for pointer in ["/time", "/detail/stoppedAt", "/detail/createdAt"] {
+            *event.pointer_mut(pointer).unwrap() = at.as_str().into();
+        }
+        event["detail"]["startedBy"] = "ecs-svc/1".into();
+        ecs.record(json!({ "tasks": [event["detail"]] }));
+        event
+    };
+    minutes_ago.iter().map(exit).collect()
+}
+
+#[tokio::test]
+async fn a_crash_loop_is_one_alert_however_many_replicas_there_are() {
+    let world = World::new().await;
+    let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
+    let events = exits(&ecs, "looper", &[8, 7, 5, 4, 1]);
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let mut environment = world.environment();
+        environment.extend(ecs.environment());
+        let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+        worker.wait_ready().await.unwrap();
+        workers.push(worker);
+    }
+    // One message each, so that both replicas get some.
+    for event in events.iter().rev() {
+        world.queue.send_events(std::slice::from_ref(event)).await.unwrap();
+    }
+    world.posted(&["*looper* is crash-looping: 5 exits in 7 min, exit code 1"]).await;
+    world.queue_is_empty().await;
+    assert_eq!(world.posts_mentioning("looper"), 1);
+    assert!(world.slack.accepted()[0].mentions("5 of the last 5 tasks"));
+}
+
+#[tokio::test]
+async fn a_single_exit_is_routine_and_goes_only_where_a_pattern_asks_for_it() {
+    let config = r#"
+        [[channel]]
+        name = "problems"
+        webhook_url = "URL/problems"
+        [[channel]]
+        name = "everything"
+        webhook_url = "URL/everything"
+        [[route]]
+        channel = "everything"
+        pattern = { detail-type = ["ECS Task State Change"], detail = { group = ["service:watched"] } }
+        [[route]]
+        channel = "problems"
+    "#;
+    let world = World::new().await;
+    let config = config.replace("URL/problems", &world.slack.url("problems"));
+    let config = config.replace("URL/everything", &world.slack.url("everything"));
+    let world = world.config(&config);
+    let (ecs, worker) = worker(&world).await;
+    for (service, outcome) in [("unwatched", "unrouted"), ("watched", "posted")] {
+        world.queue.send_events(&exits(&ecs, service, &[1])).await.unwrap();
+        outcome_line(&worker, service, outcome).await;
+    }
+    assert_eq!((world.posts_mentioning("unwatched"), world.slack.accepted().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn an_exit_that_cannot_be_judged_is_an_alert() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    // Its message waited for so long that ECS has forgotten what else stopped.
+    world.queue.send_events(&exits(&ecs, "late", &[60])).await.unwrap();
+    outcome_line(&worker, "late", "posted").await;
+    ecs.always("DescribeTasks", Answer::Error(400, "ThrottlingException"));
+    world.queue.send_events(&exits(&ecs, "unknowable", &[1])).await.unwrap();
+    outcome_line(&worker, "unknowable", "posted").await;
+    world.posted(&["*unknowable* task stopped: essential container 'app' exited with code 1"]).await;
+}
+
+#[tokio::test]
+async fn exits_that_come_one_by_one_are_counted_afresh() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    for _ in 0..2 {
+        world.queue.send_events(&exits(&ecs, "dripping", &[0])).await.unwrap();
+    }
+    let unrouted = [("outcome", "unrouted")];
+    metric_is(&worker, "messages_total", &unrouted, 2.0).await;
+    world.queue.send_events(&exits(&ecs, "dripping", &[0])).await.unwrap();
+    world.posted(&["*dripping* is crash-looping: 3 exits in "]).await;
 }
 
 #[tokio::test]

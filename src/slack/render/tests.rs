@@ -31,6 +31,7 @@ fn impaired(service: &str) -> Alert {
         time: Some(at(0)),
         facts: Vec::new(),
         links: vec![Link { label: "View in console", url: format!("{CONSOLE}/{service}/health?region=eu-west-1") }],
+        exited: None,
         service: None,
         diagnosis: None,
     }
@@ -54,6 +55,7 @@ fn diagnosis(text: &str) -> Diagnosis {
     Diagnosis {
         why: Category::ALL.iter().rev().map(|category| trouble(*category)).collect(),
         stopped: usize::MAX,
+        stops: Vec::new(),
         change: Some(Change {
             now: text.to_owned(),
             before: Some(format!("{text}2")),
@@ -465,6 +467,7 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                     time,
                     facts,
                     links,
+                    exited: None,
                     service: None,
                     diagnosis: (pick().len() % 2 == 0).then(|| diagnosis(&pick())),
                 }

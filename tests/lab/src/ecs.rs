@@ -55,7 +55,7 @@ impl EcsApi {
     ///
     /// # Errors
     /// When a file cannot be read or no port can be had.
-    pub async fn start(folders: &[impl AsRef<Path>]) -> Result<Self> {
+    pub async fn start<P: AsRef<Path>>(folders: &[P]) -> Result<Self> {
         let mut played = Played::default();
         for folder in folders {
             let before = played.tasks.len();
@@ -81,6 +81,11 @@ impl EcsApi {
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, played, server })
+    }
+
+    /// Adds an answer of DescribeServices, DescribeTasks or DescribeTaskDefinition.
+    pub fn record(&self, answer: Value) {
+        lock(&self.played).record(answer);
     }
 
     /// What a program must have in its environment, besides the emulator's, to take this for ECS.
