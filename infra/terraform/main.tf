@@ -23,6 +23,8 @@ module "messaging" {
   secret_kms_key_arns            = var.secret_kms_key_arns
   secret_recovery_window_in_days = var.secret_recovery_window_in_days
 
+  diagnose_log_group_arns = var.diagnose_log_group_arns
+
   alarms                       = var.alarms
   alarm_topic_arns             = var.alarm_topic_arns
   oldest_message_alarm_seconds = var.oldest_message_alarm_seconds
@@ -45,6 +47,7 @@ module "worker" {
 
   task_policies = merge(
     { consume = module.messaging.worker_policy_json },
+    var.diagnose ? { diagnose = module.messaging.diagnose_policy_json } : {},
     var.dlq_commands ? { dlq = module.messaging.dlq_policy_json } : {},
   )
 

@@ -154,6 +154,18 @@ variable "dlq_commands" {
   default     = false
 }
 
+variable "diagnose" {
+  description = "Whether the worker's role may ask ECS why a service is in trouble: it reads services, their tasks and task definitions, of which alerts tell names that changed and never a value."
+  type        = bool
+  default     = true
+}
+
+variable "diagnose_log_group_arns" {
+  description = "ARNs of log groups whose last lines may go into alerts (`diagnose.log_lines`); none by default, since nobody knows what a log holds."
+  type        = list(string)
+  default     = []
+}
+
 variable "security_group_ids" {
   description = "Security groups of the tasks. When empty, one is created that lets HTTPS out and nothing in; for Prometheus to scrape port 9090, bring your own."
   type        = list(string)

@@ -312,6 +312,26 @@ run "worker_policy" {
     error_message = "Who looks after dead letters must get exactly this: ${output.dlq_policy_json}"
   }
   assert {
+    condition = jsondecode(output.diagnose_policy_json) == {
+      Version = "2012-10-17"
+      Statement = [
+        {
+          Sid      = "SeeServices"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeServices", "ecs:DescribeTasks"]
+          Resource = ["arn:aws:ecs:*:123456789012:service/*", "arn:aws:ecs:*:123456789012:task/*"]
+        },
+        {
+          Sid      = "SeeStoppedTasks"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeTaskDefinition", "ecs:ListTasks"]
+          Resource = ["*"]
+        },
+      ]
+    }
+    error_message = "To diagnose, the worker must get exactly this: ${output.diagnose_policy_json}"
+  }
+  assert {
     condition = output.environment == {
       QUEUE_URL               = "https://sqs/alerts"
       AWS_REGION              = "eu-west-1"
@@ -330,6 +350,13 @@ run "customer_keys" {
     kms_key_arn         = "arn:aws:kms:eu-west-1:123456789012:key/queues"
     webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:mine-AbCdEf"]
     secret_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/secrets"]
+
+    diagnose_log_group_arns = ["arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/shop:*"]
+  }
+
+  assert {
+    condition     = jsondecode(output.diagnose_policy_json).Statement[2].Resource == ["arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/shop:log-stream:*"]
+    error_message = "Only the logs that were named may be read."
   }
 
   assert {

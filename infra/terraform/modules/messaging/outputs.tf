@@ -66,6 +66,11 @@ output "dlq_policy_json" {
   value       = jsonencode(local.dlq_policy)
 }
 
+output "diagnose_policy_json" {
+  description = "IAM policy with which the worker may ask ECS why a service is in trouble: reading only. Without it alerts say what their events do."
+  value       = jsonencode(local.diagnose_policy)
+}
+
 output "environment" {
   description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION and, unless several secrets are given, SLACK_WEBHOOK_SECRET_ID."
   value = merge(

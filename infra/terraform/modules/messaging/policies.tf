@@ -108,4 +108,34 @@ locals {
       }],
     )
   }
+
+  # The queue's own partition and account; services may be in any region. ListTasks and DescribeTaskDefinition know no resource
+  # narrower than these: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+  ecs = "arn:${split(":", aws_sqs_queue.main.arn)[1]}:ecs:*:${split(":", aws_sqs_queue.main.arn)[4]}"
+
+  diagnose_policy = {
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid      = "SeeServices"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeServices", "ecs:DescribeTasks"]
+          Resource = ["${local.ecs}:service/*", "${local.ecs}:task/*"]
+        },
+        {
+          Sid      = "SeeStoppedTasks"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeTaskDefinition", "ecs:ListTasks"]
+          Resource = ["*"]
+        },
+      ],
+      length(var.diagnose_log_group_arns) == 0 ? [] : [{
+        Sid      = "ReadLogs"
+        Effect   = "Allow"
+        Action   = ["logs:GetLogEvents"]
+        Resource = [for arn in var.diagnose_log_group_arns : "${trimsuffix(arn, ":*")}:log-stream:*"]
+      }],
+    )
+  }
 }

@@ -175,3 +175,9 @@ variable "oldest_message_alarm_seconds" {
     error_message = "oldest_message_alarm_seconds must be at least 60: SQS reports once a minute."
   }
 }
+
+variable "diagnose_log_group_arns" {
+  description = "ARNs of log groups whose last lines may go into alerts (`diagnose.log_lines`); none by default, since nobody knows what a log holds."
+  type        = list(string)
+  default     = []
+}
