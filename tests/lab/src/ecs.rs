@@ -34,6 +34,8 @@ pub enum Answer {
 
 #[derive(Default)]
 struct Played {
+    /// Added to every time that was recorded.
+    later: time::Duration,
     services: Vec<Value>,
     tasks: Vec<Value>,
     task_definitions: Vec<Value>,
@@ -56,7 +58,15 @@ impl EcsApi {
     /// # Errors
     /// When a file cannot be read or no port can be had.
     pub async fn start<P: AsRef<Path>>(folders: &[P]) -> Result<Self> {
-        let mut played = Played::default();
+        Self::start_later(folders, time::Duration::ZERO).await
+    }
+
+    /// The same as if it had been recorded so much later.
+    ///
+    /// # Errors
+    /// As [`EcsApi::start`].
+    pub async fn start_later<P: AsRef<Path>>(folders: &[P], later: time::Duration) -> Result<Self> {
+        let mut played = Played { later, ..Played::default() };
         for folder in folders {
             let before = played.tasks.len();
             let mut logged = Vec::new();
@@ -119,7 +129,7 @@ impl Drop for EcsApi {
 
 impl Played {
     fn record(&mut self, mut answer: Value) {
-        to_seconds(&mut answer);
+        to_seconds(&mut answer, self.later);
         for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
             if let Some(Value::Array(items)) = answer.get_mut(key) {
                 kept.append(items);
@@ -188,18 +198,18 @@ async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, bo
 }
 
 /// The CLI prints times for people; the API answers with seconds.
-fn to_seconds(value: &mut Value) {
+fn to_seconds(value: &mut Value, later: time::Duration) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 let time = value.as_str().filter(|_| key.ends_with("At"));
                 match time.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok()) {
-                    Some(time) => *value = json!(time.unix_timestamp_nanos() as f64 / 1e9),
-                    None => to_seconds(value),
+                    Some(time) => *value = json!((time + later).unix_timestamp_nanos() as f64 / 1e9),
+                    None => to_seconds(value, later),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(to_seconds),
+        Value::Array(items) => items.iter_mut().for_each(|item| to_seconds(item, later)),
         _ => {}
     }
 }

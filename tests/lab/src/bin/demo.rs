@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::aws::{Aws, DEFAULT_BUS, Queue};
+use lab::ecs::EcsApi;
 use lab::events::Ecs;
 use lab::slack::{Rate, Request, Slack};
 use lab::worker::Worker;
 use serde_json::{Value, json};
+use time::{OffsetDateTime, macros::datetime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::interval;
 
@@ -33,8 +35,8 @@ type Happening = (&'static str, fn(Ecs<'static>, &str) -> Value, Fate);
 
 /// What happens in the first round; each to a service of its own, by which it is found again.
 const FIRST_ROUND: [Happening; 8] = [
-    ("image-inferrer", Ecs::start_impaired, Fate::Posted),
-    ("checkout", Ecs::secret_missing, Fate::Posted),
+    ("checkout", Ecs::start_impaired, Fate::Posted),
+    ("image-inferrer", Ecs::secret_missing, Fate::Posted),
     ("search-indexer", Ecs::out_of_memory, Fate::Posted),
     ("frontend", Ecs::steady_state, Fate::FilteredByTheRule),
     ("payments", Ecs::deployment_failed, Fate::Posted),
@@ -87,10 +89,17 @@ async fn demo() -> Result<()> {
     outcome
 }
 
+/// What ECS answers about the service `checkout`, whose alert therefore says why. About the others it knows nothing.
+const ANSWERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../answers/missing_image");
+/// When those were recorded.
+const RECORDED: OffsetDateTime = datetime!(2026-03-02 08:19 UTC);
+
 /// Everything that the demo needs. Whatever of it has been started ends when it is dropped.
 struct Stage {
     slack: Slack,
     aws: Aws,
+    /// It answers until it is dropped.
+    _ecs: EcsApi,
     queue: Queue,
     dlq: Queue,
     worker: Worker,
@@ -104,6 +113,7 @@ impl Stage {
             format!("port {port} of 127.0.0.1 cannot be had; choose another with `make demo PORT=…`")
         })?;
         let aws = Aws::start().await?;
+        let ecs = EcsApi::start_later(&[ANSWERS], OffsetDateTime::now_utc() - RECORDED).await?;
         let (queue, dlq) = aws.queue_with_dlq("ecs-alerts", 10, Duration::from_secs(120)).await?;
         let rule = json!({
             "source": ["aws.ecs"],
@@ -125,12 +135,13 @@ impl Stage {
             ("ACCOUNT_NAME", "demo"),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let worker = Worker::spawn(&program, aws.environment().into_iter().chain(settings), &["run"])?;
+        let environment = aws.environment().into_iter().chain(ecs.environment()).chain(settings);
+        let worker = Worker::spawn(&program, environment, &["run"])?;
         worker.wait_ready().await?;
         println!("Slack page   {}", slack.page());
         println!("metrics      {}", worker.url("/metrics").await?);
         println!("queue        {}\nrule         {rule}", queue.url);
-        Ok(Self { slack, aws, queue, dlq, worker })
+        Ok(Self { slack, aws, _ecs: ecs, queue, dlq, worker })
     }
 
     /// Ends only if `ONCE` is set, or something has gone wrong.
@@ -144,7 +155,12 @@ impl Stage {
 
     async fn put_events(&self) -> Result<()> {
         println!();
-        for happening in FIRST_ROUND {
+        let [first, others @ ..] = FIRST_ROUND;
+        self.put(first).await?;
+        // Alone in its message it is shown with all that ECS says; among others only in a few words.
+        let shown = |requests: &[Request]| requests.iter().any(|request| request.accepted);
+        self.slack.wait_for(shown, Duration::from_secs(30)).await?;
+        for happening in others {
             self.put(happening).await?;
         }
         if std::env::var("ONCE").is_ok_and(|once| !["", "0"].contains(&once.as_str())) {
@@ -160,7 +176,7 @@ impl Stage {
     }
 
     async fn put(&self, (service, make, fate): Happening) -> Result<()> {
-        let ecs = Ecs { cluster: "demo", ..Ecs::default() };
+        let ecs = Ecs { cluster: "production", ..Ecs::default() };
         let event = make(ecs, service);
         let detail = &event["detail"];
         let name = detail["eventName"].as_str().or(detail["stopCode"].as_str()).unwrap_or_default();
