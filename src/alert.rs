@@ -112,21 +112,24 @@ impl Alert {
             service: None,
             diagnosis: None,
         };
-        match event.detail() {
+        let detail = event.detail();
+        match &detail {
             Detail::ServiceAction(action) | Detail::Deployment(action) | Detail::Hook(action) => {
-                action::describe(&mut alert, event, &action, "service");
+                action::describe(&mut alert, event, action, "service");
             }
             Detail::DaemonAction(action) | Detail::DaemonDeployment(action) => {
-                action::describe(&mut alert, event, &action, "daemon");
+                action::describe(&mut alert, event, action, "daemon");
             }
-            Detail::Task(task) => task::describe(&mut alert, event, &task),
-            Detail::InstanceState(instance) => instance::describe_state(&mut alert, event, &instance),
-            Detail::InstanceHealth(instance) => instance::describe_health(&mut alert, event, &instance),
-            Detail::Alarm(alarm) => alarm::describe(&mut alert, event, &alarm),
+            Detail::Task(task) => task::describe(&mut alert, event, task),
+            Detail::InstanceState(instance) => instance::describe_state(&mut alert, event, instance),
+            Detail::InstanceHealth(instance) => instance::describe_health(&mut alert, event, instance),
+            Detail::Alarm(alarm) => alarm::describe(&mut alert, event, alarm),
             Detail::Other => unknown::describe(&mut alert, event),
         }
         alert.bound();
-        alert.service = service_to_ask(&alert, event);
+        if matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Task(_)) {
+            alert.service = service_to_ask(&alert, event);
+        }
         alert
     }
 
@@ -197,11 +200,10 @@ impl Alert {
 /// More is not read on a phone.
 const MAX_FACTS: usize = 5;
 
-/// The service of an event that is a problem, unless what is known of the service could not explain it.
+/// The service of an event about a service or a task that is a problem, unless what is known of the service could not explain it.
 fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
-    let of_service = matches!(event.detail(), Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Task(_));
     let unrelated = ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
-    if alert.severity < Severity::Warning || !of_service || unrelated.contains(&alert.kind.as_str()) {
+    if alert.severity < Severity::Warning || unrelated.contains(&alert.kind.as_str()) {
         return None;
     }
     let arn = event.arns().find(|arn| arn.service == "ecs")?;
@@ -209,7 +211,7 @@ fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
         partition: arn.partition.to_owned(),
         region: arn.region.to_owned(),
         account: arn.account.to_owned(),
-        cluster: event.cluster()?.to_owned(),
+        cluster: alert.cluster.clone()?,
         name: event.service()?.to_owned(),
     };
     service.console().is_some().then_some(service)
@@ -224,7 +226,7 @@ fn console(event: &Event) -> Option<Console<'_>> {
 
 /// Adds the page of the event's service, else of its cluster.
 fn link_to_service(alert: &mut Alert, event: &Event) {
-    let page = console(event).zip(event.cluster()).and_then(|(console, cluster)| match event.service() {
+    let page = console(event).zip(alert.cluster.as_deref()).and_then(|(console, cluster)| match event.service() {
         Some(service) => console.service(cluster, service),
         None => console.cluster(cluster),
     });
@@ -238,6 +240,10 @@ fn words(name: &str) -> String {
 
 /// On one line, with no control characters, cut with an ellipsis to `max` characters.
 pub fn line(text: &str, max: usize) -> String {
+    // Nearly always.
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.trim().to_owned();
+    }
     cut(text.chars().map(|c| if is_control(c) { ' ' } else { c }), max)
 }
 

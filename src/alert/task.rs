@@ -141,15 +141,16 @@ fn link(alert: &mut Alert, event: &Event, task: &Task) {
     if event.service().is_some() {
         link_to_service(alert, event);
     }
-    let Some(((console, cluster), id)) = console(event).zip(event.cluster()).zip(task.arn.and_then(|arn| arn.name()))
+    let Some(((console, cluster), id)) =
+        console(event).zip(alert.cluster.clone()).zip(task.arn.and_then(|arn| arn.name()))
     else {
         return;
     };
     let stopped = task.last_status == Some("STOPPED");
-    alert.link(if stopped { "Stopped task" } else { "Task" }, console.task(cluster, id));
+    alert.link(if stopped { "Stopped task" } else { "Task" }, console.task(&cluster, id));
     // What never ran has no log.
     let ran = task.started_at.is_some() || task.containers.iter().any(|container| container.exit_code.is_some());
     if stopped && ran {
-        alert.link("Log", console.task_logs(cluster, id));
+        alert.link("Log", console.task_logs(&cluster, id));
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Arn<'a> {
         let mut rest = text;
         let words = std::iter::from_fn(move || {
             let (_, found) = rest.split_at(rest.find("arn:")?);
-            let end = found.find(|c: char| c.is_whitespace() || "\"'`,;()[]{}<>|\\".contains(c));
+            let end = found.find(ends_arn);
             let (word, after) = found.split_at(end.unwrap_or(found.len()));
             rest = after;
             Some(word.trim_end_matches(['.', ':', '!', '?']))
@@ -95,6 +95,12 @@ impl<'a> Arn<'a> {
         let of_daemon = matches!(self.resource_type(), "daemon" | "daemon-deployment" | "daemon-revision");
         if self.service == "ecs" && of_daemon { self.name() } else { None }
     }
+}
+
+const fn ends_arn(c: char) -> bool {
+    let is_punctuation =
+        matches!(c, '"' | '\'' | '`' | ',' | ';' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '|' | '\\');
+    is_punctuation || c.is_whitespace()
 }
 
 #[cfg(test)]
