@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Category, Container, Evidence, exits, failed_containers};
 
@@ -21,7 +21,7 @@ pub(super) fn hint(category: Category, text: &str, evidence: &Evidence<'_>) -> S
             Some(secret) => format!("{secret} has no key {key}."),
             None => format!("The secret has no key {key}."),
         }),
-        Category::LogConfig if !LOG_GROUP_LOST.is_match(text) => {
+        Category::LogConfig if !LOG_GROUP_LOST.is_match(text.as_bytes()) => {
             return "The log driver did not start: check logConfiguration, and that its destination can be reached."
                 .into();
         }
@@ -74,7 +74,7 @@ pub(super) fn hint(category: Category, text: &str, evidence: &Evidence<'_>) -> S
 /// Which role lacks which action on which resource, and in which kind of policy.
 fn iam_hint(text: &str, advice: &str) -> String {
     let role = find(&ROLE, text);
-    if ASSUME.is_match(text) {
+    if ASSUME.is_match(text.as_bytes()) {
         let role = role.map_or("a role".into(), |role| format!("the role {role}"));
         return format!(
             "ECS cannot assume {role}. Check that it exists and that its trust policy names the ECS principal \
@@ -107,7 +107,7 @@ fn network_hint(text: &str, advice: &str) -> String {
         Some(peer) => Some(format!("The task could not reach {peer}.")),
         None => None,
     };
-    if EFS.is_match(text) {
+    if EFS.is_match(text.as_bytes()) {
         return sentences(fact, Category::Volume.advice());
     }
     sentences(fact, advice)
@@ -124,7 +124,7 @@ fn image_missing_hint(text: &str, evidence: &Evidence<'_>, advice: &str) -> Stri
     if text.contains("docker login") || text.contains("access to the resource is denied") {
         return format!("{image} does not exist, or needs a login: check the name, then the registry's credentials.");
     }
-    if !ABSENT.is_match(text) {
+    if !ABSENT.is_match(text.as_bytes()) {
         return format!("{image} was not found, or its registry could not be reached. Check the tag, then the route.");
     }
     if image.contains("@sha256:") {
@@ -179,17 +179,22 @@ pub(super) fn fragment(raw: &str) -> String {
 
 /// The first group that takes part in the first match, without the punctuation around it.
 fn find(pattern: &Regex, text: &str) -> Option<String> {
-    let captures = pattern.captures(text)?;
-    let found = captures.iter().skip(1).flatten().next()?.as_str();
+    let captures = pattern.captures(text.as_bytes())?;
+    let found = String::from_utf8_lossy(captures.iter().skip(1).flatten().next()?.as_bytes());
     let found = found.trim_matches(|c: char| c.is_whitespace() || "'\"`:;,.()".contains(c));
     (!found.is_empty()).then(|| fragment(found))
 }
 
-/// Declares the patterns for [`find`]; they ignore case.
+/// Declares the patterns for [`find`]; they ignore case. Bytes and ASCII classes, as for the phrases: a group ends before an ASCII
+/// character or where the text ends, so that what it holds is whole characters.
 macro_rules! details {
     ($($name:ident $pattern:literal)*) => {
         $(static $name: LazyLock<Regex> = LazyLock::new(|| {
-            Regex::new(concat!("(?i)", $pattern)).expect("a constant pattern; a test compiles each")
+            RegexBuilder::new($pattern)
+                .case_insensitive(true)
+                .unicode(false)
+                .build()
+                .expect("a constant pattern; a test compiles each")
         });)*
 
         #[cfg(test)]
