@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use backon::{ExponentialBuilder, Retryable};
 use tokio::{
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
@@ -58,7 +59,7 @@ pub async fn run(config: Config) -> Result<()> {
     // Only `start` sets it, once.
     let _ = status.running.set(Arc::clone(&worker.consumer));
     tokio::spawn(watch_queue(Arc::clone(&worker.queue)));
-    tokio::spawn(keep_histograms(status));
+    tokio::spawn(keep_metrics(status));
 
     let grace_ends = async {
         let _ = stopping.wait_for(Option::is_some).await;
@@ -229,11 +230,12 @@ pub fn stop_on_signal(grace: Duration, what: &'static str) -> Result<Stop> {
 }
 
 /// Histograms gather their samples until somebody scrapes them, or until told to: nobody may.
-async fn keep_histograms(status: Arc<Status>) {
+async fn keep_metrics(status: Arc<Status>) {
     let mut tick = interval(Duration::from_secs(10));
     loop {
         tick.tick().await;
         status.metrics.run_upkeep();
+        metrics::tasks(Handle::current().metrics().num_alive_tasks());
     }
 }
 
