@@ -1,5 +1,7 @@
 # make demo           an ECS event all the way to a Slack page on this machine; PORT=8009, ONCE=1, VERBOSE=1
 # make test           everything that can be checked here; SKIP=forbid (as CI=true does) fails where a tool is missing
+# make bench          what the worker costs beside what people would use instead, in some minutes; PARTS="storm idle" for some of it
+# make soak           whether anything grows in an hour; MINUTES=10 for less
 # make .venv          the AWS stand-in that both of them need
 
 SHELL := /bin/bash
@@ -12,13 +14,36 @@ ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo test format lint cargo-test licences advisories terraform dashboards kubernetes
+.PHONY: demo bench soak test format lint cargo-test licences advisories terraform dashboards kubernetes
 
 demo: .venv
 	$(call need,cargo)
 	cargo build --locked --package ecs-slack-alerts --package lab --bins
 # `exec`, so that a signal to make reaches the demo itself.
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/demo
+
+define BUILD_BENCH
+$(call need,cargo)
+cargo build --locked --release --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin bench --bin bare_loop
+endef
+
+# For figures worth keeping, nothing else should run on the machine.
+bench: .venv target/peers
+	$(BUILD_BENCH)
+	@target/release/bench $(PARTS)
+
+soak:
+	$(BUILD_BENCH)
+	@target/release/bench soak
+
+# The consumers beside which the worker is measured.
+target/peers: $(wildcard tests/lab/peers/*)
+	$(call need,python3)
+	$(call need,npm)
+	@rm -rf $@ && mkdir -p $@ && cp $^ $@ && python3 -m venv $@/venv && \
+	$@/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $@/requirements.txt && \
+	npm ci --prefix $@ --no-audit --no-fund --loglevel=error || { rm -rf $@; exit 1; }
+	@touch $@
 
 test:
 	$(call need,cargo)

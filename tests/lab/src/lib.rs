@@ -6,6 +6,7 @@
 //! * [`fault`]: a proxy before it that answers wrongly, late or not at all when told to, and that knows SQS's message move
 //!   tasks, which the emulator lacks;
 //! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
+//! * [`sqs`]: SQS alone, in this process, for measurements, where the emulator would be what is measured;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
 //! * [`events`]: what ECS says when things go wrong.
 //!
@@ -23,6 +24,7 @@ pub mod events;
 pub mod fault;
 mod move_tasks;
 pub mod slack;
+pub mod sqs;
 pub mod worker;
 
 /// A name that no other test, in this process or another, has: `{prefix}-{process id}-{n}`.

@@ -89,6 +89,11 @@ impl Worker {
         Ok(Self { process, watchdog, lines })
     }
 
+    /// Its process id; none if it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Every line so far, of standard output and standard error.
     pub fn lines(&self) -> Vec<Line> {
         self.lines.borrow().lines.clone()

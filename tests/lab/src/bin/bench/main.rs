@@ -1,0 +1,39 @@
+//! What the worker costs beside what people would use instead, how soon an alert is at Slack, and what becomes of a storm.
+//! `make bench` builds and starts it.
+//!
+//! Every consumer takes the same alerts from the same endpoint in the same run, each alone on the machine. The endpoint is
+//! [`lab::sqs`], in this process: figures of requests and of the consumers' own processor time carry over to AWS, those of
+//! time on the wire do not.
+//!
+//! Arguments choose parts: `throughput`, `idle`, `delay`, `storm`, `emulator`; none is all of these. `soak`, which takes an
+//! hour, is only done when asked for. Read from the environment: `WORKER`, the program to measure.
+
+mod consumer;
+mod hook;
+mod parts;
+mod soak;
+
+use anyhow::{Result, ensure};
+
+const PARTS: [&str; 6] = ["throughput", "idle", "delay", "storm", "emulator", "soak"];
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    ensure!(chosen.iter().all(|part| PARTS.contains(&part.as_str())), "the parts are {}", PARTS.join(", "));
+    let today = time::OffsetDateTime::now_utc().date();
+    let processors = std::thread::available_parallelism()?;
+    println!("`make bench`, {today}, {processors} processors, against a stand-in endpoint.");
+    let is_chosen = |part: &&str| chosen.iter().any(|chosen| chosen == part) || chosen.is_empty() && *part != "soak";
+    for part in PARTS.into_iter().filter(is_chosen) {
+        match part {
+            "throughput" => parts::throughput().await?,
+            "idle" => parts::idle().await?,
+            "delay" => parts::delay().await?,
+            "storm" => parts::storm().await?,
+            "emulator" => parts::emulator().await?,
+            _ => soak::soak().await?,
+        }
+    }
+    Ok(())
+}
