@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome, Pipeline},
-    slack::{Slack, Stop},
+    slack::{Slack, Stop, channel::drained},
     sqs::{self, Message, Queue, Receipt, SqsError},
 };
 
@@ -148,7 +148,12 @@ impl Consumer {
             }
             let Some(slots) = self.unless_stopped(self.slots()).await else { return Ok(()) };
             let max = slots.num_permits();
-            match self.receive(index, max).await {
+            let received = tokio::select! {
+                received = self.receive(index, max) => received,
+                // SQS should have answered long before. What it may still hand out comes again, as it would after an end by force.
+                () = drained(self.stop.clone()) => return Ok(()),
+            };
+            match received {
                 Ok(messages) => {
                     (proven, backoff) = (true, receive_backoff());
                     let full = messages.len() == sqs::BATCH;

@@ -210,7 +210,8 @@ impl Queue {
     }
 
     /// Receives up to `max` messages (at most [`BATCH`]), hidden from others for `visibility`, waiting up to `wait` for the
-    /// first. Not to be cancelled: what SQS hands to a dropped connection stays hidden until its visibility time-out.
+    /// first. Not to be cancelled, but at the very end of a drain: what SQS hands to a dropped connection stays hidden until its
+    /// visibility time-out.
     ///
     /// # Errors
     /// Any failure of the request, classified; an expired wait is no error but an empty answer.

@@ -309,7 +309,7 @@ fn last_start(waiting: &Waiting<Item, Result<(), PostError>>, stop_by: Option<In
 }
 
 /// Returns when a drain, if there is one, must be over.
-async fn drained(mut stop: Stop) {
+pub async fn drained(mut stop: Stop) {
     match stop.wait_for(Option::is_some).await.map(|stop_by| *stop_by) {
         Ok(Some(stop_by)) => sleep_until(stop_by).await,
         _ => std::future::pending().await,

@@ -89,6 +89,22 @@ async fn a_drain_does_not_receive_what_it_gives_back() {
 }
 
 #[tokio::test]
+async fn a_drain_does_not_wait_for_a_receive_that_hangs() {
+    let world = World::new().await;
+    world.slack.always(&world.name, Answer::Hang);
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    proxy.script("ReceiveMessage", [Fault::None, Fault::Hang]);
+    storm(&world, 3).await;
+    let mut worker = world.worker_through(&proxy).await;
+    let hangs = |calls: &[Call]| calls.iter().filter(|call| call.operation == "ReceiveMessage").count() == 2;
+    proxy.wait_for(hangs, LIMIT).await.unwrap();
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+    let counts = world.queue.counts().await.unwrap();
+    assert_eq!((counts.visible, counts.in_flight), (3, 0));
+}
+
+#[tokio::test]
 async fn a_drain_does_not_wait_for_a_webhook_that_cannot_be_looked_up() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
