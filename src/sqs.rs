@@ -354,8 +354,12 @@ impl SqsError {
             }
             _ => ErrorClass::Other,
         };
-        let retryable =
-            matches!(class, ErrorClass::Timeout | ErrorClass::Network | ErrorClass::Server | ErrorClass::Throttled);
+        let retryable = match class {
+            ErrorClass::Timeout | ErrorClass::Network | ErrorClass::Server | ErrorClass::Throttled => true,
+            // What was received was so with good credentials, and these may be renewed at any moment.
+            ErrorClass::Credentials => true,
+            _ => false,
+        };
         Self { operation, class, retryable, source: Arc::new(error) }
     }
 

@@ -147,15 +147,19 @@ async fn an_event_for_two_channels_is_tried_again_only_where_it_failed() {
 }
 
 #[tokio::test]
-async fn a_delete_that_partly_fails_is_made_good() {
+async fn a_delete_that_fails_is_made_good() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
-    proxy.script("DeleteMessageBatch", [Fault::FirstEntryFails, Fault::Error(500, "InternalFailure"), Fault::None]);
+    let expired = Fault::Error(403, "ExpiredToken");
+    proxy.script(
+        "DeleteMessageBatch",
+        [Fault::FirstEntryFails, Fault::Error(500, "InternalFailure"), expired, Fault::None],
+    );
     let _worker = world.worker_through(&proxy).await;
     let ecs = Ecs::default();
     world.queue.send_events(&["a", "b", "c"].map(|name| ecs.start_impaired(name))).await.unwrap();
     world.queue_is_empty().await;
-    assert!(proxy.calls("DeleteMessageBatch").len() >= 3);
+    assert!(proxy.calls("DeleteMessageBatch").len() >= 4);
     assert!(world.slack.requests().iter().all(|request| request.accepted));
 }
 
