@@ -1,6 +1,7 @@
 # make demo           an ECS event all the way to a Slack page on this machine; PORT=8009, ONCE=1, VERBOSE=1
 # make test           everything that can be checked here; SKIP=forbid (as CI=true does) fails where a tool is missing
 # make bench          what the worker costs beside what people would use instead, in some minutes; PARTS="storm idle" for some of it
+# make chaos          random kills and faults, and what must hold after them, in some minutes; SEED=…, ROUNDS=12, ROUND=… for one
 # make soak           whether anything grows in an hour; MINUTES=10 for less
 # make .venv          the AWS stand-in that both of them need
 
@@ -14,13 +15,18 @@ ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo bench soak test format lint cargo-test licences advisories terraform dashboards kubernetes
+.PHONY: demo bench chaos soak test format lint cargo-test licences advisories terraform dashboards kubernetes
 
 demo: .venv
 	$(call need,cargo)
 	cargo build --locked --package ecs-slack-alerts --package lab --bins
 # `exec`, so that a signal to make reaches the demo itself.
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/demo
+
+chaos:
+	$(call need,cargo)
+	cargo build --locked --package ecs-slack-alerts --package lab --bins
+	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/chaos
 
 define BUILD_BENCH
 $(call need,cargo)

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "one binary, one crate")]
 
+mod chaos;
 mod commands;
 mod dashboards;
 mod delivery;

@@ -7,6 +7,7 @@
 //!   tasks, which the emulator lacks;
 //! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
 //! * [`sqs`]: SQS alone, in this process, for measurements, where the emulator would be what is measured;
+//! * [`chaos`]: rounds of the worker amid random faults and signals, and what must hold after each;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
 //! * [`events`]: what ECS says when things go wrong.
 //!
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 pub mod aws;
+pub mod chaos;
+mod connection;
 pub mod ecs;
 pub mod events;
 pub mod fault;

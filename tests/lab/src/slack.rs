@@ -3,7 +3,6 @@
 //!
 //! Every request is recorded before it is answered, so a test awaits what it wants to see and never sleeps.
 
-mod connection;
 mod limits;
 
 use std::collections::HashMap;
@@ -24,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Script;
-use connection::{Connection, Connections};
+use crate::connection::{Connection, Connections};
 
 /// How a webhook answers one request.
 #[derive(Debug, Clone, Default)]
@@ -40,12 +39,18 @@ pub enum Answer {
     Unavailable(u64),
     /// 400 `invalid_blocks` for a payload whose blocks hold this text; as `Judge` for any other.
     RefuseBlocksWith(String),
+    /// 400 `no_text` for a payload that holds this text anywhere; as `Judge` for any other.
+    Refuse(String),
+    /// As `Judge`, but so much later.
+    Late(Duration),
     /// The connection stays open and no answer comes.
     Hang,
     /// The connection is reset before anything is answered, and nothing is posted.
     Reset,
     /// The message is posted, and the connection is reset in the middle of the answer.
     Cut,
+    /// The message is posted, and the connection is reset before anything is answered.
+    Lost,
 }
 
 /// How often a webhook may be posted to.
@@ -68,6 +73,8 @@ impl Rate {
 pub struct Request {
     /// Which webhook: the last part of its path.
     pub webhook: String,
+    /// The app that it belongs to: the part before. Webhooks of one name share everything; this tells who sent.
+    pub app: String,
     /// When it arrived.
     pub at: Instant,
     /// The connection it came by, counted from 1.
@@ -78,6 +85,8 @@ pub struct Request {
     pub status: Option<u16>,
     /// The body answered.
     pub reply: String,
+    /// The Retry-After answered, in seconds.
+    pub retry_after: Option<u64>,
     /// Whether people see it.
     pub accepted: bool,
     /// Whether it came while an earlier Retry-After of this webhook had not passed.
@@ -158,6 +167,11 @@ impl Slack {
         format!("http://{}/services/T00000000/B00000000/{name}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// How this webhook answers the next requests, one after the other.
     pub fn script(&self, webhook: &str, answers: impl IntoIterator<Item = Answer>) {
         self.configure(webhook, |script| script.once.extend(answers));
@@ -166,6 +180,12 @@ impl Slack {
     /// How this webhook answers every request from now on, once its script is done.
     pub fn always(&self, webhook: &str, answer: Answer) {
         self.configure(webhook, |script| script.always = answer);
+    }
+
+    /// Every webhook answers as Slack does from now on, whatever was scripted.
+    pub fn calm(&self) {
+        self.state
+            .send_modify(|state| state.webhooks.values_mut().for_each(|webhook| webhook.script = Script::default()));
     }
 
     /// Every request so far, in order.
@@ -213,6 +233,7 @@ impl Drop for Slack {
 /// What is done on the wire.
 enum Reply {
     Whole(Response),
+    Late(Response, Duration),
     Hang,
     Reset,
     Cut,
@@ -220,7 +241,7 @@ enum Reply {
 
 async fn webhook(
     State(state): State<Shared>,
-    Path((_team, _app, name)): Path<(String, String, String)>,
+    Path((_team, app, name)): Path<(String, String, String)>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     headers: HeaderMap,
     body: Bytes,
@@ -228,9 +249,13 @@ async fn webhook(
     let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let payload = if json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     let mut reply = Reply::Hang;
-    state.send_modify(|state| reply = state.take(name, connection.number, payload));
+    state.send_modify(|state| reply = state.take(name, app, connection.number, payload));
     match reply {
         Reply::Whole(response) => return response,
+        Reply::Late(response, delay) => {
+            tokio::time::sleep(delay).await;
+            return response;
+        }
         Reply::Hang => {}
         Reply::Reset => connection.reset(b""),
         Reply::Cut => connection.reset(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\no"),
@@ -241,14 +266,14 @@ async fn webhook(
 
 impl Workspace {
     /// Judges and records one request.
-    fn take(&mut self, name: String, connection: u64, payload: Value) -> Reply {
+    fn take(&mut self, name: String, app: String, connection: u64, payload: Value) -> Reply {
         let now = Instant::now();
         let webhook = self.webhooks.entry(name.clone()).or_default();
         let closed = webhook.closed_until.filter(|until| now < *until);
         let answer = webhook.script.next();
         let retry_after = match &answer {
             Answer::RateLimited(seconds) | Answer::Unavailable(seconds) => Some(*seconds),
-            Answer::Judge | Answer::RefuseBlocksWith(_) => match closed {
+            Answer::Judge | Answer::RefuseBlocksWith(_) | Answer::Refuse(_) | Answer::Late(_) => match closed {
                 Some(until) => Some(whole_seconds(until - now)),
                 None => self.rate.and_then(|rate| webhook.wait(now, rate)),
             },
@@ -257,21 +282,22 @@ impl Workspace {
         if let Some(seconds) = retry_after {
             webhook.closed_until = closed.max(Some(now + Duration::from_secs(seconds)));
         }
-        let judged = |blocks_with: Option<&str>| match limits::refusal(&payload) {
-            Some((status, reason)) => (Some(status), reason, false),
-            None if blocks_with.is_some_and(|text| blocks_mention(&payload, text)) => {
+        let judged = || match (limits::refusal(&payload), &answer) {
+            (Some((status, reason)), _) => (Some(status), reason, false),
+            (None, Answer::RefuseBlocksWith(text)) if blocks_mention(&payload, text) => {
                 (Some(400), "invalid_blocks", false)
             }
-            None => (Some(200), "ok", true),
+            (None, Answer::Refuse(text)) if mentions(&payload, text) => (Some(400), "no_text", false),
+            (None, _) => (Some(200), "ok", true),
         };
         let (status, body, accepted) = match &answer {
             Answer::Unavailable(_) => (Some(503), "", false),
             _ if retry_after.is_some() => (Some(429), "", false),
-            Answer::Judge | Answer::RateLimited(_) => judged(None),
-            Answer::RefuseBlocksWith(text) => judged(Some(text)),
             Answer::Status(status, body) => (Some(*status), *body, (200..300).contains(status)),
             Answer::Hang | Answer::Reset => (None, "", false),
-            Answer::Cut => (None, "", true),
+            Answer::Cut => (None, "o", true),
+            Answer::Lost => (None, "", true),
+            _ => judged(),
         };
         let body = match retry_after {
             Some(seconds) => json!({ "retry_after": seconds, "ok": false, "error": "rate_limited" }).to_string(),
@@ -279,18 +305,20 @@ impl Workspace {
         };
         self.requests.push(Request {
             webhook: name,
+            app,
             at: now,
             connection,
             payload,
             status,
             reply: body.clone(),
+            retry_after,
             accepted,
             violation: closed.is_some(),
             unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
         });
         match answer {
             Answer::Hang => Reply::Hang,
-            Answer::Reset => Reply::Reset,
+            Answer::Reset | Answer::Lost => Reply::Reset,
             Answer::Cut => Reply::Cut,
             _ => {
                 let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or_default();
@@ -298,7 +326,7 @@ impl Workspace {
                 if let Some(seconds) = retry_after {
                     response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
                 }
-                Reply::Whole(response)
+                if let Answer::Late(delay) = answer { Reply::Late(response, delay) } else { Reply::Whole(response) }
             }
         }
     }

@@ -31,15 +31,16 @@ pub struct Sqs {
     server: JoinHandle<()>,
 }
 
+/// What answers requests, whichever way they came.
 #[derive(Default)]
-struct Account {
+pub(crate) struct Account {
     endpoint: String,
     queues: Mutex<HashMap<String, Queue>>,
     secrets: Mutex<HashMap<String, String>>,
 }
 
 /// The code of an error that is the client's.
-type Fault = &'static str;
+pub(crate) type Fault = &'static str;
 
 impl Sqs {
     /// Starts one on a free port of 127.0.0.1.
@@ -57,6 +58,11 @@ impl Sqs {
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { endpoint, state, server })
+    }
+
+    /// What answers, for who stands in front of it.
+    pub(crate) fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.state)
     }
 
     /// What a program must have in its environment to take this for AWS.
@@ -104,7 +110,7 @@ async fn answer(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
 }
 
 impl Account {
-    async fn perform(&self, operation: &str, request: &Value) -> Result<Value, Fault> {
+    pub(crate) async fn perform(&self, operation: &str, request: &Value) -> Result<Value, Fault> {
         match operation {
             "CreateQueue" => {
                 let name = request["QueueName"].as_str().ok_or("MissingParameter")?;

@@ -167,6 +167,25 @@ async fn slack_refuses_blocks_with_a_text_but_not_that_text_alone() -> Result<()
 }
 
 #[tokio::test]
+async fn slack_may_lose_its_answer_be_late_or_not_like_a_text_at_all_until_it_is_calm() -> Result<()> {
+    let slack = Slack::start().await?;
+    let url = slack.url("alerts");
+    slack.always("alerts", Answer::Refuse("bad".to_owned()));
+    slack.script("alerts", [Answer::Lost, Answer::Late(Duration::from_millis(100))]);
+    assert!(post(&url, &alert("lost")).await.is_err());
+    let begun = std::time::Instant::now();
+    assert_eq!(post(&url, &alert("late")).await?.0, 200);
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+    assert_eq!(post(&url, &json!({ "text": "bad" })).await?, (400, None, "no_text".to_owned()));
+    slack.calm();
+    assert_eq!(post(&url, &json!({ "text": "bad" })).await?.0, 200);
+    let accepted: Vec<bool> = slack.requests().iter().map(|request| request.accepted).collect();
+    assert_eq!(accepted, [true, true, false, true]);
+    assert!(slack.requests().iter().all(|request| request.app == "B00000000"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn slack_limits_the_rate_and_sees_who_does_not_wait() -> Result<()> {
     let interval = Duration::from_secs(1);
     let slack = Slack::start_on(0, Some(Rate { interval, burst: 2 })).await?;

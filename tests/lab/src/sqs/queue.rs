@@ -85,12 +85,20 @@ impl Queue {
         Counts { visible: (messages.stored.len() - in_flight) as u32, in_flight: in_flight as u32, delayed: 0 }
     }
 
+    /// What was sent of all that it holds now, in the order in which it was sent.
+    pub fn bodies(&self) -> Vec<String> {
+        let messages = lock(&self.messages);
+        let mut stored: Vec<_> = messages.stored.iter().collect();
+        stored.sort_unstable_by_key(|(id, _)| **id);
+        stored.into_iter().map(|(_, message)| message.body.clone()).collect()
+    }
+
     /// What was asked of it so far.
     pub fn stats(&self) -> Stats {
         lock(&self.messages).stats.clone()
     }
 
-    /// Returns when every message has been deleted.
+    /// Returns when every message has been deleted, or has gone to the dead-letter queue.
     pub async fn emptied(&self) {
         self.until(|messages| messages.stored.is_empty().then_some(())).await;
     }
@@ -176,6 +184,9 @@ impl Queue {
             if let Some((_, dlq)) = self.redrive.as_ref().filter(|(receives, _)| message.receives >= *receives) {
                 // Not the lock that is held: a queue is never its own dead-letter queue.
                 dlq.put(messages.stored.remove(&id).map(|message| message.body));
+                if messages.stored.is_empty() {
+                    self.changed.notify_waiters();
+                }
                 continue;
             }
             message.receives += 1;

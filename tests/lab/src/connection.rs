@@ -11,15 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// One TCP connection: a second handle to its socket.
 #[derive(Debug, Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// Counted from 1.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     socket: Arc<std::net::TcpStream>,
 }
 
 impl Connection {
     /// Sends `bytes`, then a reset in place of an orderly end.
-    pub(super) fn reset(&self, bytes: &[u8]) {
+    pub(crate) fn reset(&self, bytes: &[u8]) {
         // Errors mean that the other end was faster: it is gone, which is what was wanted.
         let _ = (&*self.socket).write_all(bytes);
         let _ = socket2::SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
@@ -29,13 +29,13 @@ impl Connection {
 }
 
 /// A listener whose connections can be told apart and broken.
-pub(super) struct Connections {
+pub(crate) struct Connections {
     listener: TcpListener,
     count: u64,
 }
 
 impl Connections {
-    pub(super) fn of(listener: TcpListener) -> Self {
+    pub(crate) fn of(listener: TcpListener) -> Self {
         Self { listener, count: 0 }
     }
 }

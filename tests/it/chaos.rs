@@ -1,0 +1,26 @@
+//! A few short rounds of what `make chaos` plays for minutes.
+
+use lab::chaos::{self, Size, Tally};
+use tokio::task::JoinSet;
+
+use crate::world::BINARY;
+
+const SEED: u64 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_in_a_few_seconds_of_chaos() {
+    let mut rounds = JoinSet::new();
+    for round in 1..=3 {
+        rounds.spawn(async move { (round, chaos::round(BINARY.as_ref(), SEED, round, Size::Short).await) });
+    }
+    let mut tally = Tally::default();
+    while let Some(played) = rounds.join_next().await {
+        let (round, played) = played.unwrap();
+        let again = format!("`make chaos SEED={SEED} ROUND={round} SHORT=1` repeats it");
+        tally.add(&played.unwrap_or_else(|error| panic!("round {round}, {again}: {error:#}")));
+    }
+    // Else it would prove little.
+    for happened in ["SIGKILL", "DLQ: cannot be decoded", "fault: Slack answers 429", "fault: AWS answers 500"] {
+        assert!(tally.get(happened) > 0, "no {happened}:\n{tally}");
+    }
+}

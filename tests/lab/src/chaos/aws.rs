@@ -1,0 +1,357 @@
+//! What one life of a worker takes for AWS: the lab's SQS behind random faults, with credentials that expire within seconds.
+//! Who asked for what is written down, with the instant and what went wrong with it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use fastrand::Rng;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::lock;
+use crate::aws::REGION;
+use crate::connection::{Connection, Connections};
+use crate::sqs::Account;
+
+/// The SDK takes credentials for expired ten seconds before they are: it renews these after three.
+const CREDENTIALS_LAST: Duration = Duration::from_secs(13);
+
+/// A put-back of the worker's lasts half a minute and more; here time passes ten times as fast, and never longer than this.
+const LONGEST_PUT_BACK: u64 = 3;
+
+/// Everything that was asked of the queue, in order.
+pub(super) type Ledger = Arc<watch::Sender<Vec<Deed>>>;
+
+/// One message received, or asked to be settled.
+#[derive(Debug, Clone)]
+pub(super) struct Deed {
+    pub(super) at: Instant,
+    /// Which life did it.
+    pub(super) by: usize,
+    pub(super) what: What,
+    /// SQS's number for the message.
+    pub(super) id: u64,
+    /// Which of its receives this is, or belongs to.
+    pub(super) receive: u32,
+    /// Of a message received: what was sent.
+    pub(super) body: Option<String>,
+    /// False if the queue never heard of it.
+    pub(super) acted: bool,
+    /// What went wrong.
+    pub(super) fault: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Received,
+    Deleted,
+    PutBack,
+}
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Error(&'static str, u16, &'static str),
+    /// Nothing for so long, then a reset.
+    Hang(Duration),
+    Reset,
+    /// It acts, and its answer is lost.
+    Lost,
+    /// It acts, and answers after so long.
+    Late(Duration),
+    /// It acts on some entries only. What has no entries fares well.
+    Entries(u64),
+    /// This and the next so many requests: the credentials are refused.
+    Expired(u32),
+}
+
+/// It ends when dropped.
+pub(super) struct Front {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+/// What a front is made from.
+pub(super) struct Setup {
+    pub(super) account: Arc<Account>,
+    pub(super) ledger: Ledger,
+    /// Which life it serves.
+    pub(super) life: usize,
+    pub(super) seed: u64,
+    /// Of a hundred requests.
+    pub(super) trouble: u32,
+    pub(super) calm: watch::Receiver<bool>,
+    /// What went wrong how often.
+    pub(super) injected: Arc<Mutex<HashMap<&'static str, u64>>>,
+}
+
+struct Desk {
+    setup: Setup,
+    chance: Mutex<Chance>,
+}
+
+#[derive(Default)]
+struct Chance {
+    /// For each operation apart, so that how they interleave does not matter.
+    rngs: HashMap<String, Rng>,
+    /// A receive has succeeded: before, the worker takes refused credentials for a mistake in its configuration, and ends.
+    proven: bool,
+    refused_yet: u32,
+    /// When each of the credentials was given out.
+    credentials: Vec<Instant>,
+}
+
+impl Front {
+    pub(super) async fn open(setup: Setup) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let desk = Arc::new(Desk { setup, chance: Mutex::default() });
+        let router =
+            Router::new().fallback(answer).with_state(desk).into_make_service_with_connect_info::<Connection>();
+        let server = tokio::spawn(async move {
+            // It only ends by being aborted.
+            let _ = axum::serve(Connections::of(listener), router).await;
+        });
+        Ok(Self { address, server })
+    }
+
+    /// What the worker must have in its environment to take this for AWS.
+    pub(super) fn environment(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/credentials", self.address)),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn answer(
+    State(desk): State<Arc<Desk>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if uri.path() == "/credentials" {
+        return json_response(200, &desk.credentials());
+    }
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default();
+    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if desk.are_expired(&headers) {
+        desk.asked(operation, &request, &[], Some("credentials expired"));
+        return json_response(403, &json!({ "__type": "ExpiredToken", "message": "expired" }));
+    }
+    let fault = desk.fault(operation);
+    let name = fault.map(|fault| fault.name());
+    if let Some(name) = name {
+        *lock(&desk.setup.injected).entry(name).or_default() += 1;
+    }
+    match fault {
+        Some(Fault::Error(_, status, code)) => {
+            desk.asked(operation, &request, &[], name);
+            return json_response(status, &json!({ "__type": code, "message": "so the dice fell" }));
+        }
+        Some(Fault::Expired(_)) => {
+            desk.asked(operation, &request, &[], name);
+            return json_response(403, &json!({ "__type": "ExpiredToken", "message": "so the dice fell" }));
+        }
+        Some(Fault::Hang(time)) => {
+            desk.asked(operation, &request, &[], name);
+            sleep(time).await;
+        }
+        Some(Fault::Reset) => desk.asked(operation, &request, &[], name),
+        _ => {
+            let (status, answer) = desk.act(operation, request, fault).await;
+            match fault {
+                Some(Fault::Lost) => {}
+                Some(Fault::Late(time)) => {
+                    sleep(time).await;
+                    return json_response(status, &answer);
+                }
+                _ => return json_response(status, &answer),
+            }
+        }
+    }
+    connection.reset(b"");
+    // Until the connection ends, which drops this.
+    std::future::pending().await
+}
+
+fn json_response(status: u16, body: &Value) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.to_string()).into_response()
+}
+
+impl Desk {
+    async fn act(&self, operation: &str, mut request: Value, fault: Option<Fault>) -> (u16, Value) {
+        let mut failed = Vec::new();
+        if let (Some(Fault::Entries(seed)), Some(entries)) = (fault, request["Entries"].as_array_mut()) {
+            let mut rng = Rng::with_seed(seed);
+            failed = entries.extract_if(.., |_| rng.bool()).collect();
+        }
+        let name = fault.map(|fault| fault.name());
+        self.asked(operation, &json!({ "Entries": failed }), &[], name);
+        let acted: Vec<Value> = request["Entries"].as_array().cloned().unwrap_or_default();
+        let told_badly = name.filter(|_| !matches!(fault, Some(Fault::Entries(_))));
+        self.asked(operation, &json!({}), &acted, told_badly);
+        for entry in request["Entries"].as_array_mut().into_iter().flatten() {
+            if let Some(seconds) = entry["VisibilityTimeout"].as_u64() {
+                entry["VisibilityTimeout"] = json!((seconds / 10).min(LONGEST_PUT_BACK));
+            }
+        }
+        let nothing_left = !failed.is_empty() && acted.is_empty();
+        let answered = if nothing_left { Ok(json!({})) } else { self.setup.account.perform(operation, &request).await };
+        match answered {
+            Ok(mut answer) => {
+                if operation == "ReceiveMessage" {
+                    self.received(&answer, name);
+                }
+                for entry in failed {
+                    let failure = json!({ "Id": entry["Id"], "SenderFault": false, "Code": "InternalError" });
+                    match answer["Failed"].as_array_mut() {
+                        Some(others) => others.push(failure),
+                        None => answer["Failed"] = json!([failure]),
+                    }
+                }
+                (200, answer)
+            }
+            Err(code) => (400, json!({ "__type": code, "message": code })),
+        }
+    }
+
+    fn received(&self, answer: &Value, fault: Option<&'static str>) {
+        if fault.is_none() {
+            lock(&self.chance).proven = true;
+        }
+        let messages = answer["Messages"].as_array().into_iter().flatten();
+        self.write(messages.filter_map(|message| {
+            let body = message["Body"].as_str().map(str::to_owned);
+            self.deed(What::Received, &message["ReceiptHandle"], body, true, fault)
+        }));
+    }
+
+    /// Writes down what the worker asks to be done to messages: of `request` nothing is done, `acted` is.
+    fn asked(&self, operation: &str, request: &Value, acted: &[Value], fault: Option<&'static str>) {
+        let what = match operation {
+            "DeleteMessageBatch" => What::Deleted,
+            "ChangeMessageVisibilityBatch" => What::PutBack,
+            _ => return,
+        };
+        let not_acted = request["Entries"].as_array().into_iter().flatten().map(|entry| (entry, false));
+        let entries = not_acted.chain(acted.iter().map(|entry| (entry, true)));
+        self.write(entries.filter_map(|(entry, acted)| self.deed(what, &entry["ReceiptHandle"], None, acted, fault)));
+    }
+
+    fn deed(
+        &self,
+        what: What,
+        receipt: &Value,
+        body: Option<String>,
+        acted: bool,
+        fault: Option<&'static str>,
+    ) -> Option<Deed> {
+        // The lab's SQS makes them so.
+        let (id, receive) = receipt.as_str()?.split_once('-')?;
+        let (id, receive) = (id.parse().ok()?, receive.parse().ok()?);
+        Some(Deed { at: Instant::now(), by: self.setup.life, what, id, receive, body, acted, fault })
+    }
+
+    fn write(&self, deeds: impl Iterator<Item = Deed>) {
+        self.setup.ledger.send_modify(|ledger| ledger.extend(deeds));
+    }
+
+    fn credentials(&self) -> Value {
+        let mut chance = lock(&self.chance);
+        chance.credentials.push(Instant::now());
+        let expiration = (OffsetDateTime::now_utc() + CREDENTIALS_LAST).format(&Rfc3339).unwrap_or_default();
+        json!({
+            "AccessKeyId": format!("CHAOS{}", chance.credentials.len()),
+            "SecretAccessKey": super::SECRET_KEY,
+            "Token": "token",
+            "Expiration": expiration,
+        })
+    }
+
+    /// Whether the request was signed with credentials that have expired, or that were never given out.
+    fn are_expired(&self, headers: &HeaderMap) -> bool {
+        let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let key = signed.split_once("Credential=CHAOS").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+        let given_out = |key: usize| lock(&self.chance).credentials.get(key.checked_sub(1)?).copied();
+        key.and_then(given_out).is_none_or(|at| at.elapsed() > CREDENTIALS_LAST)
+    }
+
+    fn fault(&self, operation: &str) -> Option<Fault> {
+        if *self.setup.calm.borrow() {
+            return None;
+        }
+        let mut chance = lock(&self.chance);
+        let proven = chance.proven;
+        if chance.refused_yet > 0 {
+            chance.refused_yet -= 1;
+            return Some(Fault::Expired(0));
+        }
+        let seed = || {
+            let mix = |sum: u64, byte: u8| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+            let letters = operation.bytes().fold(self.setup.life as u64, mix);
+            Rng::with_seed(self.setup.seed ^ Rng::with_seed(letters).u64(..))
+        };
+        let rng = chance.rngs.entry(operation.to_owned()).or_insert_with(seed);
+        if rng.u32(..100) >= self.setup.trouble {
+            return None;
+        }
+        let fault = match rng.u8(..if proven { 9 } else { 3 }) {
+            0 => Fault::Error("AWS answers 500", 500, "InternalFailure"),
+            1 => Fault::Error("AWS throttles", 400, "ThrottlingException"),
+            2 => Fault::Reset,
+            3 => Fault::Lost,
+            4 => Fault::Late(Duration::from_millis(rng.u64(50..=1_500))),
+            5 => Fault::Entries(rng.u64(..)),
+            6 => Fault::Lost,
+            7 => Fault::Expired(rng.u32(0..=3)),
+            // Beyond ten seconds the worker gives up first.
+            _ => Fault::Hang(Duration::from_millis(if rng.u8(..8) == 0 { 15_000 } else { rng.u64(300..=4_000) })),
+        };
+        if let Fault::Expired(more) = fault {
+            chance.refused_yet = more;
+        }
+        let has_entries = operation.ends_with("Batch");
+        (has_entries || !matches!(fault, Fault::Entries(_))).then_some(fault)
+    }
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error(name, ..) => name,
+            Self::Hang(_) => "AWS hangs",
+            Self::Reset => "AWS resets before it acts",
+            Self::Lost => "AWS acts, its answer is lost",
+            Self::Late(_) => "AWS acts, and answers late",
+            Self::Entries(_) => "AWS fails entries of a batch",
+            Self::Expired(_) => "AWS refuses the credentials",
+        }
+    }
+}

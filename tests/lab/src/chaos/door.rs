@@ -1,0 +1,66 @@
+//! The way to Slack, which can be closed: nobody gets through, and nobody gets a connection.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::Result;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A port that leads to another while it is open.
+pub(super) struct Door {
+    address: SocketAddr,
+    to: SocketAddr,
+    passage: Mutex<JoinHandle<()>>,
+}
+
+impl Door {
+    pub(super) async fn open_to(to: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        Ok(Self { address, to, passage: Mutex::new(tokio::spawn(pass(listener, to))) })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends every connection, and refuses new ones; when that was.
+    pub(super) fn close(&self) -> Instant {
+        super::lock(&self.passage).abort();
+        Instant::now()
+    }
+
+    /// Lets everybody in again.
+    pub(super) async fn open(&self) -> Result<()> {
+        let mut listener = TcpListener::bind(self.address).await;
+        // What was aborted may not have let go of the port yet.
+        while listener.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+            tokio::task::yield_now().await;
+            listener = TcpListener::bind(self.address).await;
+        }
+        *super::lock(&self.passage) = tokio::spawn(pass(listener?, self.to));
+        Ok(())
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        super::lock(&self.passage).abort();
+    }
+}
+
+async fn pass(listener: TcpListener, to: SocketAddr) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut from, _)) = listener.accept().await {
+        connections.spawn(async move {
+            if let Ok(mut to) = TcpStream::connect(to).await {
+                // An error is an end like any other.
+                let _ = copy_bidirectional(&mut from, &mut to).await;
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}

@@ -1,0 +1,110 @@
+//! The figures of a round, or of several.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use super::aws::What;
+use super::{End, Record};
+use crate::slack::Request;
+
+/// How often what happened.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    counts: BTreeMap<String, u64>,
+    longest: Duration,
+}
+
+impl Tally {
+    pub(super) fn of(record: &Record) -> Self {
+        let mut tally = Self::default();
+        tally.count("rounds", 1);
+        tally.count("events", record.plan.messages.len() as u64);
+        tally.count("lost", 0);
+        for life in &record.lives {
+            tally.count("processes started", 1);
+            match life.end {
+                End::Killed => tally.count("SIGKILL", 1),
+                _ => tally.count("SIGTERM", 1),
+            }
+        }
+        tally.count("messages sent", record.plan.messages.iter().map(|message| message.copies as u64).sum());
+        tally.count("messages received", record.deeds.iter().filter(|deed| deed.what == What::Received).count() as u64);
+        for post in &record.posts {
+            tally.count("posts", 1);
+            if let Some(trouble) = trouble(post) {
+                tally.count(&format!("fault: {trouble}"), 1);
+            }
+        }
+        tally
+    }
+
+    pub(super) fn count(&mut self, what: &str, times: u64) {
+        *self.counts.entry(what.to_owned()).or_default() += times;
+    }
+
+    /// From when an event was sent to when a channel had it.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.longest = self.longest.max(time);
+    }
+
+    pub(super) fn add_faults(&mut self, faults: &HashMap<&'static str, u64>) {
+        faults.iter().for_each(|(name, times)| self.count(&format!("fault: {name}"), *times));
+    }
+
+    /// Adds the figures of another round.
+    pub fn add(&mut self, other: &Self) {
+        other.counts.iter().for_each(|(what, times)| self.count(what, *times));
+        self.took(other.longest);
+    }
+
+    /// How often this happened.
+    pub fn get(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    fn sum(&self, prefix: &str) -> u64 {
+        self.counts.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, times)| times).sum()
+    }
+}
+
+/// What was wrong with Slack's answer.
+fn trouble(post: &Request) -> Option<&'static str> {
+    match (post.status, post.accepted) {
+        (Some(429), _) => Some("Slack answers 429"),
+        (Some(500..), _) => Some("Slack answers 500 or 503"),
+        (Some(400), _) => Some("Slack refuses the message"),
+        (Some(403), _) => Some("Slack refuses the webhook"),
+        (None, true) if post.reply.is_empty() => Some("Slack accepts, its answer is lost"),
+        (None, true) => Some("Slack accepts, its answer breaks off"),
+        (None, false) => Some("Slack hangs or resets"),
+        _ => None,
+    }
+}
+
+/// A table in Markdown.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| | |\n|---|---:|")?;
+        let main = [
+            "rounds",
+            "events",
+            "messages sent",
+            "messages received",
+            "processes started",
+            "SIGKILL",
+            "SIGTERM",
+            "posts",
+            "posted (event, channel)",
+            "lost",
+        ];
+        main.iter().try_for_each(|what| writeln!(f, "| {what} | {} |", self.get(what)))?;
+        let duplicates = self.sum("duplicate: ");
+        let rate = 100.0 * duplicates as f64 / self.get("posted (event, channel)").max(1) as f64;
+        writeln!(f, "| duplicates | {duplicates} ({rate:.1} %) |")?;
+        writeln!(f, "| longest time from event to post | {:.1} s |", self.longest.as_secs_f64())?;
+        writeln!(f, "| faults injected | {} |", self.sum("fault: "))?;
+        let details = self.counts.iter().filter(|(what, _)| !main.contains(&what.as_str()));
+        details.into_iter().try_for_each(|(what, times)| writeln!(f, "| {what} | {times} |"))
+    }
+}
