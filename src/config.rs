@@ -6,7 +6,7 @@ use std::{cell::RefCell, fmt, net::SocketAddr, path::Path, time::Duration};
 
 use toml::{Table, Value};
 
-use self::reader::Reader;
+use self::reader::{Reader, quote};
 use crate::{
     alert::CrashLoopRule,
     consumer, diagnose, route,
@@ -186,11 +186,6 @@ fn has_date(value: &Value) -> bool {
     }
 }
 
-/// A value as it may be shown. What looks like a URL may be a webhook in the wrong place.
-fn quote(value: &str) -> String {
-    if value.contains("://") { "a URL".into() } else { format!("{value:?}") }
-}
-
 fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
@@ -257,7 +252,7 @@ fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Ne
         if name.is_empty() || name.len() > 80 || name.contains(char::is_control) {
             section.fault("name", "is required: 1 to 80 printable characters, for routes, metrics and logs");
         } else if channels.iter().any(|channel| channel.name == name) {
-            section.fault("name", &format!("{name:?} is the name of another channel; names must differ"));
+            section.fault("name", &format!("{} is the name of another channel; names must differ", quote(&name)));
         }
         let webhook = parse_webhook(&mut section, only, allowed_hosts, needs);
         section.finish();
@@ -314,7 +309,7 @@ fn parse_routes(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<route::Route
         }
         return vec![route::Route { channel: 0, pattern: None, proceed: false }];
     }
-    let names = channels.iter().map(|channel| format!("{:?}", channel.name)).collect::<Vec<_>>().join(", ");
+    let names = channels.iter().map(|channel| quote(&channel.name)).collect::<Vec<_>>().join(", ");
     let mut routes = Vec::new();
     for mut section in sections {
         let channel = match section.string("channel", "") {
@@ -325,7 +320,7 @@ fn parse_routes(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<route::Route
             Some(name) => {
                 let index = channels.iter().position(|channel| channel.name == name);
                 if index.is_none() {
-                    section.fault("channel", &format!("{name:?} is not a channel; there are {names}"));
+                    section.fault("channel", &format!("{} is not a channel; there are {names}", quote(&name)));
                 }
                 index
             }
@@ -348,7 +343,11 @@ fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<Pattern> {
         table => serde_json::to_value(table).map_err(|error| error.to_string()),
     };
     let compiled = json.and_then(|json| Pattern::compile(&json).map_err(|error| error.to_string()));
-    compiled.map_err(|fault| route.fault("pattern", &fault)).ok()
+    // A fault in a pattern tells the names around it.
+    let shown = |fault: String| {
+        if fault.contains("://") { "is at fault near a URL; it must be an EventBridge pattern".into() } else { fault }
+    };
+    compiled.map_err(|fault| route.fault("pattern", &shown(fault))).ok()
 }
 
 #[cfg(test)]

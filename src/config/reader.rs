@@ -110,11 +110,12 @@ impl<'a> Reader<'a> {
         match humantime::parse_duration(&text) {
             Ok(duration) if range.contains(&duration) => duration,
             Ok(_) => {
-                self.fault(name, &format!("{text:?} is out of range; it may be {least} to {most}"));
+                self.fault(name, &format!("{} is out of range; it may be {least} to {most}", quote(&text)));
                 default
             }
             Err(error) => {
-                self.fault(name, &format!("{text:?} is not a duration ({error}); write e.g. \"500ms\" or \"2m\""));
+                let text = quote(&text);
+                self.fault(name, &format!("{text} is not a duration ({error}); write e.g. \"500ms\" or \"2m\""));
                 default
             }
         }
@@ -154,7 +155,7 @@ impl<'a> Reader<'a> {
         let chosen = choices.iter().find(|(word, _)| *word == text);
         if chosen.is_none() {
             let words = choices.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
-            self.fault(name, &format!("{text:?} is unknown; it must be {words}"));
+            self.fault(name, &format!("{} is unknown; it must be {words}", quote(&text)));
         }
         chosen.map(|(_, value)| *value)
     }
@@ -184,6 +185,7 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(self) {
         for unknown in self.table.keys() {
             let known = self.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+            let unknown = if unknown.contains("://") { "(a URL)" } else { unknown };
             self.push(&self.path_of(unknown), &format!("is not a key; there are: {known}"));
         }
     }
@@ -215,6 +217,11 @@ impl<'a> Reader<'a> {
             faults.push(place + what);
         }
     }
+}
+
+/// A text as it may be shown. What looks like a URL may be a webhook in the wrong place.
+pub(super) fn quote(text: &str) -> String {
+    if text.contains("://") { "a URL".into() } else { format!("{text:?}") }
 }
 
 /// What a value is, without showing a text, which may be a secret in the wrong place.

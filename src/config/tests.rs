@@ -141,7 +141,9 @@ fn a_webhook_is_refused_without_being_shown() {
         assert!(!error.contains("sesame"), "{error}");
     }
     // The webhook where something else belongs.
-    for name in ["QUEUE_URL", "SLACK_WEBHOOK_SECRET_ID", "SLACK_ALLOWED_HOSTS", "LISTEN_ADDR"] {
+    for name in
+        ["QUEUE_URL", "SLACK_WEBHOOK_SECRET_ID", "SLACK_ALLOWED_HOSTS", "LISTEN_ADDR", "SHUTDOWN_GRACE", "LOG_FORMAT"]
+    {
         let error = load("", &[MINIMAL[0], MINIMAL[1], (name, SECRET)]).map(|_| ()).unwrap_err();
         assert!(error.contains(name) && !error.contains("sesame"), "{error}");
     }
@@ -150,6 +152,10 @@ fn a_webhook_is_refused_without_being_shown() {
         format!("[[channel]]\nname = 'a'\nwebhook_url = '{SECRET}"),
         format!("channel = '{SECRET}'"),
         format!("webhook_url = [{SECRET}]"),
+        format!("'{SECRET}' = 'webhook_url'"),
+        format!("[[channel]]\nname = '{SECRET}'\n[[channel]]\nname = '{SECRET}'"),
+        format!("[[channel]]\nname = 'a'\n[[route]]\nchannel = '{SECRET}'"),
+        format!("[[channel]]\nname = 'a'\n[[route]]\nchannel = 'a'\npattern = {{ a = [{{ '{SECRET}' = 1 }}] }}"),
     ] {
         let error = load(&file, &MINIMAL[..1]).map(|_| ()).unwrap_err();
         assert!(!error.contains("sesame"), "{error}");
