@@ -13,7 +13,7 @@ use super::changes::differences;
 use super::{Change, CircuitBreaker, Diagnosis, Rollout, Service, State, Stop, Trouble};
 use crate::cause::{self, Category, Cause, Evidence};
 use crate::console::Console;
-use crate::event::{Arn, ecs::Task, parse_time, text};
+use crate::event::{Arn, drop_environments, drop_quoted_environment, ecs::Task, parse_time, text};
 
 /// What was answered so far. Not `Debug`: a task definition holds what must not be printed.
 #[derive(Default)]
@@ -40,6 +40,8 @@ impl Answers {
     pub fn add(&mut self, mut answer: Value) {
         for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
             if let Some(Value::Array(items)) = answer.get_mut(key) {
+                // A reason or a message may quote one, as in an event.
+                items.iter_mut().for_each(drop_environments);
                 kept.append(items);
             }
         }
@@ -53,7 +55,11 @@ impl Answers {
 
     /// Adds what a container logged last.
     pub fn add_log(&mut self, messages: impl IntoIterator<Item = String>) {
-        self.log.extend(messages);
+        let shown = |mut message| {
+            drop_quoted_environment(&mut message);
+            message
+        };
+        self.log.extend(messages.into_iter().map(shown));
     }
 
     /// The ARNs of the task definitions that would tell more and were not answered yet; two at most.

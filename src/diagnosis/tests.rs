@@ -205,3 +205,22 @@ fn answers_of_odd_shapes_are_borne() {
         ]);
     }
 }
+
+/// A program may log it, and a reason may quote what was run.
+#[test]
+fn an_environment_that_is_quoted_is_left_out() {
+    let quoted = r#"panicked with {"environment": [{"name": "TOKEN", "value": "opensesame"}]}"#;
+    let mut task = stopped("1", "1", 7, 10, 1);
+    task["stoppedReason"] = quoted.into();
+    task["containers"][0]["reason"] = quoted.into();
+    let logs = json!({ "name": "app", "logConfiguration": { "logDriver": "awslogs", "options": {
+        "awslogs-group": "g", "awslogs-stream-prefix": "p", "awslogs-region": "eu-west-1",
+    } } });
+    let mut service = described(json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]));
+    service["services"][0]["events"] = json!([{ "createdAt": 1, "message": quoted }]);
+    let log = json!({ "nextForwardToken": "f", "events": [{ "message": quoted }] });
+    let diagnosis = diagnosis([service, json!({ "tasks": [task] }), defined(7, logs), log]);
+    assert_eq!(diagnosis.log, ["panicked with {\"…"]);
+    let all = format!("{diagnosis:?}");
+    assert!(!all.contains("opensesame"), "{all}");
+}

@@ -169,20 +169,23 @@ fn drop_nulls(value: &mut Value) {
 
 /// Drops every `environment` and `environmentFiles`, and what follows one in a text that quotes JSON. As deep as the JSON
 /// parser lets a value be.
-fn drop_environments(value: &mut Value) {
+pub(crate) fn drop_environments(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|key, value| !(is_environment(key) && is_compound(value)));
             fields.values_mut().for_each(drop_environments);
         }
         Value::Array(items) => items.iter_mut().for_each(drop_environments),
-        Value::String(text) => {
-            if let Some(start) = quoted_environment(text) {
-                text.truncate(start);
-                text.push('…');
-            }
-        }
+        Value::String(text) => drop_quoted_environment(text),
         _ => {}
+    }
+}
+
+/// Drops what follows an environment in a text that quotes JSON.
+pub(crate) fn drop_quoted_environment(text: &mut String) {
+    if let Some(start) = quoted_environment(text) {
+        text.truncate(start);
+        text.push('…');
     }
 }
 

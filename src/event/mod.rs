@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use arn::Arn;
+pub(crate) use envelope::{drop_environments, drop_quoted_environment};
 
 /// Why a message's body is no event. Says nothing of what the body holds.
 #[derive(Debug, thiserror::Error)]
