@@ -9,7 +9,8 @@
 //! * [`sqs`]: SQS alone, in this process, for measurements, where the emulator would be what is measured;
 //! * [`chaos`]: rounds of the worker amid random faults and signals, and what must hold after each;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
-//! * [`events`]: what ECS says when things go wrong.
+//! * [`events`]: what ECS says when things go wrong;
+//! * [`pattern`]: a second opinion on what an event pattern matches.
 //!
 //! Nothing started here outlives the program that started it, even one that is killed.
 
@@ -26,6 +27,7 @@ pub mod ecs;
 pub mod events;
 pub mod fault;
 mod move_tasks;
+pub mod pattern;
 pub mod slack;
 pub mod sqs;
 pub mod worker;

@@ -4,6 +4,7 @@
 //! Every request is recorded before it is answered, so a test awaits what it wants to see and never sleeps.
 
 mod limits;
+pub mod payload;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
