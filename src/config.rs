@@ -351,4 +351,6 @@ fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<Pattern> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use serde_json::{Number, Value};
 
 mod compile;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 /// A compiled event pattern.

@@ -211,4 +211,6 @@ const fn color(severity: Severity) -> &'static str {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
