@@ -108,6 +108,9 @@ impl<T, R> Inbox<T, R> {
 }
 
 #[cfg(test)]
+mod interleavings;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
