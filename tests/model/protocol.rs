@@ -1,0 +1,379 @@
+//! Receive, post, then settle: what happens to messages between SQS, the workers and Slack.
+//!
+//! The steps stand for these lines:
+//!
+//! | step | stands for |
+//! |---|---|
+//! | `Receive`, `ReceiveLost` | `consumer.rs`, `Consumer::poll` and `begin`: a message that was received has a task of its own |
+//! | `Enter`, `Join`, `Known` | `pipeline.rs`, `Posted::once`: the first posts, who comes meanwhile shares its end, later ones know |
+//! | `Begin` | `slack/channel.rs`, `Flusher::flush`: an attempt begins, never after `start_by` |
+//! | `Accept`, `Refuse`, `AnswerLost` | `slack/channel.rs`, `Flusher::learn`; what was not accepted waits for another attempt |
+//! | `Late`, `GiveUp` | `consumer.rs`, `Settings::work_time`; `slack/channel.rs`, `Flusher::expire` |
+//! | `Settle` | `pipeline.rs`, `Pipeline::post`: an outcome if all channels have it; `consumer.rs`, `Consumer::settle` |
+//! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs.rs`, `Queue::delete`, with its retries, which may come to an end |
+//! | `PutBack`, `PutBackFail` | `sqs.rs`, `Queue::put_back` |
+//! | `Crash` | the process dies: its tasks and `pipeline.rs`'s `Posted` are gone; what was on its way to Slack may arrive |
+//! | `Expire`, `ExpireHeld`, `DeadLetter` | SQS: the visibility time-out ends, of what nobody holds or of what is being worked on; the redrive policy |
+//!
+//! Not in it: several alerts in one post (they share its answer, which is the batcher's part), and time, but for its order. That
+//! nothing expires while it is worked on is what `Settings` is reckoned for, and is a fault here that can be left out.
+
+use std::collections::BTreeSet;
+
+use crate::search::{Model, Next};
+
+const CHANNELS: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// What the program does.
+    AsIs,
+    /// The broken ones, which the search must find out.
+    DeleteOnReceive,
+    DeleteWhenOneChannelHasIt,
+    RememberBeforeTheAnswer,
+    ForgetWhatWasPosted,
+    HoldWhatFailed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    ReceiveLost,
+    Refuse,
+    AnswerLost,
+    Late,
+    DeleteLost,
+    DeleteFail,
+    PutBackFail,
+    ExpireHeld,
+    Crash,
+}
+
+use Fault::*;
+
+pub const ALL: &[Fault] =
+    &[ReceiveLost, Refuse, AnswerLost, Late, DeleteLost, DeleteFail, PutBackFail, ExpireHeld, Crash];
+/// What leaves a message accepted by Slack and yet in the queue, so that it may be posted again.
+const EXPLAIN_A_DUPLICATE: &[Fault] = &[AnswerLost, DeleteFail, ExpireHeld, Crash];
+pub const EXPLAIN_NONE: &[Fault] = &[ReceiveLost, Refuse, Late, DeleteLost, PutBackFail];
+
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    pub rule: Rule,
+    pub workers: u8,
+    pub messages: u8,
+    /// Of [`CHANNELS`], so many are to have each message.
+    pub channels: usize,
+    pub max_receives: u8,
+    pub faults: &'static [Fault],
+    pub max_faults: u8,
+    /// So often may one message be accepted for one channel; none if as often as there were faults that explain it.
+    pub max_accepted: Option<u8>,
+    /// Whether two tasks may hold one message.
+    pub may_overlap: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    messages: Vec<Message>,
+    /// By (message, receipt).
+    tasks: Vec<Task>,
+    /// What each worker knows to be posted: (worker, message, channel).
+    posted: BTreeSet<(u8, u8, usize)>,
+    faults: u8,
+    explained: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Message {
+    place: Place,
+    /// Also the number of its latest receipt.
+    receives: u8,
+    accepted: [u8; CHANNELS],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    Visible,
+    Hidden { put_back: bool },
+    Deleted,
+    DeadLettered,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Task {
+    worker: u8,
+    message: u8,
+    receipt: u8,
+    late: bool,
+    posts: [Post; CHANNELS],
+    settles: Option<Settle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Post {
+    ToDo,
+    /// For another task of the same worker that posts the same.
+    Joined,
+    /// In the channel's inbox.
+    Waiting,
+    UnderWay,
+    Done,
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Settle {
+    Delete,
+    PutBack,
+}
+
+/// What happened, to which message, and with which receipt or by which worker.
+type Step = (&'static str, u8, u8);
+
+impl Model for Protocol {
+    type State = State;
+    type Step = Step;
+
+    fn start(&self) -> State {
+        let message = Message { place: Place::Visible, receives: 0, accepted: [0; CHANNELS] };
+        let messages = vec![message; self.messages.into()];
+        State { messages, tasks: Vec::new(), posted: BTreeSet::new(), faults: 0, explained: 0 }
+    }
+
+    fn next(&self, state: &State) -> Vec<Next<Self>> {
+        let mut next = Steps { protocol: self, state, found: Vec::new() };
+        for message in 0..self.messages {
+            next.of_queue(message);
+        }
+        for task in 0..state.tasks.len() {
+            match state.tasks[task].settles {
+                None => next.of_work(task),
+                Some(settle) => next.of_settling(task, settle),
+            }
+        }
+        for worker in 0..self.workers {
+            next.crash(worker);
+        }
+        next.found
+    }
+
+    fn wrong(&self, state: &State) -> Option<String> {
+        for message in &state.messages {
+            let accepted = &message.accepted[..self.channels];
+            if message.place == Place::Deleted && accepted.contains(&0) {
+                return Some("deleted, and a channel never had it".into());
+            }
+            if message.place == Place::DeadLettered && message.receives < self.max_receives {
+                return Some("in the dead-letter queue too soon".into());
+            }
+            if accepted.iter().any(|accepted| *accepted > self.max_accepted.unwrap_or(1 + state.explained)) {
+                return Some("posted twice for no reason".into());
+            }
+        }
+        let overlap = state.tasks.windows(2).any(|two| two[0].message == two[1].message);
+        (overlap && !self.may_overlap).then(|| "two tasks hold one message".into())
+    }
+
+    fn is_done(&self, state: &State) -> bool {
+        let is_gone = |message: &Message| matches!(message.place, Place::Deleted | Place::DeadLettered);
+        state.tasks.is_empty() && state.messages.iter().all(is_gone)
+    }
+}
+
+struct Steps<'a> {
+    protocol: &'a Protocol,
+    state: &'a State,
+    found: Vec<Next<Protocol>>,
+}
+
+impl Steps<'_> {
+    fn step(&mut self, step: Step, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.clone();
+        change(&mut state);
+        state.tasks.sort_by_key(|task| (task.message, task.receipt));
+        self.found.push(Next { step, state, is_fault: false });
+    }
+
+    fn fault(&mut self, fault: Fault, step: Step, change: impl FnOnce(&mut State)) {
+        if self.protocol.faults.contains(&fault) && self.state.faults < self.protocol.max_faults {
+            self.step(step, |state| {
+                state.faults += 1;
+                state.explained += u8::from(EXPLAIN_A_DUPLICATE.contains(&fault));
+                change(state);
+            });
+            self.found.last_mut().unwrap().is_fault = true;
+        }
+    }
+
+    fn of_queue(&mut self, number: u8) {
+        let at = usize::from(number);
+        let message = self.state.messages[at];
+        match message.place {
+            Place::Visible if message.receives >= self.protocol.max_receives => {
+                self.step(("DeadLetter", number, 0), |state| state.messages[at].place = Place::DeadLettered);
+            }
+            Place::Visible => {
+                let receive = |state: &mut State| {
+                    state.messages[at].receives += 1;
+                    state.messages[at].place = Place::Hidden { put_back: false };
+                };
+                for worker in 0..self.protocol.workers {
+                    self.step(("Receive", number, worker), |state| {
+                        receive(state);
+                        if self.protocol.rule == Rule::DeleteOnReceive {
+                            state.messages[at].place = Place::Deleted;
+                        }
+                        let mut posts = [Post::ToDo; CHANNELS];
+                        posts[self.protocol.channels..].fill(Post::Done);
+                        let receipt = message.receives + 1;
+                        state.tasks.push(Task { worker, message: number, receipt, late: false, posts, settles: None });
+                    });
+                }
+                self.fault(ReceiveLost, ("ReceiveLost", number, 0), receive);
+            }
+            Place::Hidden { put_back } => {
+                let is_held = |task: &Task| task.message == number && task.receipt == message.receives;
+                let expire = |state: &mut State| state.messages[at].place = Place::Visible;
+                if put_back || !self.state.tasks.iter().any(is_held) {
+                    self.step(("Expire", number, 0), expire);
+                } else {
+                    self.fault(ExpireHeld, ("ExpireHeld", number, 0), expire);
+                }
+            }
+            Place::Deleted | Place::DeadLettered => {}
+        }
+    }
+
+    fn of_work(&mut self, index: usize) {
+        let task = self.state.tasks[index];
+        let named = |what| (what, task.message, task.receipt);
+        for channel in 0..self.protocol.channels {
+            let key = (task.worker, task.message, channel);
+            let set = |state: &mut State, post| state.tasks[index].posts[channel] = post;
+            match task.posts[channel] {
+                Post::ToDo => {
+                    let posts = |other: &Task| {
+                        (other.worker, other.message) == (task.worker, task.message)
+                            && matches!(other.posts[channel], Post::Waiting | Post::UnderWay)
+                    };
+                    if self.state.posted.contains(&key) {
+                        self.step(named("Known"), |state| set(state, Post::Done));
+                    } else if self.state.tasks.iter().any(posts) && self.protocol.rule != Rule::ForgetWhatWasPosted {
+                        self.step(named("Join"), |state| set(state, Post::Joined));
+                    } else {
+                        self.step(named("Enter"), |state| {
+                            set(state, Post::Waiting);
+                            if self.protocol.rule == Rule::RememberBeforeTheAnswer {
+                                state.posted.insert(key);
+                            }
+                        });
+                    }
+                }
+                Post::Waiting if task.late => {
+                    self.step(named("GiveUp"), |state| resolve(state, index, channel, Post::Failed));
+                }
+                Post::Waiting => self.step(named("Begin"), |state| set(state, Post::UnderWay)),
+                Post::UnderWay => {
+                    let at = usize::from(task.message);
+                    self.step(named("Accept"), |state| {
+                        state.messages[at].accepted[channel] += 1;
+                        if self.protocol.rule != Rule::ForgetWhatWasPosted {
+                            state.posted.insert(key);
+                        }
+                        resolve(state, index, channel, Post::Done);
+                    });
+                    self.fault(Refuse, named("Refuse"), |state| set(state, Post::Waiting));
+                    self.fault(AnswerLost, named("AnswerLost"), |state| {
+                        state.messages[at].accepted[channel] += 1;
+                        set(state, Post::Waiting);
+                    });
+                }
+                Post::Joined | Post::Done | Post::Failed => {}
+            }
+        }
+        if !task.late {
+            self.fault(Late, named("Late"), |state| state.tasks[index].late = true);
+        }
+        if task.posts.iter().all(|post| matches!(post, Post::Done | Post::Failed)) {
+            let done = task.posts[..self.protocol.channels].iter().filter(|post| **post == Post::Done).count();
+            let has_outcome = match self.protocol.rule {
+                Rule::DeleteWhenOneChannelHasIt => done > 0,
+                _ => done == self.protocol.channels,
+            };
+            self.step(named("Settle"), |state| {
+                state.tasks[index].settles = Some(if has_outcome { Settle::Delete } else { Settle::PutBack });
+                // Another worker does not know which channel has it.
+                state.explained += u8::from(!has_outcome && done > 0);
+            });
+        }
+    }
+
+    fn of_settling(&mut self, index: usize, settle: Settle) {
+        let task = self.state.tasks[index];
+        let at = usize::from(task.message);
+        let named = |what| (what, task.message, task.receipt);
+        let is_current = self.state.messages[at].receives == task.receipt;
+        let delete = |state: &mut State| {
+            if matches!(state.messages[at].place, Place::Visible | Place::Hidden { .. }) {
+                state.messages[at].place = Place::Deleted;
+            }
+        };
+        let leave = |state: &mut State| {
+            state.tasks.remove(index);
+        };
+        match settle {
+            Settle::Delete => {
+                self.step(named("Delete"), |state| {
+                    delete(state);
+                    leave(state);
+                });
+                self.fault(DeleteLost, named("DeleteLost"), delete);
+                self.fault(DeleteFail, named("DeleteFail"), leave);
+            }
+            Settle::PutBack if self.protocol.rule == Rule::HoldWhatFailed => {}
+            Settle::PutBack => {
+                self.step(named("PutBack"), |state| {
+                    if let Place::Hidden { put_back } = &mut state.messages[at].place {
+                        *put_back = true;
+                    }
+                    leave(state);
+                });
+                self.fault(PutBackFail, named("PutBackFail"), leave);
+            }
+        }
+        // By a receipt that is not the latest SQS may do it, or say so and not do it.
+        if !is_current {
+            self.step(named("InVain"), leave);
+        }
+    }
+
+    fn crash(&mut self, worker: u8) {
+        let is_idle = !self.state.tasks.iter().any(|task| task.worker == worker);
+        if is_idle && !self.state.posted.iter().any(|(knows, ..)| *knows == worker) {
+            return;
+        }
+        for arrives in [false, true] {
+            self.fault(Crash, ("Crash", u8::from(arrives), worker), |state| {
+                for task in state.tasks.iter().filter(|task| task.worker == worker && arrives) {
+                    for (channel, _) in task.posts.iter().enumerate().filter(|(_, post)| **post == Post::UnderWay) {
+                        state.messages[usize::from(task.message)].accepted[channel] += 1;
+                    }
+                }
+                state.tasks.retain(|task| task.worker != worker);
+                state.posted.retain(|(knows, ..)| *knows != worker);
+            });
+        }
+    }
+}
+
+/// Ends the post of a task, and of those that joined it.
+fn resolve(state: &mut State, index: usize, channel: usize, post: Post) {
+    let Task { worker, message, .. } = state.tasks[index];
+    state.tasks[index].posts[channel] = post;
+    for task in state.tasks.iter_mut().filter(|task| (task.worker, task.message) == (worker, message)) {
+        if task.posts[channel] == Post::Joined {
+            task.posts[channel] = post;
+        }
+    }
+}
