@@ -3,6 +3,7 @@
 # make bench          what the worker costs beside what people would use instead, in some minutes; PARTS="storm idle" for some of it
 # make chaos          random kills and faults, and what must hold after them, in some minutes; SEED=…, ROUNDS=12, ROUND=… for one
 # make soak           whether anything grows in an hour; MINUTES=10 for less
+# make fuzz           looks for what breaks the program, SECONDS=60 for each TARGET='message pattern config'; docs/fuzzing.md
 # make .venv          the AWS stand-in that both of them need
 
 SHELL := /bin/bash
@@ -10,12 +11,14 @@ SHELL := /bin/bash
 UNCHECKED := target/unchecked
 CARGO_DENY := 0.20.2
 CARGO_DENY_INSTALLED := .tools/cargo-deny-$(CARGO_DENY)
+CARGO_FUZZ := 0.13.2
+CARGO_FUZZ_INSTALLED := .tools/cargo-fuzz-$(CARGO_FUZZ)
 
 ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo bench chaos soak test format lint cargo-test licences advisories terraform dashboards kubernetes
+.PHONY: demo bench chaos fuzz soak test format lint cargo-test licences advisories terraform dashboards kubernetes
 
 demo: .venv
 	$(call need,cargo)
@@ -58,8 +61,22 @@ test:
 	@if [ -s $(UNCHECKED) ]; then cat $(UNCHECKED); fi
 	@if [ '$(SKIP)' = forbid ] && grep -qs '^skipped' $(UNCHECKED); then echo 'Nothing may be skipped here.' >&2; exit 1; fi
 
+TARGET ?= message pattern config
+SECONDS ?= 60
+
+# No sanitizer: they look for what only unsafe code can do wrong, which the project forbids; and without one no nightly compiler
+# is needed. A run goes on from the corpus that the last one left.
+fuzz: $(CARGO_FUZZ_INSTALLED)
+	$(call need,cargo)
+	@set -ex; for target in $(TARGET); do \
+		fuzz/seed.sh $$target; mkdir -p fuzz/corpus/$$target; \
+		PATH="$$PWD/.tools/bin:$$PATH" cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-dict=fuzz/seeds/$$target.dict -max_total_time=$(SECONDS) -timeout=30 -print_final_stats=1; \
+	done
+
 format:
 	cargo fmt --all --check
+	cd fuzz && cargo fmt --check
 
 lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -120,6 +137,10 @@ target/kubernetes: infra/kubernetes/requirements.txt
 $(CARGO_DENY_INSTALLED):
 	cargo install cargo-deny --locked --version $(CARGO_DENY) --root .tools
 	@rm -f .tools/cargo-deny-* && touch $@
+
+$(CARGO_FUZZ_INSTALLED):
+	cargo install cargo-fuzz --locked --version $(CARGO_FUZZ) --root .tools
+	@rm -f .tools/cargo-fuzz-* && touch $@
 
 define need
 @command -v $(1) >/dev/null || { echo '$(1) is not installed, and this needs it' >&2; exit 1; }

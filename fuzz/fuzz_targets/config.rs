@@ -1,0 +1,47 @@
+//! Bytes → a configuration file, then `VARIABLE=value`s, each after a NUL: never a panic, and an error that names the key or
+//! variable and shows no webhook, wherever one was written: `@@` stands for one.
+#![no_main]
+
+use std::collections::HashMap;
+
+use ecs_slack_alerts::config::{Config, Needs};
+use libfuzzer_sys::fuzz_target;
+
+const WEBHOOK: &str = "https://hooks.slack.com/services/T0/B0/open-sesame";
+
+fuzz_target!(|data: &[u8]| {
+    let text = String::from_utf8_lossy(data);
+    // A part of a webhook cannot be told from any other text; the fuzzer comes upon it where this target compares.
+    if text.contains("sesame") {
+        return;
+    }
+    let text = text.replace("@@", WEBHOOK);
+    let mut pieces = text.split('\0');
+    let file = pieces.next().unwrap_or_default();
+    let variables = pieces.filter_map(|piece| piece.split_once('=')).filter(|(name, _)| !name.is_empty());
+    let mut env: HashMap<&str, &str> = variables.collect();
+    env.insert("CONFIG_CONTENT", file);
+    // It would be read.
+    env.remove("CONFIG_FILE");
+    for needed in [true, false] {
+        let needs = Needs { queue: needed, webhooks: needed };
+        match Config::load(None, &|name| env.get(name).map(ToString::to_string), needs) {
+            Ok(config) => {
+                let settings = config.consumer();
+                assert!(settings.request_timeout() < settings.visibility_timeout);
+                assert!(!config.channels.is_empty());
+                assert!(config.routes.iter().all(|route| route.channel < config.channels.len()));
+            }
+            Err(error) => {
+                let told = error.to_string();
+                assert!(!told.contains("open-sesame"), "{told}");
+                let faults = told.strip_prefix("bad configuration:").expect("it says what it is");
+                let faults = faults.split("\n  - ").map(str::trim).filter(|fault| !fault.is_empty());
+                for fault in faults {
+                    let place = fault.split(": ").next().unwrap_or_default();
+                    assert!(!place.is_empty() && place != fault, "no key is named: {fault}");
+                }
+            }
+        }
+    }
+});

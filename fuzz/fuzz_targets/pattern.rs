@@ -1,0 +1,62 @@
+//! Bytes → an event pattern, NUL, an event: neither panics nor hangs, and what matches is what a plain reading of the rules
+//! says. What is found here is held to in `make test`, by the properties beside `src/route/pattern.rs`.
+#![no_main]
+
+use ecs_slack_alerts::route::pattern::Pattern;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value, json};
+
+fuzz_target!(|data: &[u8]| {
+    let text = String::from_utf8_lossy(data);
+    let (pattern, event) = text.split_once('\0').unwrap_or((&text, "{}"));
+    let Ok(event) = serde_json::from_str::<Value>(event) else { return };
+    if let Ok(pattern) = serde_json::from_str::<Value>(pattern) {
+        match Pattern::compile(&pattern) {
+            // The plain reading takes time that grows with every field, test and element.
+            Ok(compiled) if is_small(&pattern) && is_small(&event) => {
+                assert_eq!(compiled.matches(&event), lab::pattern::matches(&pattern, &event), "{pattern} of {event}");
+            }
+            Ok(compiled) => drop(compiled.matches(&event)),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    if let Some(own) = own_pattern(&event, 0) {
+        let compiled = Pattern::compile(&own).unwrap_or_else(|error| panic!("{own}: {error}"));
+        assert!(compiled.matches(&event), "{own} does not match {event}");
+    }
+    for (name, value) in event.as_object().into_iter().flatten().filter(|(name, _)| *name != "$or") {
+        if value.is_string() || value.is_number() {
+            let but = Pattern::compile(&json!({ name: [{ "anything-but": value }] })).unwrap();
+            assert!(!but.matches(&event), "{name}: anything but {value} matches {event}");
+            let other =
+                Pattern::compile(&json!({ name: [{ "anything-but": "something else that is not there" }] })).unwrap();
+            assert!(other.matches(&event), "{name}: {event}");
+        }
+    }
+});
+
+/// The pattern that an event is of itself, as far as a pattern can say it.
+fn own_pattern(value: &Value, depth: usize) -> Option<Value> {
+    match value {
+        Value::Object(fields) if depth < 20 => {
+            let of_field = |(name, value): (&String, &Value)| {
+                let (mut value, mut nesting) = (value, 0);
+                // One element is enough.
+                while let Some(elements) = value.as_array() {
+                    value = elements.first()?;
+                    nesting += 1;
+                }
+                (name != "$or" && nesting < 20).then_some(())?;
+                Some((name.clone(), own_pattern(value, depth + 1)?))
+            };
+            let fields: Map<String, Value> = fields.iter().filter_map(of_field).collect();
+            (!fields.is_empty()).then_some(Value::Object(fields))
+        }
+        Value::Object(_) | Value::Array(_) => None,
+        scalar => (depth > 0).then(|| json!([scalar])),
+    }
+}
+
+fn is_small(value: &Value) -> bool {
+    value.to_string().len() < 300
+}
