@@ -109,7 +109,10 @@ impl AllowedHosts {
         for host in &hosts {
             let parsed = [format!("https://{host}/"), format!("https://[{host}]/")];
             let parsed = parsed.iter().find_map(|url| Url::parse(url).ok());
-            if host.is_empty() || !parsed.is_some_and(|url| url.path() == "/" && url.username().is_empty()) {
+            let is_bare = |url: Url| {
+                url.path() == "/" && url.username().is_empty() && url.query().is_none() && url.fragment().is_none()
+            };
+            if host.is_empty() || !parsed.is_some_and(is_bare) {
                 // Not shown: it may be a whole webhook.
                 return Err(
                     "an entry is not a host name; write e.g. hooks.slack.com, without https:// or a path".into()

@@ -160,7 +160,7 @@ fn invalid() -> impl Strategy<Value = (&'static str, &'static str, String)> {
         of("worker", "shutdown_grace", DURATION),
         of("server", "listen", &["1", "'9090'", "'localhost'", "':1'", "'1.2.3.4:99999'"]),
         of("log", "format", &["1", "'JSON'", "''", "['json']"]),
-        of("slack", "allowed_hosts", &["1", "[1]", "['a', 1]", "'a/b'", "'a b'"]),
+        of("slack", "allowed_hosts", &["1", "[1]", "['a', 1]", "'a/b'", "'a b'", "'a#b'", "'a?b'"]),
         of("diagnose", "enabled", BOOLEAN),
         of("diagnose", "timeout", DURATION),
         of("diagnose", "log_lines", INTEGER),

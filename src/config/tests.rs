@@ -147,6 +147,11 @@ fn a_webhook_is_refused_without_being_shown() {
         let error = load("", &[MINIMAL[0], MINIMAL[1], (name, SECRET)]).map(|_| ()).unwrap_err();
         assert!(error.contains(name) && !error.contains("sesame"), "{error}");
     }
+    for hosts in [format!("a#{SECRET}"), format!("a?{SECRET}")] {
+        let env = [MINIMAL[0], ("SLACK_WEBHOOK_URL", SECRET), ("SLACK_ALLOWED_HOSTS", &hosts)];
+        let error = load("", &env).map(|_| ()).unwrap_err();
+        assert!(error.contains("SLACK_ALLOWED_HOSTS: ") && !error.contains("sesame"), "{error}");
+    }
     // The webhook in the wrong place, or on a line that is not TOML.
     for file in [
         format!("[[channel]]\nname = 'a'\nwebhook_url = '{SECRET}"),
