@@ -19,7 +19,7 @@ use crate::{
     admin::{self, Status},
     config::{Channel, Config},
     consumer::Consumer,
-    diagnose::Diagnoser,
+    diagnose::{self, Diagnoser},
     metrics,
     pipeline::Pipeline,
     route::Router,
@@ -98,6 +98,14 @@ pub async fn check_live(config: &Config) -> Result<()> {
         ),
         Some(redrive) => {
             println!("dead-letter queue: {} after {} receives", redrive.dead_letter_arn, redrive.max_receive_count)
+        }
+    }
+    if let Some(settings) = config.diagnose {
+        for action in diagnose::denied_actions(&aws, settings, &state.arn).await {
+            eprintln!(
+                "warning: the role may not {action} on a cluster of any name; where it may not, alerts say only what their \
+                 events do. To not ask: diagnose.enabled = false"
+            );
         }
     }
     let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());

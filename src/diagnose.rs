@@ -15,7 +15,7 @@ use moka::future::Cache;
 use time::OffsetDateTime;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{debug, warn};
 
@@ -243,6 +243,33 @@ impl Diagnoser {
             }
         }
     }
+}
+
+/// The actions that a diagnosis needs and the role lacks where the queue is. It asks about what does not exist: any answer but a
+/// denial shows that asking is allowed.
+pub async fn denied_actions(aws: &aws_config::SdkConfig, settings: Settings, queue_arn: &str) -> Vec<&'static str> {
+    let mut parts = queue_arn.split(':').skip(1).map(str::to_owned);
+    let (Some(partition), Some(_), Some(region), Some(account)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Vec::new();
+    };
+    let nobody = "ecs-slack-alerts-check".to_owned();
+    let service = Service { partition, region, account, cluster: nobody.clone(), name: nobody };
+    let ecs = Ecs::new(aws);
+    let task = service.cluster_arn().replace(":cluster/", ":task/") + "/00000000000000000000000000000000";
+    let definition = service.cluster_arn().replace(":cluster/", ":task-definition/") + ":1";
+    let asked = async {
+        tokio::join!(
+            async { ecs.describe_service(&service).await.err() },
+            async { ecs.list_stopped_tasks(&service).await.err() },
+            async { ecs.describe_tasks(&service, vec![task]).await.err() },
+            async { ecs.describe_task_definition(&service, &definition).await.err() },
+        )
+    };
+    let Ok((a, b, c, d)) = timeout(settings.timeout, asked).await else { return Vec::new() };
+    let denied = [a, b, c, d].into_iter().flatten().filter(|error| error.class == ErrorClass::Denied);
+    denied.map(|error| error.action).collect()
 }
 
 /// A bucket of [`BURST`] tokens, refilled with one each [`INTERVAL`], kept as the instant at which it is full again.

@@ -228,6 +228,19 @@ async fn no_value_of_an_environment_gets_into_the_log_even_of_the_sdk() {
 }
 
 #[tokio::test]
+async fn check_live_names_what_the_role_may_not_ask() {
+    let world = World::new().await;
+    let ecs = EcsApi::start(&SCENARIOS.each_ref().map(Scenario::path)).await.unwrap();
+    ecs.always("DescribeTaskDefinition", Answer::Error(400, "AccessDeniedException"));
+    let environment = world.environment().into_iter().chain(ecs.environment());
+    let mut check = Worker::spawn(BINARY, environment, &["check", "--live"]).unwrap();
+    assert_eq!(check.wait(Duration::from_secs(20)).await.unwrap().code(), Some(0), "{check}");
+    let warnings: Vec<String> =
+        check.lines().into_iter().map(|line| line.text).filter(|line| line.contains("warning")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("ecs:DescribeTaskDefinition"), "{check}");
+}
+
+#[tokio::test]
 async fn a_missing_permission_costs_the_diagnosis_and_one_line_that_names_it() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
