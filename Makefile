@@ -80,6 +80,8 @@ format:
 
 lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+# Only read, not linked: so without the fuzzer itself, which needs a C++ compiler.
+	CUSTOM_LIBFUZZER_PATH=none/none.a cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 
 cargo-test: .venv
 # The integration tests mostly wait, for clocks that Slack and SQS set: more threads than processors.
