@@ -22,13 +22,13 @@ endif
 
 demo: .venv
 	$(call need,cargo)
-	cargo build --locked --package ecs-slack-alerts --package lab --bins
+	cargo build --locked --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin demo
 # `exec`, so that a signal to make reaches the demo itself.
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/demo
 
 chaos:
 	$(call need,cargo)
-	cargo build --locked --package ecs-slack-alerts --package lab --bins
+	cargo build --locked --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin chaos
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/chaos
 
 define BUILD_BENCH
