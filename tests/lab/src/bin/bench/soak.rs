@@ -48,9 +48,9 @@ pub(crate) async fn soak() -> Result<()> {
     let (begun, part) = (Instant::now(), minutes * MINUTE / PARTS);
     println!("\nA soak of {minutes} minutes, an event every {} ms:\n", BETWEEN_EVENTS.as_millis());
     println!(
-        "| until minute | RSS, MiB, least | most | file descriptors, most | threads, most | tasks, most | CPU, ms per s |"
+        "| until minute | RSS, MiB, least | most | file descriptors, least | most | threads, most | tasks, least | most | CPU, ms per s |"
     );
-    println!("|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut sent = 0;
     let mut parts: Vec<[Sample; 2]> = Vec::new();
     for number in 1..=PARTS {
@@ -69,12 +69,14 @@ pub(crate) async fn soak() -> Result<()> {
         let (least, most) = least.zip(most).context("no samples")?;
         let used = (cpu(&process)? - before).as_secs_f64() * 1000.0 / part.as_secs_f64();
         println!(
-            "| {:.0} | {:.1} | {:.1} | {} | {} | {} | {used:.1} |",
+            "| {:.0} | {:.1} | {:.1} | {} | {} | {} | {} | {} | {used:.1} |",
             (part * number).as_secs_f64() / 60.0,
             least.rss_mib,
             most.rss_mib,
+            least.descriptors,
             most.descriptors,
             most.threads,
+            least.tasks,
             most.tasks
         );
         parts.push([least, most]);
@@ -84,7 +86,8 @@ pub(crate) async fn soak() -> Result<()> {
     println!("\n{sent} messages, {posts} posts, {} dead letters.", dlq.counts().visible);
     let (early, late) = (parts[1], parts[parts.len() - 1]);
     ensure!(late[0].rss_mib <= early[0].rss_mib + GROWTH_MIB, "RSS has grown");
-    ensure!(late[1].descriptors <= early[1].descriptors, "file descriptors have grown");
+    // How many there are at most is chance: as many requests as happened to be under way.
+    ensure!(late[0].descriptors <= early[0].descriptors, "file descriptors have grown");
     ensure!(late[0].tasks <= early[0].tasks && late[1].threads <= early[1].threads, "tasks or threads have grown");
     Ok(())
 }
