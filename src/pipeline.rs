@@ -187,7 +187,7 @@ struct Posted(Cache<(String, usize), ()>);
 
 impl Posted {
     /// EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
-    /// two channels comes back to find that one of them has it. A hundred thousand entries are some ten MB.
+    /// two channels comes back to find that one of them has it. A hundred thousand entries are some fifty MB.
     fn new() -> Self {
         let cache = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
         Self(cache.time_to_live(Duration::from_secs(2 * 3600)).build())
