@@ -237,7 +237,8 @@ pub fn stop_on_signal(grace: Duration, what: &'static str) -> Result<Stop> {
     Ok(stop)
 }
 
-/// Histograms gather their samples until somebody scrapes them, or until told to: nobody may.
+/// Histograms gather their samples until somebody scrapes them, or until told to: nobody may. And nobody tells of tasks but
+/// the runtime, when asked.
 async fn keep_metrics(status: Arc<Status>) {
     let mut tick = interval(Duration::from_secs(10));
     loop {

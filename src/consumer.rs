@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome, Pipeline},
-    slack::{Slack, Stop, channel::drained},
+    slack::{Slack, Stop, drained},
     sqs::{self, Message, Queue, Receipt, SqsError},
 };
 
@@ -284,10 +284,9 @@ impl Consumer {
     /// Puts a message back at once, when stopping; but not while a receive of ours is open, which would only take it again and
     /// so bring it nearer to the dead-letter queue.
     async fn give_back(&self, receipt: Receipt) {
-        let stop_by = *self.stop.borrow();
         tokio::select! {
             () = self.deaf.cancelled() => {}
-            () = sleep_until(stop_by.unwrap_or_else(Instant::now)) => {}
+            () = drained(self.stop.clone()) => {}
         }
         self.put_back(receipt, Duration::ZERO).await;
     }

@@ -23,6 +23,7 @@ use crate::{
     alert::{Alert, CrashLoopRule, speaks_for_crash_loop},
     diagnosis::{Diagnosis, Service, answers::Answers},
     ecs::{Ecs, EcsError, ErrorClass},
+    event::Arn,
     metrics::{self, DiagnosisOutcome},
     slack::Stop,
 };
@@ -248,14 +249,15 @@ impl Diagnoser {
 /// The actions that a diagnosis needs and the role lacks where the queue is. It asks about what does not exist: any answer but a
 /// denial shows that asking is allowed.
 pub async fn denied_actions(aws: &aws_config::SdkConfig, settings: Settings, queue_arn: &str) -> Vec<&'static str> {
-    let mut parts = queue_arn.split(':').skip(1).map(str::to_owned);
-    let (Some(partition), Some(_), Some(region), Some(account)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Vec::new();
-    };
+    let Some(queue) = Arn::parse(queue_arn) else { return Vec::new() };
     let nobody = "ecs-slack-alerts-check".to_owned();
-    let service = Service { partition, region, account, cluster: nobody.clone(), name: nobody };
+    let service = Service {
+        partition: queue.partition.to_owned(),
+        region: queue.region.to_owned(),
+        account: queue.account.to_owned(),
+        cluster: nobody.clone(),
+        name: nobody,
+    };
     let ecs = Ecs::new(aws);
     let task = service.cluster_arn().replace(":cluster/", ":task/") + "/00000000000000000000000000000000";
     let definition = service.cluster_arn().replace(":cluster/", ":task-definition/") + ":1";

@@ -7,8 +7,9 @@
 //!
 //! [`consumer`] takes slots, receives a batch and starts a task for each message. The task runs [`pipeline`]: the body becomes
 //! an [`event`], the event an [`alert`] with its [`cause`] and [`console`] links, [`route`] says which channels want it,
-//! [`diagnose`] asks ECS what else there is to say, and [`slack`] returns when each has it. By what the pipeline returns, the consumer deletes the message or puts it back with a
-//! growing delay. A message that is not a JSON object is left to the queue's redrive policy.
+//! [`diagnose`] asks ECS what else there is to say, and [`slack`] returns when each has it. By what the pipeline returns, the
+//! consumer deletes the message or puts it back with a growing delay. A message that is not a JSON object is left to the
+//! queue's redrive policy.
 //!
 //! # Three mechanisms
 //!

@@ -354,12 +354,15 @@ impl SqsError {
             }
             _ => ErrorClass::Other,
         };
-        let retryable = match class {
-            ErrorClass::Timeout | ErrorClass::Network | ErrorClass::Server | ErrorClass::Throttled => true,
-            // What was received was so with good credentials, and these may be renewed at any moment.
-            ErrorClass::Credentials => true,
-            _ => false,
-        };
+        // Credentials among them: what was received was so with good ones, and these may be renewed at any moment.
+        let retryable = matches!(
+            class,
+            ErrorClass::Timeout
+                | ErrorClass::Network
+                | ErrorClass::Server
+                | ErrorClass::Throttled
+                | ErrorClass::Credentials
+        );
         Self { operation, class, retryable, source: Arc::new(error) }
     }
 

@@ -178,7 +178,7 @@ impl Event {
             .or_else(|| plain(&self.value))
     }
 
-    /// The name of the ECS cluster: the service's own, else that of any other ARN.
+    /// The name of the ECS cluster: the service's own, else that of any other ARN, first among those that stand where ECS puts them.
     pub fn cluster(&self) -> Option<&str> {
         let plain = |key| text(self.detail_value(), key).filter(|name| !name.starts_with("arn:"));
         // To look through every text takes longer than all the rest together.

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     States, Stop,
     client::{Answer, Client},
-    render,
+    drained, render,
 };
 use crate::{
     alert::Alert,
@@ -306,14 +306,6 @@ impl Flusher {
 fn last_start(waiting: &Waiting<Item, Result<(), PostError>>, stop_by: Option<Instant>) -> Instant {
     let start_by = waiting.item.start_by;
     stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(LEAST_TIME).unwrap_or(stop_by)))
-}
-
-/// Returns when a drain, if there is one, must be over.
-pub async fn drained(mut stop: Stop) {
-    match stop.wait_for(Option::is_some).await.map(|stop_by| *stop_by) {
-        Ok(Some(stop_by)) => sleep_until(stop_by).await,
-        _ => std::future::pending().await,
-    }
 }
 
 const MAX_BACKOFF: Duration = Duration::from_secs(15);

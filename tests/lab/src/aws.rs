@@ -79,15 +79,7 @@ impl Aws {
 
     /// What a program must have in its environment to take this for AWS.
     pub fn environment(&self) -> Vec<(String, String)> {
-        [
-            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
-            ("AWS_REGION", REGION),
-            ("AWS_ACCESS_KEY_ID", ACCOUNT),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+        environment(&self.endpoint)
     }
 
     /// Creates a queue and its dead-letter queue, `{name}-dlq`. Messages go there after `max_receive_count` receives;
@@ -205,6 +197,19 @@ impl Aws {
         let names = rules.into_iter().filter_map(|rule| rule.name).chain(secrets.into_iter().filter_map(|s| s.name));
         Ok(names.chain(queues).collect())
     }
+}
+
+/// What a program must have in its environment to take what answers at this endpoint for AWS.
+pub(crate) fn environment(endpoint: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", ACCOUNT),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// The SDK's configuration for our account, at this endpoint.

@@ -58,7 +58,8 @@ struct Seen {
 
 /// The proxy. It ends when dropped.
 pub struct FaultyAws {
-    aws: Aws,
+    /// It answers as long as this is held.
+    _aws: Aws,
     address: SocketAddr,
     seen: Arc<watch::Sender<Seen>>,
     server: JoinHandle<()>,
@@ -97,15 +98,12 @@ impl FaultyAws {
             // It only ends by being aborted.
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self { aws: aws.clone(), address, seen, server })
+        Ok(Self { _aws: aws.clone(), address, seen, server })
     }
 
     /// What a program must have in its environment to reach AWS through this.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let mut environment = self.aws.environment();
-        environment.retain(|(name, _)| name != "AWS_ENDPOINT_URL");
-        environment.push(("AWS_ENDPOINT_URL".to_owned(), format!("http://{}", self.address)));
-        environment
+        aws::environment(&format!("http://{}", self.address))
     }
 
     /// A client of SQS that reaches it through this.

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::aws::{ACCOUNT, REGION};
+use crate::aws::{self, ACCOUNT, REGION};
 pub use queue::{Queue, Stats};
 
 /// An SQS of our own. It ends when dropped.
@@ -67,15 +67,7 @@ impl Sqs {
 
     /// What a program must have in its environment to take this for AWS.
     pub fn environment(&self) -> Vec<(String, String)> {
-        [
-            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
-            ("AWS_REGION", REGION),
-            ("AWS_ACCESS_KEY_ID", ACCOUNT),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+        aws::environment(&self.endpoint)
     }
 
     /// Creates a queue that sends messages to a dead-letter queue, `{name}-dlq`, after `max_receive_count` receives.
