@@ -47,6 +47,9 @@ pub async fn run(config: Config) -> Result<()> {
     let stop = stop_on_signal(config.shutdown_grace, "stopping: no new receives; finishing what has begun")?;
     let listener = admin::bind(config.listen).await?;
     info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     let status = Arc::new(Status { metrics, running: OnceLock::new(), stop: stop.clone() });
     tokio::spawn(admin::serve(listener, Arc::clone(&status)));
 

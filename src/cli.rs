@@ -103,6 +103,9 @@ impl Cli {
             }
             Command::Check { file, live } => {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
+                for warning in &config.warnings {
+                    eprintln!("warning: {warning}");
+                }
                 if live {
                     app::check_live(&config).await?;
                 }

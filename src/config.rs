@@ -4,17 +4,17 @@
 
 use std::{cell::RefCell, fmt, net::SocketAddr, path::Path, time::Duration};
 
-use toml::{Table, Value};
+use toml::Table;
 
 use self::reader::{Reader, quote};
 use crate::{
     alert::CrashLoopRule,
     consumer, diagnose, route,
-    route::pattern::Pattern,
     webhook::{AllowedHosts, SLACK_HOSTS, Source},
 };
 
 mod reader;
+mod routes;
 
 /// Everything that can be configured, validated.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// How logs look; none means JSON off a terminal and text on one.
     pub log_format: Option<LogFormat>,
+    /// What is valid but probably not meant, each by its key: `check` prints it, `run` logs it at start.
+    pub warnings: Vec<String>,
 }
 
 /// The queue and how it is consumed.
@@ -104,10 +106,14 @@ impl Config {
         // An empty variable is how compose files and task definitions spell "unset".
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let table = read_table(file, &env).map_err(|fault| ConfigError(vec![fault]))?;
-        let faults = RefCell::new(Vec::new());
-        let config = Self::parse(Reader::new("", table, reader::Source { env: &env, faults: &faults }), needs);
+        let (faults, warnings) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let source = reader::Source { env: &env, faults: &faults, warnings: &warnings };
+        let config = Self::parse(Reader::new("", table, source), needs);
         let faults = faults.into_inner();
-        if faults.is_empty() { Ok(config) } else { Err(ConfigError(faults)) }
+        if !faults.is_empty() {
+            return Err(ConfigError(faults));
+        }
+        Ok(Self { warnings: warnings.into_inner(), ..config })
     }
 
     fn parse(mut root: Reader<'_>, needs: Needs) -> Self {
@@ -141,10 +147,21 @@ impl Config {
         let queue = parse_queue(root.section("queue"), needs);
         let diagnose = parse_diagnose(root.section("diagnose"), &queue);
         let channels = parse_channels(&mut root, &allowed_hosts, needs);
-        let routes = parse_routes(&mut root, &channels);
+        let routes = routes::parse(&mut root, &channels);
         let account_name = root.string("account_name", "ACCOUNT_NAME");
         root.finish();
-        Self { account_name, queue, channels, routes, diagnose, allowed_hosts, listen, shutdown_grace, log_format }
+        Self {
+            account_name,
+            queue,
+            channels,
+            routes,
+            diagnose,
+            allowed_hosts,
+            listen,
+            shutdown_grace,
+            log_format,
+            warnings: Vec::new(),
+        }
     }
 
     /// How the queue is to be consumed. A receive waits as long as SQS lets it, but ends within the grace of a drain, so that
@@ -161,6 +178,9 @@ impl Config {
     }
 }
 
+/// Below it, even a trickle of alerts has messages that do not get their turn in time.
+const LEAST_ADVISED_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(10);
+
 fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Table, String> {
     let (origin, text) = match (file, env("CONFIG_FILE"), env("CONFIG_CONTENT")) {
         (Some(path), _, _) => (format!("--config {}", quote(&path.to_string_lossy())), read(path)),
@@ -175,15 +195,6 @@ fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Resu
         let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         format!("{origin}: line {line} is not TOML: {}", error.message())
     })
-}
-
-fn has_date(value: &Value) -> bool {
-    match value {
-        Value::Datetime(_) => true,
-        Value::Array(items) => items.iter().any(has_date),
-        Value::Table(table) => table.values().any(has_date),
-        _ => false,
-    }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -205,6 +216,14 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     let visibility_timeout = queue.duration("visibility_timeout", "", Duration::from_secs(120), range);
     if visibility_timeout.subsec_nanos() != 0 {
         queue.fault("visibility_timeout", "SQS takes whole seconds only, such as \"2m\"");
+    }
+    if visibility_timeout < LEAST_ADVISED_VISIBILITY_TIMEOUT {
+        let given = humantime::format_duration(visibility_timeout);
+        let cost = format!(
+            "{given} leaves little time for an alert to wait until it is its turn at Slack, which takes one message a second: \
+             about a quarter, even of a trickle, is put back for half a minute or more. Make it 10s or more; the default is 2m"
+        );
+        queue.warn("visibility_timeout", &cost);
     }
     // SQS holds 120,000 messages in flight per queue; they are shared by all replicas.
     let max_in_flight = queue.integer("max_in_flight", 1000, 1..=100_000);
@@ -299,55 +318,6 @@ fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHo
             None
         }
     }
-}
-
-fn parse_routes(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<route::Route> {
-    let sections = root.sections("route");
-    if sections.is_empty() {
-        if channels.len() > 1 {
-            root.fault("route", "there are several channels and no [[route]]; say which alerts go where");
-        }
-        return vec![route::Route { channel: 0, pattern: None, proceed: false }];
-    }
-    let names = channels.iter().map(|channel| quote(&channel.name)).collect::<Vec<_>>().join(", ");
-    let mut routes = Vec::new();
-    for mut section in sections {
-        let channel = match section.string("channel", "") {
-            None => {
-                section.fault("channel", &format!("is required: one of {names}"));
-                None
-            }
-            Some(name) => {
-                let index = channels.iter().position(|channel| channel.name == name);
-                if index.is_none() {
-                    section.fault("channel", &format!("{} is not a channel; there are {names}", quote(&name)));
-                }
-                index
-            }
-        };
-        let pattern = section.value("pattern").and_then(|value| parse_pattern(&section, value));
-        let proceed = section.boolean("continue", false);
-        section.finish();
-        routes.push(route::Route { channel: channel.unwrap_or_default(), pattern, proceed });
-    }
-    routes
-}
-
-/// A pattern is a TOML table, or a string of JSON: TOML has no `null`, and a rule's pattern can be pasted as it is.
-fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<Pattern> {
-    let json = match &value {
-        value if has_date(value) => Err("holds a TOML date; write it as a string".into()),
-        Value::String(text) => {
-            serde_json::from_str(text).map_err(|error| format!("is a string, but not JSON: {error}"))
-        }
-        table => serde_json::to_value(table).map_err(|error| error.to_string()),
-    };
-    let compiled = json.and_then(|json| Pattern::compile(&json).map_err(|error| error.to_string()));
-    // A fault in a pattern tells the names around it.
-    let shown = |fault: String| {
-        if fault.contains("://") { "is at fault near a URL; it must be an EventBridge pattern".into() } else { fault }
-    };
-    compiled.map_err(|fault| route.fault("pattern", &shown(fault))).ok()
 }
 
 #[cfg(test)]

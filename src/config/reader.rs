@@ -1,15 +1,16 @@
 //! Reads one section of the configuration: each key by its type, the variable that wins over it, and a fault for everything
-//! that is wrong or unknown.
+//! that is wrong or unknown. What is valid but probably not meant is a warning.
 
 use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
 use toml::{Table, Value};
 
-/// Where values come from and where faults go.
+/// Where values come from, and where faults and warnings go.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     pub(super) faults: &'a RefCell<Vec<String>>,
+    pub(super) warnings: &'a RefCell<Vec<String>>,
 }
 
 /// One table of the file, with the path to it.
@@ -173,12 +174,12 @@ impl<'a> Reader<'a> {
 
     /// Says what is wrong with the value of `name`, by the variable where it came from there.
     pub(super) fn fault(&self, name: &str, what: &str) {
-        let place = match self.keys.iter().find(|key| key.name == name) {
-            Some(key) if key.from_env => key.variable.to_owned(),
-            Some(key) if !key.variable.is_empty() => format!("{} ({})", self.path_of(name), key.variable),
-            _ => self.path_of(name),
-        };
-        self.push(&place, what);
+        self.push(&self.place(name), what);
+    }
+
+    /// Says what is valid, but probably not meant, about the value of `name`; about the section itself where that is empty.
+    pub(super) fn warn(&self, name: &str, what: &str) {
+        self.source.warnings.borrow_mut().push(format!("{}: {what}", self.place(name)));
     }
 
     /// Every key that was not asked for is a fault.
@@ -205,8 +206,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Where the value of `name` came from.
+    fn place(&self, name: &str) -> String {
+        match self.keys.iter().find(|key| key.name == name) {
+            Some(key) if key.from_env => key.variable.to_owned(),
+            Some(key) if !key.variable.is_empty() => format!("{} ({})", self.path_of(name), key.variable),
+            _ => self.path_of(name),
+        }
+    }
+
     fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        match (self.path.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, name) => format!("{path}.{name}"),
+        }
     }
 
     fn push(&self, place: &str, what: &str) {

@@ -211,3 +211,67 @@ fn ecs_is_asked_for_three_seconds_at_most_unless_told_otherwise() {
         assert!(fault.contains(part), "{fault}");
     }
 }
+
+fn warnings(file: &str) -> Vec<String> {
+    load(file, &MINIMAL[..1]).unwrap().warnings
+}
+
+/// Two channels, `a` and `b`, with these routes.
+fn routed(routes: &str) -> String {
+    let channel = |name: &str| format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n");
+    format!("{}{}{routes}", channel("a"), channel("b"))
+}
+
+#[test]
+fn what_is_well_meant_has_no_warning() {
+    assert_eq!(load("", &MINIMAL).unwrap().warnings, [""; 0]);
+    for routes in [
+        "[[route]]\nchannel = 'b'\npattern = { source = ['aws.ecs'] }\n[[route]]\nchannel = 'a'\n",
+        "[[route]]\nchannel = 'a'\ncontinue = true\n[[route]]\nchannel = 'b'\n",
+        "[[route]]\nchannel = 'a'\ncontinue = true\n[[route]]\nchannel = 'b'\npattern = { source = ['aws.ecs'] }\n",
+        // The second takes more: another value, or one field fewer.
+        "[[route]]\nchannel = 'a'\npattern = { source = ['x'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x', 'y'] }\n",
+        "[[route]]\nchannel = 'a'\npattern = { source = ['x'], account = ['1'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x'] }\n",
+        // An array of objects may lack the field in one and have the other field in another.
+        "[[route]]\nchannel = 'a'\npattern = { detail = { x = [{ exists = false }] } }\n\
+         [[route]]\nchannel = 'b'\npattern = { detail = { x = [{ exists = false }], y = ['1'] } }\n",
+    ] {
+        assert_eq!(warnings(&routed(routes)), [""; 0], "{routes}");
+    }
+    assert_eq!(load("[queue]\nvisibility_timeout = '10s'", &MINIMAL).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn what_can_never_take_effect_is_a_warning() {
+    let two = |first: &str, second: &str| {
+        let route = |channel: &str, more: &str| format!("[[route]]\nchannel = '{channel}'\n{more}\n");
+        warnings(&routed(&(route("a", first) + &route("b", second))))
+    };
+    const ECS: &str = "pattern = { source = ['aws.ecs', 'x'] }";
+    for (first, second, expected) in [
+        ("", "", "route[1]: never takes an event: route[0] takes every problem"),
+        ("", ECS, "route[1]: takes only events that are no problem (severity info): route[0] has no pattern"),
+        (ECS, ECS, "route[1]: never takes an event: route[0] takes whatever"),
+        (ECS, "pattern = { source = ['x'] }", "route[1]: never takes an event"),
+        (ECS, "pattern = { detail = { a = [1] }, source = ['x'] }", "route[1]: never takes an event"),
+        (
+            "pattern = { detail = { a = [{ exists = false }] } }",
+            "pattern = { detail = { a = [{ exists = false }] } }",
+            "route[1]: never takes an event",
+        ),
+    ] {
+        let warnings = two(first, second);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{first} {second}: {warnings:?}");
+    }
+    let unused = warnings(&routed("[[route]]\nchannel = 'b'\n"));
+    assert_eq!(unused, ["channel: no [[route]] leads to \"a\", so nothing is ever posted there"]);
+}
+
+#[test]
+fn a_short_visibility_timeout_is_a_warning_that_tells_the_cost() {
+    let warnings = load("[queue]\nvisibility_timeout = '4s'", &MINIMAL).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in ["queue.visibility_timeout: 4s", "a quarter", "half a minute", "10s or more"] {
+        assert!(warnings[0].contains(part), "{warnings:?} lacks {part}");
+    }
+}

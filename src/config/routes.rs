@@ -1,0 +1,150 @@
+//! The `[[route]]` sections: which alerts go to which channel, and a warning for what can never take effect.
+
+use toml::Value;
+
+use super::{
+    Channel,
+    reader::{Reader, quote},
+};
+use crate::route::{Route, pattern::Pattern};
+
+/// Reads every route, in order. Without any there is one, which leads to the only channel.
+pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
+    let sections = root.sections("route");
+    if sections.is_empty() {
+        if channels.len() > 1 {
+            root.fault("route", "there are several channels and no [[route]]; say which alerts go where");
+        }
+        return vec![Route { channel: 0, pattern: None, proceed: false }];
+    }
+    let names = channels.iter().map(|channel| quote(&channel.name)).collect::<Vec<_>>().join(", ");
+    let mut routes = Vec::new();
+    let mut takers = Vec::new();
+    for (index, mut section) in sections.into_iter().enumerate() {
+        let channel = match section.string("channel", "") {
+            None => {
+                section.fault("channel", &format!("is required: one of {names}"));
+                None
+            }
+            Some(name) => {
+                let index = channels.iter().position(|channel| channel.name == name);
+                if index.is_none() {
+                    section.fault("channel", &format!("{} is not a channel; there are {names}", quote(&name)));
+                }
+                index
+            }
+        };
+        let value = section.value("pattern");
+        let parsed = value.clone().and_then(|value| parse_pattern(&section, value));
+        let (pattern, taken) = match parsed {
+            Some((pattern, json)) => (Some(pattern), Taken::Pattern(json)),
+            None => (None, Taken::Problems),
+        };
+        let proceed = section.boolean("continue", false);
+        // A pattern that is at fault takes nothing that is known.
+        if value.is_none() || pattern.is_some() {
+            if let Some(warning) = takers.iter().find_map(|(earlier, before)| taken.after(before, *earlier)) {
+                section.warn("", &warning);
+            }
+            if !proceed {
+                takers.push((index, taken));
+            }
+        }
+        section.finish();
+        routes.push(Route { channel: channel.unwrap_or_default(), pattern, proceed });
+    }
+    for (index, channel) in channels.iter().enumerate() {
+        if !routes.iter().any(|route| route.channel == index) {
+            let name = quote(&channel.name);
+            root.warn("channel", &format!("no [[route]] leads to {name}, so nothing is ever posted there"));
+        }
+    }
+    routes
+}
+
+/// The events that a route takes.
+enum Taken {
+    /// Without a pattern: every event whose severity is `warning` or worse.
+    Problems,
+    /// Those that this pattern matches, whatever their severity.
+    Pattern(serde_json::Value),
+}
+
+impl Taken {
+    /// What is to say about a route that comes after the route number `earlier`, which takes `before` and lets nothing of it pass.
+    fn after(&self, before: &Self, earlier: usize) -> Option<String> {
+        match (before, self) {
+            (Self::Problems, Self::Problems) => Some(format!(
+                "never takes an event: route[{earlier}] takes every problem before it; give that one a pattern, or \
+                 `continue = true`"
+            )),
+            (Self::Problems, Self::Pattern(_)) => Some(format!(
+                "takes only events that are no problem (severity info): route[{earlier}] has no pattern, so takes every \
+                 warning and critical event before it; move this route up, or give that one `continue = true`"
+            )),
+            (Self::Pattern(before), Self::Pattern(pattern)) if covers(before, pattern) => Some(format!(
+                "never takes an event: route[{earlier}] takes whatever this pattern matches before it; move this route up, or \
+                 give that one `continue = true`"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// True only if every event that `narrow` matches is matched by `wide` too. It does not see through every case: where two
+/// operators of different names mean the same, or one pattern takes more only by what its operators mean, it is false.
+fn covers(wide: &serde_json::Value, narrow: &serde_json::Value) -> bool {
+    // Within an array of objects, a field that must be absent counts for more when fields beside it are present.
+    wide == narrow || (!requires_absence(wide) && asks_no_more(wide, narrow))
+}
+
+/// Fields are joined by "and", so fewer match more; values are joined by "or", so more match more.
+fn asks_no_more(wide: &serde_json::Value, narrow: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Object};
+    match (wide, narrow) {
+        (Object(wide), Object(narrow)) => {
+            wide.iter().all(|(name, wide)| narrow.get(name).is_some_and(|narrow| asks_no_more(wide, narrow)))
+        }
+        (Array(wide), Array(narrow)) => narrow.iter().all(|value| wide.contains(value)),
+        _ => wide == narrow,
+    }
+}
+
+fn requires_absence(pattern: &serde_json::Value) -> bool {
+    match pattern {
+        serde_json::Value::Object(fields) => {
+            fields.iter().any(|(name, value)| (name == "exists" && value == false) || requires_absence(value))
+        }
+        serde_json::Value::Array(values) => values.iter().any(requires_absence),
+        _ => false,
+    }
+}
+
+/// A pattern is a TOML table, or a string of JSON: TOML has no `null`, and a rule's pattern can be pasted as it is.
+fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<(Pattern, serde_json::Value)> {
+    let json = match &value {
+        value if has_date(value) => Err("holds a TOML date; write it as a string".into()),
+        Value::String(text) => {
+            serde_json::from_str(text).map_err(|error| format!("is a string, but not JSON: {error}"))
+        }
+        table => serde_json::to_value(table).map_err(|error| error.to_string()),
+    };
+    let compiled = json.and_then(|json| {
+        let pattern = Pattern::compile(&json).map_err(|error| error.to_string())?;
+        Ok((pattern, json))
+    });
+    // A fault in a pattern tells the names around it.
+    let shown = |fault: String| {
+        if fault.contains("://") { "is at fault near a URL; it must be an EventBridge pattern".into() } else { fault }
+    };
+    compiled.map_err(|fault| route.fault("pattern", &shown(fault))).ok()
+}
+
+fn has_date(value: &Value) -> bool {
+    match value {
+        Value::Datetime(_) => true,
+        Value::Array(items) => items.iter().any(has_date),
+        Value::Table(table) => table.values().any(has_date),
+        _ => false,
+    }
+}
