@@ -111,6 +111,7 @@ pub async fn check_live(config: &Config) -> Result<()> {
             );
         }
     }
+    slack_client()?;
     let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
     for channel in &config.channels {
         resolve(&webhooks, channel).await?;
@@ -128,13 +129,17 @@ pub async fn start_slack(config: &Config, aws: Option<&aws_config::SdkConfig>, s
     let setups = futures_util::future::try_join_all(config.channels.iter().map(|channel| resolve(&webhooks, channel)));
     Ok(Slack::start(
         setups.await?,
-        &Client::new().context("cannot set up TLS; are CA certificates installed?")?,
+        &slack_client()?,
         &webhooks,
         config.account_name.as_deref(),
         config.consumer().request_timeout(),
         config.queue.max_in_flight,
         stop,
     ))
+}
+
+fn slack_client() -> Result<Client> {
+    Client::new().context("cannot set up TLS to Slack; are CA certificates installed?")
 }
 
 /// The AWS SDK's configuration from its own variables, files and roles.

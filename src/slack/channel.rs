@@ -1,8 +1,9 @@
 //! One Slack channel: a flusher with a clock, the earliest instant at which Slack will take the next post.
 //!
-//! A post moves the clock one interval on; a 429 moves it by `Retry-After`; a failure backs it off, jittered and growing.
+//! A post moves the clock one interval on; a 429 moves it by `Retry-After`; a failure backs it off, jittered and growing
+//! ([`Pause`]).
 //! Alerts wait *together*: each attempt renders afresh what is waiting at that moment, so that an outage or a storm ends in a
-//! few readable messages. Who submitted an alert hears `Ok` only after Slack answered 2xx for the post that carries it.
+//! few readable messages. Who submitted an alert hears `Ok` only after Slack accepted the post that carries it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +28,10 @@ use crate::{
 
 /// Added to `Retry-After`, so that a request sent when it ends does not arrive a moment before, by Slack's clock.
 const RETRY_AFTER_MARGIN: Duration = Duration::from_millis(100);
+
+/// A longer `Retry-After` is believed for so long at a time: then one message asks whether it still holds. Slack's own are
+/// shorter; a longer one may be a mistake of something on the way, and would keep alerts back for hours.
+const BELIEVED_FOR: Duration = Duration::from_secs(300);
 
 /// What is left of the drain must suffice for one more usual answer, or the post is not begun.
 const LEAST_TIME: Duration = Duration::from_secs(1);
@@ -185,7 +190,7 @@ impl Flusher {
         let begun = Instant::now();
         let answer = tokio::select! {
             answer = self.client.post(&self.webhook, body, self.timeout) => answer,
-            () = drained(self.stop.clone()) => Answer::NetworkError("no answer before the drain ended".into()),
+            () = drained(self.stop.clone()) => Answer::NetworkError("gave no answer before the drain ended".into()),
         };
         metrics::slack_request(&self.name, &answer, begun.elapsed());
         answer
@@ -220,7 +225,7 @@ impl Flusher {
                     waiting.answer(Err(PostError::Refused(answer.clone())));
                 }
                 // It may be something on the way that refuses everything: until a post is accepted, that counts as an outage.
-                self.back_off(progress, &answer, now);
+                self.hold(progress, &answer, now);
                 return;
             }
             Answer::PayloadRefused(code) => {
@@ -228,15 +233,8 @@ impl Flusher {
                 progress.suspects = taken;
             }
             Answer::WebhookRefused(_) if self.webhook_was_rotated(&answer).await => {}
-            Answer::RateLimited(Some(wait)) => {
-                progress.next = now + (*wait + RETRY_AFTER_MARGIN).max(self.webhook.interval());
-                self.block(progress, &answer, now);
-            }
-            Answer::RateLimited(None)
-            | Answer::ServerError(..)
-            | Answer::NetworkError(_)
-            | Answer::WebhookRefused(_) => {
-                self.back_off(progress, &answer, now);
+            Answer::RateLimited(_) | Answer::ServerError(..) | Answer::NetworkError(_) | Answer::WebhookRefused(_) => {
+                self.hold(progress, &answer, now);
             }
         }
         progress.trouble = Some(answer);
@@ -246,12 +244,11 @@ impl Flusher {
         }
     }
 
-    fn back_off(&self, progress: &mut Progress, answer: &Answer, now: Instant) {
-        progress.down = true;
-        let asked =
-            if let Answer::ServerError(_, Some(wait)) = answer { *wait + RETRY_AFTER_MARGIN } else { Duration::ZERO };
-        let backoff = progress.backoff.next().unwrap_or(MAX_BACKOFF);
-        progress.next = now + backoff.max(asked).max(self.webhook.interval());
+    /// Sets the clock after an answer that makes the channel wait.
+    fn hold(&self, progress: &mut Progress, answer: &Answer, now: Instant) {
+        let pause = Pause::after(answer, || progress.backoff.next().unwrap_or(MAX_BACKOFF));
+        progress.down |= pause.down;
+        progress.next = now + pause.length.max(self.webhook.interval());
         self.block(progress, answer, now);
     }
 
@@ -302,6 +299,25 @@ impl Flusher {
     }
 }
 
+/// How long an answer makes a channel wait.
+#[derive(Debug, PartialEq, Eq)]
+struct Pause {
+    length: Duration,
+    /// True when the end of the wait does not open the channel, but only lets one message ask.
+    down: bool,
+}
+
+impl Pause {
+    fn after(answer: &Answer, backoff: impl FnOnce() -> Duration) -> Self {
+        let asked = |wait: Duration| wait.min(BELIEVED_FOR) + RETRY_AFTER_MARGIN;
+        match *answer {
+            Answer::RateLimited(Some(wait)) => Self { length: asked(wait), down: wait > BELIEVED_FOR },
+            Answer::ServerError(_, Some(wait)) => Self { length: backoff().max(asked(wait)), down: true },
+            _ => Self { length: backoff(), down: true },
+        }
+    }
+}
+
 /// The last instant at which an attempt with this alert may begin.
 fn last_start(waiting: &Waiting<Item, Result<(), PostError>>, stop_by: Option<Instant>) -> Instant {
     let start_by = waiting.item.start_by;
@@ -315,4 +331,32 @@ const MAX_BACKOFF: Duration = Duration::from_secs(15);
 fn backoff() -> ExponentialBackoff {
     // The jitter adds up to as much again.
     ExponentialBuilder::new().with_max_delay(MAX_BACKOFF / 2).without_max_times().with_jitter().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_obeyed_to_the_second_and_believed_for_five_minutes_at_a_time() {
+        let seconds = Duration::from_secs;
+        let limited = |wait: u64| Answer::RateLimited(Some(seconds(wait)));
+        let unavailable = |wait: u64| Answer::ServerError("503 Service Unavailable".into(), Some(seconds(wait)));
+        for (answer, length, down) in [
+            (limited(0), RETRY_AFTER_MARGIN, false),
+            (limited(1), seconds(1) + RETRY_AFTER_MARGIN, false),
+            (limited(300), seconds(300) + RETRY_AFTER_MARGIN, false),
+            (limited(301), seconds(300) + RETRY_AFTER_MARGIN, true),
+            (limited(86_400), seconds(300) + RETRY_AFTER_MARGIN, true),
+            (Answer::RateLimited(None), seconds(2), true),
+            (unavailable(0), seconds(2), true),
+            (unavailable(30), seconds(30) + RETRY_AFTER_MARGIN, true),
+            (unavailable(3_600), seconds(300) + RETRY_AFTER_MARGIN, true),
+            (Answer::ServerError("500 Internal Server Error".into(), None), seconds(2), true),
+            (Answer::NetworkError("not reached".into()), seconds(2), true),
+            (Answer::WebhookRefused("no_service".into()), seconds(2), true),
+        ] {
+            assert_eq!(Pause::after(&answer, || seconds(2)), Pause { length, down }, "{answer:?}");
+        }
+    }
 }

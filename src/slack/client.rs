@@ -1,14 +1,19 @@
 //! One HTTP request to a webhook, and what Slack's answer means for the sender. Knows nothing of alerts.
 //!
-//! The webhook's URL never leaves this file: transport errors are stripped of it.
+//! What answers may be Slack, or something on the way: a proxy, a firewall's login page. Invariants: an answer is read within
+//! bounds of size and time whatever it is; only Slack's own word counts as success; a foreign body is never repeated; and the
+//! webhook's URL never leaves this file: transport errors are stripped of it.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use reqwest::{
-    StatusCode,
+    Response, StatusCode,
     header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
     redirect::Policy,
 };
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::webhook::Webhook;
@@ -16,16 +21,29 @@ use crate::webhook::Webhook;
 /// How long one post may take in all.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// So much of an answer is read, in bytes; what comes after it is not Slack's.
+const MAX_BODY: usize = 64 * 1024;
+
+/// A connection is kept so long for the next post: less than any NAT or firewall on the way remembers it.
+const KEEP_IDLE: Duration = Duration::from_secs(30);
+
+/// A connection at rest is probed so often, which keeps it in the memory of a NAT and shows when it has left it. Not before a
+/// request's time is up: an answer that takes its time is no sign of death.
+const PROBE_EVERY: Duration = TIMEOUT;
+
+/// A connection whose other end acknowledges nothing for so long is dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+
 /// What came of one request. <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// 2xx: Slack has it.
+    /// 2xx, and Slack's own word for success: Slack has it.
     Accepted,
     /// 429, and how long Slack wants to be left alone, if it said.
     RateLimited(Option<Duration>),
-    /// 5xx, or an answer that nobody documents: try again, when it was said after how long then.
-    ServerError(StatusCode, Option<Duration>),
-    /// No answer, or none in time; Slack may or may not have it.
+    /// 5xx, or an answer that nobody documents: what it was, and after how long to try again, if that was said.
+    ServerError(String, Option<Duration>),
+    /// No answer, none in time, or not the whole of it; Slack may or may not have the message.
     NetworkError(String),
     /// Slack does not like what was sent; the same again is pointless.
     PayloadRefused(String),
@@ -55,8 +73,8 @@ impl std::fmt::Display for Answer {
             Self::Accepted => f.write_str("accepted"),
             Self::RateLimited(Some(wait)) => write!(f, "rate limited for {} s", wait.as_secs()),
             Self::RateLimited(None) => f.write_str("rate limited"),
-            Self::ServerError(status, _) => write!(f, "answered {status}"),
-            Self::NetworkError(what) => write!(f, "not reached: {what}"),
+            Self::ServerError(what, _) => write!(f, "answered {what}"),
+            Self::NetworkError(what) => f.write_str(what),
             Self::PayloadRefused(code) => write!(f, "refused the message: {code}"),
             Self::WebhookRefused(code) => write!(f, "refused the webhook: {code}"),
         }
@@ -75,47 +93,93 @@ impl Client {
     pub fn new() -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
+            .pool_idle_timeout(KEEP_IDLE)
+            .tcp_keepalive(PROBE_EVERY)
+            .tcp_keepalive_interval(UNACKNOWLEDGED)
             .redirect(Policy::none())
-            .user_agent(concat!("ecs-slack-alerts/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self(client))
+            .user_agent(concat!("ecs-slack-alerts/", env!("CARGO_PKG_VERSION")));
+        #[cfg(target_os = "linux")]
+        let client = client.tcp_user_timeout(UNACKNOWLEDGED);
+        Ok(Self(client.build()?))
     }
 
     /// Posts `body`, a JSON payload, giving up after `timeout`.
     pub async fn post(&self, webhook: &Webhook, body: String, timeout: Duration) -> Answer {
-        let request = self
-            .0
-            .post(webhook.expose().clone())
-            .header(CONTENT_TYPE, "application/json; charset=utf-8")
-            .body(body)
-            .timeout(timeout);
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Answer::NetworkError(describe(error)),
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        if status.is_success() {
-            // Read to the end only so that the connection can be used again; the status alone is Slack's word.
-            if let Err(error) = response.bytes().await {
-                debug!(error = describe(error), "Slack accepted, but its answer broke off");
+        let exchange = async {
+            match self.send(webhook, body.clone()).await {
+                // The connection was kept from an earlier post, and has died since. A new one is quicker than a pause.
+                Err(error) if !error.is_connect() && nothing_arrived(&error) => {
+                    debug!(error = describe(error), "a kept connection to Slack was dead; posting by a new one");
+                    self.send(webhook, body).await
+                }
+                sent => sent,
             }
-            return Answer::Accepted;
+        };
+        let deadline = Instant::now() + timeout;
+        match timeout_at(deadline, exchange).await {
+            Ok(Ok(response)) => understand(response, deadline).await,
+            Ok(Err(error)) => Answer::NetworkError(format!("not reached: {}", describe(error))),
+            Err(_) => Answer::NetworkError(format!("gave no answer within {timeout:?}")),
         }
-        let body = response.text().await.unwrap_or_default();
-        judge(status, &headers, &body)
+    }
+
+    /// One request, up to the head of its answer.
+    async fn send(&self, webhook: &Webhook, body: String) -> Result<Response, reqwest::Error> {
+        let request =
+            self.0.post(webhook.expose().clone()).header(CONTENT_TYPE, "application/json; charset=utf-8").body(body);
+        request.send().await
     }
 }
 
-/// What an answer other than 2xx means: by Slack's documented word in the body, else by the status.
+/// Reads an answer, by `deadline`, and says what it means.
+async fn understand(response: Response, deadline: Instant) -> Answer {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    match timeout_at(deadline, read_body(response, &mut body)).await {
+        Ok(Ok(true)) => {}
+        // Slack's answers are short.
+        Ok(Ok(false)) => body.clear(),
+        // The word that would make it a success is missing. A failure is one by its status, too.
+        _ if status.is_success() => {
+            return Answer::NetworkError(format!("answered {status}, but not to the end; it may have the message"));
+        }
+        _ => {}
+    }
+    judge(status, &headers, &String::from_utf8_lossy(&body))
+}
+
+/// Reads an answer into `body`, up to 64 KiB; whether that is all of it.
+///
+/// # Errors
+/// When it breaks off; `body` has what came before.
+pub async fn read_body(mut response: Response, body: &mut Vec<u8>) -> Result<bool, reqwest::Error> {
+    while let Some(chunk) = response.chunk().await? {
+        let room = MAX_BODY - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What an answer means: by Slack's documented word in the body, else by the status.
 fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Answer::RateLimited(retry_after(headers, body));
     }
+    let word = Word::of(status, body);
     if status.is_server_error() {
-        return Answer::ServerError(status, retry_after(headers, body));
+        return Answer::ServerError(word.beside(status), retry_after(headers, body));
     }
-    let code = error_code(status, body);
-    match code.as_str() {
+    if status.is_success() && word == Word::Ok {
+        return Answer::Accepted;
+    }
+    let code = match &word {
+        Word::Code(code) => code.as_str(),
+        Word::Ok | Word::Foreign => "",
+    };
+    match code {
         "invalid_payload"
         | "no_text"
         | "too_many_attachments"
@@ -123,7 +187,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
         | "invalid_attachments"
         | "msg_too_long"
         | "msg_blocks_too_long"
-        | "user_not_found" => return Answer::PayloadRefused(code),
+        | "user_not_found" => return Answer::PayloadRefused(code.into()),
         "action_prohibited"
         | "invalid_token"
         | "posting_to_general_channel_denied"
@@ -133,29 +197,87 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
         | "no_active_hooks"
         | "channel_not_found"
         | "channel_is_archived"
-        | "team_disabled" => return Answer::WebhookRefused(code),
+        | "team_disabled" => return Answer::WebhookRefused(code.into()),
+        "rate_limited" | "ratelimited" => return Answer::RateLimited(retry_after(headers, body)),
         _ => {}
     }
+    let what = if code.is_empty() { status.to_string() } else { code.to_owned() };
     match status.as_u16() {
-        400 | 413 | 422 => Answer::PayloadRefused(code),
-        401 | 403 | 404 | 405 | 410 | 300..=399 => Answer::WebhookRefused(code),
-        _ => Answer::ServerError(status, retry_after(headers, body)),
+        400 | 413 | 422 => Answer::PayloadRefused(what),
+        401 | 403 | 404 | 405 | 410 | 300..=399 => Answer::WebhookRefused(what),
+        200..=299 if code.is_empty() => {
+            let what = format!("{status}, but not as Slack does: is a proxy in the way?");
+            Answer::ServerError(what, retry_after(headers, body))
+        }
+        _ => Answer::ServerError(word.beside(status), retry_after(headers, body)),
     }
 }
 
-/// Slack's whole seconds, from the header or, without one, the body: at most a day, for no clock holds every number.
-/// <https://docs.slack.dev/apis/web-api/rate-limits>
-fn retry_after(headers: &HeaderMap, body: &str) -> Option<Duration> {
-    let header = || headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok();
-    let body = || serde_json::from_str::<serde_json::Value>(body).ok()?.get("retry_after")?.as_u64();
-    header().or_else(body).map(|seconds: u64| Duration::from_secs(seconds.min(24 * 3600)))
+/// What a body says, if it is Slack's.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    /// `ok`, or a JSON object with `"ok": true`.
+    Ok,
+    /// An error's name: as `error` of a JSON object, or alone where the status is an error too.
+    Code(String),
+    /// Anything else. It may come from a proxy on the way and is not repeated.
+    Foreign,
 }
 
-/// Slack's error bodies are one word. Anything else may come from a proxy on the way and is not repeated.
-fn error_code(status: StatusCode, body: &str) -> String {
-    let word = body.trim();
-    let is_code = !word.is_empty() && word.len() <= 64 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if is_code { word.to_owned() } else { status.to_string() }
+impl Word {
+    fn of(status: StatusCode, body: &str) -> Self {
+        let body = body.trim();
+        if body == "ok" {
+            return Self::Ok;
+        }
+        let is_code = |word: &str| {
+            (1..=64).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        if !status.is_success() && is_code(body) {
+            return Self::Code(body.to_owned());
+        }
+        let Ok(Value::Object(fields)) = serde_json::from_str(body) else { return Self::Foreign };
+        match (fields.get("ok"), fields.get("error")) {
+            (Some(Value::Bool(true)), _) => Self::Ok,
+            (Some(Value::Bool(false)), Some(Value::String(code))) if is_code(code) => Self::Code(code.clone()),
+            _ => Self::Foreign,
+        }
+    }
+
+    /// The status, and the error's name if there is one.
+    fn beside(&self, status: StatusCode) -> String {
+        match self {
+            Self::Code(code) => format!("{status} ({code})"),
+            Self::Ok | Self::Foreign => status.to_string(),
+        }
+    }
+}
+
+/// How long to wait, in whole seconds from the header or, without one, the body; a proxy's header may also be a date. At most
+/// a day, for no clock holds every number. <https://docs.slack.dev/apis/web-api/rate-limits>,
+/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
+fn retry_after(headers: &HeaderMap, body: &str) -> Option<Duration> {
+    let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let seconds = || header?.parse::<u64>().ok();
+    let date = || {
+        let left = OffsetDateTime::parse(header?, &Rfc2822).ok()? - OffsetDateTime::now_utc();
+        Some(u64::try_from(left.whole_seconds() + 1).unwrap_or_default())
+    };
+    let body = || serde_json::from_str::<Value>(body).ok()?.get("retry_after")?.as_u64();
+    seconds().or_else(date).or_else(body).map(|seconds| Duration::from_secs(seconds.min(24 * 3600)))
+}
+
+/// True only where the kernel gave a connection up because the other end acknowledged nothing of what was sent. (What could not
+/// even be sent, because a kept connection had been closed, reqwest sends again by itself.)
+fn nothing_arrived(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The whole chain of a transport error, without the URL.
@@ -167,37 +289,81 @@ fn describe(error: reqwest::Error) -> String {
 mod tests {
     use super::*;
 
+    fn status(status: u16) -> StatusCode {
+        StatusCode::from_u16(status).unwrap()
+    }
+
     #[test]
     fn slacks_answers_mean_what_slack_documents() {
         let payload = |code: &str| Answer::PayloadRefused(code.into());
         let webhook = |code: &str| Answer::WebhookRefused(code.into());
-        for (status, body, expected) in [
+        let server = |what: &str| Answer::ServerError(what.into(), None);
+        for (code, body, expected) in [
+            (200, "ok", Answer::Accepted),
+            (200, "ok\n", Answer::Accepted),
+            (201, r#"{"ok":true,"ts":"1.2"}"#, Answer::Accepted),
+            (200, r#"{"ok":false,"error":"no_service"}"#, webhook("no_service")),
+            (200, r#"{"ok":false,"error":"invalid_blocks"}"#, payload("invalid_blocks")),
+            (200, r#"{"ok":false,"error":"internal_error"}"#, server("200 OK (internal_error)")),
+            (200, r#"{"ok":false,"error":"ratelimited"}"#, Answer::RateLimited(None)),
             (429, "", Answer::RateLimited(None)),
-            (500, "rollup_error", Answer::ServerError(StatusCode::INTERNAL_SERVER_ERROR, None)),
-            (503, "<html>", Answer::ServerError(StatusCode::SERVICE_UNAVAILABLE, None)),
+            (429, "ok", Answer::RateLimited(None)),
+            (500, "rollup_error", server("500 Internal Server Error (rollup_error)")),
+            (503, "<html>", server("503 Service Unavailable")),
+            (503, "ok", server("503 Service Unavailable")),
             (400, "invalid_payload", payload("invalid_payload")),
             (400, "no_text\n", payload("no_text")),
             (400, "user_not_found", payload("user_not_found")),
             (400, "something new and long", payload("400 Bad Request")),
             (403, "invalid_token", webhook("invalid_token")),
+            (403, r#"{"ok":false,"error":"invalid_token"}"#, webhook("invalid_token")),
             (403, "action_prohibited", webhook("action_prohibited")),
             (404, "no_service", webhook("no_service")),
             (400, "no_team", webhook("no_team")),
             (410, "channel_is_archived", webhook("channel_is_archived")),
             (302, "", webhook("302 Found")),
-            (408, "", Answer::ServerError(StatusCode::REQUEST_TIMEOUT, None)),
+            (408, "", server("408 Request Timeout")),
         ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(judge(status, &HeaderMap::new(), body), expected, "{status} {body}");
+            assert_eq!(judge(status(code), &HeaderMap::new(), body), expected, "{code} {body}");
         }
     }
 
     #[test]
-    fn retry_after_is_whole_seconds_or_nothing() {
+    fn a_success_that_slack_would_not_put_so_is_none_and_is_not_repeated() {
+        for (code, body) in [
+            (200, ""),
+            (204, ""),
+            (200, "o"),
+            (200, "OK"),
+            (200, "okay"),
+            (200, "ok ok"),
+            (200, "secret"),
+            (200, "<html><body>ok</body></html>"),
+            (200, r#"{"ok":"true"}"#),
+            (200, r#"{"ok":false}"#),
+            (200, r#"{"ok":false,"error":"See <b>our</b> secret policy"}"#),
+            (200, r#"{"status":"ok"}"#),
+            (200, r#"["ok"]"#),
+            (200, r#""ok""#),
+            (200, "true"),
+            (202, "queued"),
+        ] {
+            let answer = judge(status(code), &HeaderMap::new(), body);
+            assert!(matches!(answer, Answer::ServerError(..)), "{code} {body}: {answer:?}");
+            let said = answer.to_string();
+            assert!(said.contains(&code.to_string()) && said.contains("is a proxy in the way?"), "{said}");
+            assert!(!said.contains("secret") && !said.contains("queued") && !said.contains("policy"), "{said}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_whole_seconds_or_a_date_or_nothing() {
         for (value, expected) in [
             ("30", Some(30)),
             (" 1 ", Some(1)),
             ("18446744073709551615", Some(86_400)),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(0)),
+            ("Fri, 31 Dec 2199 23:59:59 GMT", Some(86_400)),
             ("-1", None),
             ("soon", None),
             ("1.5", None),
@@ -210,7 +376,9 @@ mod tests {
     #[test]
     fn a_body_may_say_what_the_header_does_not() {
         let body = r#"{"retry_after":7,"ok":false,"error":"rate_limited"}"#;
-        assert_eq!(retry_after(&HeaderMap::new(), body), Some(Duration::from_secs(7)));
+        let seven = Some(Duration::from_secs(7));
+        assert_eq!(retry_after(&HeaderMap::new(), body), seven);
+        assert_eq!(judge(status(200), &HeaderMap::new(), body), Answer::RateLimited(seven));
         assert_eq!(retry_after(&HeaderMap::new(), "rate_limited"), None);
     }
 

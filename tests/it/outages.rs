@@ -179,12 +179,12 @@ async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
     let done = |requests: &[lab::slack::Request]| requests.iter().any(|request| request.status == Some(200));
     world.slack.wait_for(done, LIMIT).await.unwrap();
     world.queue_is_empty().await;
-    // A 200 whose body breaks off is Slack's word all the same.
+    // A 200 whose body breaks off may be anybody's: posted twice is better than lost.
     world.slack.script(&world.name, [Answer::Cut]);
     world.queue.send_events(&[Ecs::default().start_impaired("broken-off")]).await.unwrap();
-    world.posted(&["broken-off"]).await;
     world.queue_is_empty().await;
-    assert_eq!(world.posts_mentioning("broken-off"), 1);
+    let broken_off = world.slack.requests().into_iter().filter(|request| request.mentions("broken-off"));
+    assert_eq!(broken_off.map(|request| request.status).collect::<Vec<_>>(), [None, Some(200)]);
 }
 
 #[tokio::test]

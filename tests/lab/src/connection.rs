@@ -2,11 +2,13 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use socket2::{SockFilter, SockRef};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 /// One TCP connection: a second handle to its socket.
@@ -17,12 +19,57 @@ pub(crate) struct Connection {
     socket: Arc<std::net::TcpStream>,
 }
 
+/// A handle that does not keep a connection open.
+pub(crate) struct WeakConnection {
+    number: u64,
+    socket: Weak<std::net::TcpStream>,
+}
+
+impl WeakConnection {
+    /// The connection, unless it has ended.
+    pub(crate) fn upgrade(&self) -> Option<Connection> {
+        Some(Connection { number: self.number, socket: self.socket.upgrade()? })
+    }
+}
+
 impl Connection {
+    /// A handle that does not keep it open.
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection { number: self.number, socket: Arc::downgrade(&self.socket) }
+    }
+
+    /// Sends `bytes`, as they are.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        // An error means that the other end is gone.
+        let _ = (&*self.socket).write_all(bytes);
+    }
+
+    /// Sends `part` over and over, as fast as the other end takes it, until that is gone.
+    pub(crate) async fn send_endlessly(&self, part: &[u8]) {
+        let socket = self.socket.try_clone().and_then(TcpStream::from_std);
+        if let Ok(mut socket) = socket {
+            while socket.write_all(part).await.is_ok() {}
+        }
+    }
+
+    /// From now on every packet that comes by this connection is dropped before anyone sees it, as by a NAT that has forgotten
+    /// it: neither end hears of it.
+    pub(crate) fn forget(&self) {
+        // A filter that keeps nothing: `ret 0`, by linux/bpf_common.h.
+        const RETURN: u16 = 0x06;
+        let _ = SockRef::from(&*self.socket).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]);
+    }
+
+    /// Closes it in an orderly way.
+    pub(crate) fn close(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
     /// Sends `bytes`, then a reset in place of an orderly end.
     pub(crate) fn reset(&self, bytes: &[u8]) {
         // Errors mean that the other end was faster: it is gone, which is what was wanted.
-        let _ = (&*self.socket).write_all(bytes);
-        let _ = socket2::SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
+        self.send(bytes);
+        let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
         // The HTTP server sees the end of its input and closes; without linger that is a reset.
         let _ = self.socket.shutdown(Shutdown::Read);
     }

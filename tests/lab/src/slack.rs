@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Script;
-use crate::connection::{Connection, Connections};
+use crate::connection::{Connection, Connections, WeakConnection};
 
 /// How a webhook answers one request.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,8 @@ pub enum Answer {
     /// As Slack does: `ok`, or the first thing that is wrong with the payload.
     #[default]
     Judge,
-    /// This status and body whatever the payload: `(500, "rollup_error")`, `(403, "invalid_token")` …
+    /// This status and body whatever the payload: `(500, "rollup_error")`, `(403, "invalid_token")` … Nothing is posted: with
+    /// 200 it is something on the way that answers.
     Status(u16, &'static str),
     /// 429 with this Retry-After, in seconds. Requests before it has passed are counted as violations.
     RateLimited(u64),
@@ -46,6 +47,10 @@ pub enum Answer {
     Late(Duration),
     /// The connection stays open and no answer comes.
     Hang,
+    /// These bytes as they are, and then nothing: the connection stays open. Nothing is posted.
+    Raw(&'static [u8]),
+    /// This status and a body without end. Nothing is posted.
+    Endless(u16),
     /// The connection is reset before anything is answered, and nothing is posted.
     Reset,
     /// The message is posted, and the connection is reset in the middle of the answer.
@@ -116,6 +121,8 @@ struct Workspace {
     requests: Vec<Request>,
     webhooks: HashMap<String, Webhook>,
     rate: Option<Rate>,
+    /// Every connection that a request came by.
+    connections: HashMap<u64, WeakConnection>,
 }
 
 #[derive(Default)]
@@ -143,7 +150,8 @@ impl Slack {
     pub async fn start_on(port: u16, rate: Option<Rate>) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(watch::Sender::new(Workspace { requests: Vec::new(), webhooks: HashMap::new(), rate }));
+        let (requests, webhooks, connections) = (Vec::new(), HashMap::new(), HashMap::new());
+        let state = Arc::new(watch::Sender::new(Workspace { requests, webhooks, rate, connections }));
         let router = Router::new()
             .route("/", get(|| async { Html(include_str!("slack_page.html")) }))
             .route("/posts/after/{count}", get(posts))
@@ -189,6 +197,16 @@ impl Slack {
             .send_modify(|state| state.webhooks.values_mut().for_each(|webhook| webhook.script = Script::default()));
     }
 
+    /// The network forgets the connections so far, as a NAT does: whatever is sent by them is dropped, and nobody told.
+    pub fn forget_connections(&self) {
+        self.open_connections().iter().for_each(Connection::forget);
+    }
+
+    /// The connections so far are closed, as a server does that has kept them long enough.
+    pub fn close_connections(&self) {
+        self.open_connections().iter().for_each(Connection::close);
+    }
+
     /// Every request so far, in order.
     pub fn requests(&self) -> Vec<Request> {
         self.state.borrow().requests.clone()
@@ -220,6 +238,10 @@ impl Slack {
         Ok(self.requests())
     }
 
+    fn open_connections(&self) -> Vec<Connection> {
+        self.state.borrow().connections.values().filter_map(WeakConnection::upgrade).collect()
+    }
+
     fn configure(&self, webhook: &str, change: impl FnOnce(&mut Script<Answer>)) {
         self.state.send_modify(|state| change(&mut state.webhooks.entry(webhook.to_owned()).or_default().script));
     }
@@ -236,6 +258,8 @@ enum Reply {
     Whole(Response),
     Late(Response, Duration),
     Hang,
+    Raw(&'static [u8]),
+    Endless(u16),
     Reset,
     Cut,
 }
@@ -250,7 +274,10 @@ async fn webhook(
     let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let payload = if json { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     let mut reply = Reply::Hang;
-    state.send_modify(|state| reply = state.take(name, app, connection.number, payload));
+    state.send_modify(|state| {
+        state.connections.entry(connection.number).or_insert_with(|| connection.downgrade());
+        reply = state.take(name, app, connection.number, payload);
+    });
     match reply {
         Reply::Whole(response) => return response,
         Reply::Late(response, delay) => {
@@ -258,6 +285,11 @@ async fn webhook(
             return response;
         }
         Reply::Hang => {}
+        Reply::Raw(bytes) => connection.send(bytes),
+        Reply::Endless(status) => {
+            connection.send(format!("HTTP/1.1 {status} So\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes());
+            connection.send_endlessly(format!("1000\r\n{}\r\n", "x".repeat(0x1000)).as_bytes()).await;
+        }
         Reply::Reset => connection.reset(b""),
         Reply::Cut => connection.reset(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\no"),
     }
@@ -294,8 +326,8 @@ impl Workspace {
         let (status, body, accepted) = match &answer {
             Answer::Unavailable(_) => (Some(503), "", false),
             _ if retry_after.is_some() => (Some(429), "", false),
-            Answer::Status(status, body) => (Some(*status), *body, (200..300).contains(status)),
-            Answer::Hang | Answer::Reset => (None, "", false),
+            Answer::Status(status, body) => (Some(*status), *body, false),
+            Answer::Hang | Answer::Raw(_) | Answer::Endless(_) | Answer::Reset => (None, "", false),
             Answer::Cut => (None, "o", true),
             Answer::Lost => (None, "", true),
             _ => judged(),
@@ -319,6 +351,8 @@ impl Workspace {
         });
         match answer {
             Answer::Hang => Reply::Hang,
+            Answer::Raw(bytes) => Reply::Raw(bytes),
+            Answer::Endless(status) => Reply::Endless(status),
             Answer::Reset | Answer::Lost => Reply::Reset,
             Answer::Cut => Reply::Cut,
             _ => {

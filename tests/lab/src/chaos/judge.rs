@@ -259,7 +259,7 @@ impl<'a> Court<'a> {
             Some("Slack's answer was lost")
         } else if self.heard(post, "drain ended", earlier) {
             Some("the drain ended before Slack answered")
-        } else if self.heard(post, "timed out", earlier) {
+        } else if self.heard(post, "no answer within", earlier) {
             Some("Slack's answer came too late")
         } else {
             self.lives.get(&life_of(post)).filter(|life| life.end == End::Killed).map(|_| "crash")
@@ -376,9 +376,9 @@ impl<'a> Court<'a> {
     }
 }
 
-/// Whether Slack answered 2xx; a break in the answer's body does not matter.
+/// Whether Slack said, to the end, that it accepted the post.
 fn said_so(post: &Request) -> bool {
-    post.status == Some(200) || post.reply == "o"
+    post.status == Some(200) && post.accepted
 }
 
 fn life_of(post: &Request) -> usize {

@@ -192,7 +192,7 @@ fn channel(rng: &mut Rng, messages: &[Message], size: Size) -> Vec<Answer> {
         if rng.u32(..100) >= trouble {
             return if rng.u8(..4) == 0 { Answer::Late(millis(rng, 10, 300)) } else { usual.clone() };
         }
-        match rng.u8(..12) {
+        match rng.u8(..13) {
             0..=2 => Answer::RateLimited(rng.u64(1..=4)),
             3 => Answer::Unavailable(rng.u64(1..=3)),
             4 => Answer::Status(500, "rollup_error"),
@@ -202,6 +202,7 @@ fn channel(rng: &mut Rng, messages: &[Message], size: Size) -> Vec<Answer> {
             8 => Answer::Cut,
             9 => Answer::Lost,
             10 => Answer::Status(403, "invalid_token"),
+            11 => Answer::Status(200, "<html>Please sign in</html>"),
             _ => Answer::Status(400, "invalid_payload"),
         }
     };

@@ -71,6 +71,7 @@ impl Tally {
 /// What was wrong with Slack's answer.
 fn trouble(post: &Request) -> Option<&'static str> {
     match (post.status, post.accepted) {
+        (Some(200), false) => Some("something on the way answers 200"),
         (Some(429), _) => Some("Slack answers 429"),
         (Some(500..), _) => Some("Slack answers 500 or 503"),
         (Some(400), _) => Some("Slack refuses the message"),
