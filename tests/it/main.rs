@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "one binary, one crate")]
 
+mod admin;
 mod answers;
 mod chaos;
 mod commands;

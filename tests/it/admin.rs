@@ -1,0 +1,186 @@
+//! The port for metrics and health, which anybody near may reach: it answers those who ask, and cannot be used to hurt an alert.
+
+use std::{io, time::Duration};
+
+use lab::{events::Ecs, worker::Worker};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
+
+use crate::world::{BINARY, LIMIT, World};
+
+/// A worker that may open no more than `descriptors`.
+async fn worker_with(world: &World, descriptors: u32) -> (Worker, String) {
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" run");
+    let worker = Worker::spawn("/bin/sh", world.environment(), &["-c", &script, BINARY]).unwrap();
+    worker.wait_ready().await.unwrap();
+    let address = worker.url("").await.unwrap().replace("http://", "");
+    (worker, address)
+}
+
+async fn connect(address: &str, first: &str) -> TcpStream {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    // It may have been closed already, to make room for another.
+    let _ = client.write_all(first.as_bytes()).await;
+    client
+}
+
+/// Everything that comes until the other end closes, or why it did not.
+async fn read_to_end(client: &mut TcpStream) -> io::Result<String> {
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).await?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// How long until the server closes the connection, whatever it sends before.
+async fn closed_after(mut client: TcpStream, limit: Duration) -> Duration {
+    let begun = Instant::now();
+    let mut sink = [0; 4096];
+    let closed = async { while client.read(&mut sink).await.is_ok_and(|read| read > 0) {} };
+    timeout(limit, closed).await.expect("the server closes the connection");
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn more_connections_than_descriptors_keep_no_alert_from_slack() {
+    let world = World::new().await;
+    let (worker, address) = worker_with(&world, 256).await;
+    let memory = async || worker.metrics().await.unwrap().get("process_resident_memory_bytes", &[]).unwrap();
+    let before = memory().await;
+    let mut clients = Vec::new();
+    for number in 0..600 {
+        // Every other one has begun a request, and will never end it.
+        let first = if number % 2 == 0 { "" } else { "GET /metrics HTTP/1.1\r\nhost: here\r\nx-slow: " };
+        clients.push(connect(&address, first).await);
+    }
+    world.queue.send_events(&[Ecs::default().start_impaired("unhurt")]).await.unwrap();
+    world.posted(&["unhurt"]).await;
+    world.queue_is_empty().await;
+
+    // Who comes last is served at once, and the first have had to go.
+    let begun = Instant::now();
+    let metrics = worker.metrics().await.unwrap();
+    assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let descriptors = metrics.get("process_open_fds", &[]).unwrap();
+    assert!(descriptors < 80.0, "{descriptors} descriptors");
+    let grown = memory().await - before;
+    assert!(grown < 8e6, "{grown} bytes more");
+    closed_after(clients.remove(0), LIMIT).await;
+}
+
+#[tokio::test]
+async fn short_of_descriptors_it_gives_its_own_to_slack() {
+    let world = World::new().await;
+    let (worker, address) = worker_with(&world, 36).await;
+    let cpu = async || worker.metrics().await.unwrap().get("process_cpu_seconds_total", &[]).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..150 {
+        clients.push(connect(&address, "").await);
+    }
+    let cannot = |line: &lab::worker::Line| line.message().contains("cannot be accepted");
+    worker.wait_for_line(cannot, LIMIT).await.unwrap();
+    world.queue.send_events(&[Ecs::default().start_impaired("unhurt")]).await.unwrap();
+    world.posted(&["unhurt"]).await;
+    world.queue_is_empty().await;
+    let (begun, before) = (Instant::now(), cpu().await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let busy = cpu().await - before;
+    assert!(busy < begun.elapsed().as_secs_f64() / 2.0, "{busy} s of the processor");
+    assert!(worker.lines().iter().filter(|line| cannot(line)).count() <= 3, "{worker}");
+}
+
+#[tokio::test]
+async fn who_does_not_ask_or_does_not_read_is_shown_out() {
+    let world = World::new().await;
+    let worker = world.worker().await;
+    let address = worker.url("").await.unwrap().replace("http://", "");
+    let idle = connect(&address, "").await;
+    let slow = connect(&address, "GET /metrics HTTP/1.1\r\n").await;
+    let kept = connect(&address, "GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
+    // So much that it does not fit into the buffers on the way.
+    let mut deaf = connect(&address, "").await;
+    let request = "GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n".repeat(1_000_000);
+    let deaf = async {
+        let begun = Instant::now();
+        let written = timeout(LIMIT, deaf.write_all(request.as_bytes())).await.expect("it is closed");
+        assert!(written.is_err(), "nobody reads so much");
+        begun.elapsed()
+    };
+    let few = Duration::from_secs(12);
+    let (idle, slow, kept, deaf) =
+        tokio::join!(closed_after(idle, few), closed_after(slow, few), closed_after(kept, few), deaf);
+    // The time-outs, which the lengths of these tell apart from an accident.
+    for waited in [idle, slow, kept] {
+        assert!(waited > Duration::from_secs(3), "{waited:?}");
+    }
+    assert!(deaf > Duration::from_secs(8), "{deaf:?}");
+}
+
+#[tokio::test]
+async fn prometheus_is_answered_and_others_are_told_what_there_is() {
+    let world = World::new().await;
+    let worker = world.worker().await;
+    let address = worker.url("").await.unwrap().replace("http://", "");
+    let ask = async |request: String| {
+        let mut client = connect(&address, &request).await;
+        timeout(LIMIT, read_to_end(&mut client)).await.unwrap().unwrap()
+    };
+    // Two scrapes by one connection.
+    let scrape = "GET /metrics HTTP/1.1\r\nhost: here\r\naccept: text/plain\r\n";
+    let answer = ask(format!("{scrape}\r\n{scrape}connection: close\r\n\r\n")).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
+    assert_eq!(answer.matches("content-type: text/plain; version=0.0.4; charset=utf-8").count(), 2, "{answer}");
+    assert_eq!(answer.matches("# TYPE ecs_slack_alerts_messages_total counter").count(), 2);
+
+    let close = "host: here\r\nconnection: close\r\n";
+    for (request, expected) in [
+        (format!("HEAD /healthz HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 200 OK"),
+        (format!("GET /healthz?verbose HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 200 OK"),
+        (format!("GET / HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 404 Not Found"),
+        (format!("DELETE /metrics HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 405 Method Not Allowed"),
+        // A body that never comes is not waited for.
+        (
+            format!("POST /metrics HTTP/1.1\r\n{close}content-length: 999999999\r\n\r\n"),
+            "HTTP/1.1 405 Method Not Allowed",
+        ),
+        (format!("GET /metrics HTTP/1.1\r\n{close}x: {}\r\n\r\n", "x".repeat(9_000)), "HTTP/1.1 431 "),
+        (format!("GET /{} HTTP/1.1\r\n{close}\r\n", "x".repeat(9_000)), "HTTP/1.1 4"),
+        ("\x16\x03\x01\x02\x00\x01\r\n\r\n".to_owned(), "HTTP/1.1 400 Bad Request"),
+    ] {
+        let answer = ask(request.clone()).await;
+        let shown = &request[..request.len().min(60)];
+        assert!(answer.starts_with(expected), "{shown:?}: {answer}");
+        assert!(!request.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn health_tells_what_is_wrong_with_the_address() {
+    let health = async |address: String| {
+        let environment = [("LISTEN_ADDR".to_owned(), address)];
+        let mut health = Worker::spawn(BINARY, environment, &["health"]).unwrap();
+        let code = health.wait(LIMIT).await.unwrap().code();
+        let said = health.to_string();
+        assert_eq!(code, Some(1), "{said}");
+        said
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // The listener takes connections and says nothing.
+    let said = health(address.clone()).await;
+    assert!(said.contains(&format!("nothing answers on {address} within 3 s")), "{said}");
+    let parrot = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _ = client.write_all(b"220 mail.example ESMTP\r\n").await;
+        }
+    });
+    let said = health(address.clone()).await;
+    assert!(said.contains(&format!("what answers on {address} is not the worker")), "{said}");
+    parrot.abort();
+    let _ = parrot.await;
+    let said = health(address.replace("127.0.0.1", "0.0.0.0")).await;
+    assert!(said.contains(&format!("nothing answers on {address}: is the worker running")), "{said}");
+}
