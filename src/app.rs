@@ -82,6 +82,8 @@ pub async fn run(config: Config) -> Result<()> {
 /// # Errors
 /// When the queue or a webhook cannot be used.
 pub async fn check_live(config: &Config) -> Result<()> {
+    // First, because the AWS SDK panics where there is not one CA certificate.
+    slack_client()?;
     let aws = load_aws().await?;
     let queue = Queue::new(&aws, &config.queue.url);
     let state = queue.state().await.map_err(|error| explain(&error, &config.queue.url))?;
@@ -111,7 +113,6 @@ pub async fn check_live(config: &Config) -> Result<()> {
             );
         }
     }
-    slack_client()?;
     let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
     for channel in &config.channels {
         resolve(&webhooks, channel).await?;

@@ -1,7 +1,7 @@
 //! Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
 //!
 //! EventBridge rules send ECS events to an SQS queue. This program receives them, turns each into an alert, and deletes the
-//! message only after Slack answered 2xx for the post that carries it. Everything else follows from that sentence.
+//! message only after Slack accepted the post that carries it. Everything else follows from that sentence.
 //!
 //! # The life of a message
 //!

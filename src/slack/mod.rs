@@ -104,7 +104,7 @@ impl Slack {
         Self { channels: channels.collect(), states, share }
     }
 
-    /// Returns when Slack answered 2xx for the post that carries the alert.
+    /// Returns when Slack accepted the post that carries the alert.
     ///
     /// # Errors
     /// When no attempt could begin by `start_by`, or Slack refuses the alert in any form.

@@ -189,3 +189,46 @@ async fn health_tells_a_container_engine_how_the_worker_is() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("127.0.0.1:9"), "{}", stderr(&output));
 }
+
+#[tokio::test]
+async fn what_is_valid_but_hardly_meant_is_a_warning_at_check_and_at_start() {
+    let world = World::new().await;
+    let channels = ["search", "platform", "unused"].map(|name| {
+        let url = world.slack.url(name);
+        format!("[[channel]]\nname = '{name}'\nwebhook_url = '{url}'\n")
+    });
+    let world = world.config(&format!(
+        "[queue]\nvisibility_timeout = '5s'\n{}\
+         [[route]]\nchannel = 'platform'\n\
+         [[route]]\nchannel = 'search'\npattern = {{ resources = [{{ wildcard = '*:service/search-*/*' }}] }}\n\
+         [[route]]\nchannel = 'search'\n",
+        channels.concat()
+    ));
+    let expected = [
+        "queue.visibility_timeout: 5s leaves little time",
+        "route[1]: takes only events that are no problem",
+        "route[2]: never takes an event: route[0]",
+        "channel: no [[route]] leads to \"unused\"",
+    ];
+    let output = run(&["check"], &world.environment(), "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    let warnings: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    assert_eq!(warnings.len(), expected.len(), "{said}");
+    let worker = world.worker().await;
+    for (expected, warning) in expected.iter().zip(&warnings) {
+        assert!(warning.starts_with(expected), "{said} lacks {expected}");
+        let logged = worker.wait_for_line(|line| line.message() == *warning, Duration::from_secs(1)).await.unwrap();
+        assert_eq!(logged.json["level"], "WARN");
+    }
+    assert!(!said.contains("/services/"), "{said}");
+}
+
+#[tokio::test]
+async fn check_live_shows_that_ca_certificates_are_missing() {
+    let world = World::new().await;
+    let environment = with(&world.environment(), &[("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")]);
+    let output = run(&["check", "--live"], &environment, "");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("are CA certificates installed?"), "{}", stderr(&output));
+}
