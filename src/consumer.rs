@@ -8,7 +8,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -22,12 +22,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use self::progress::Progress;
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome, Pipeline},
     slack::{Slack, Stop, drained},
     sqs::{self, Message, Queue, Receipt, SqsError},
 };
+
+mod progress;
 
 /// How the queue is consumed. All durations are positive.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +68,7 @@ pub struct Consumer {
     slack: Arc<Slack>,
     settings: Settings,
     slots: Arc<Semaphore>,
+    progress: Arc<Progress>,
     /// Wakes one more poller.
     more: Notify,
     tasks: TaskTracker,
@@ -86,6 +90,7 @@ impl Consumer {
             slack,
             settings,
             slots: Arc::new(Semaphore::new(settings.max_in_flight)),
+            progress: Progress::new(),
             more: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
@@ -120,7 +125,11 @@ impl Consumer {
             let begun = (*lock(pulse))?;
             (begun.elapsed() > limit).then(|| format!("poller {index} has waited for SQS for {:.0?}", begun.elapsed()))
         };
-        self.pulses.iter().enumerate().find_map(overdue)
+        self.pulses
+            .iter()
+            .enumerate()
+            .find_map(overdue)
+            .or_else(|| self.progress.stall(self.settings.visibility_timeout))
     }
 
     /// A poller that survives its own death.
@@ -222,13 +231,11 @@ impl Consumer {
     fn begin(self: &Arc<Self>, messages: Vec<Message>, mut slots: OwnedSemaphorePermit) {
         metrics::messages_received(messages.len());
         for message in messages {
-            let slot = slots.split(1);
+            let held = self.progress.begin(slots.split(1));
             let consumer = Arc::clone(self);
-            metrics::in_flight(1);
             self.tasks.spawn(async move {
                 consumer.work(message).await;
-                metrics::in_flight(-1);
-                drop(slot);
+                held.settled();
             });
         }
     }
@@ -316,7 +323,7 @@ impl Consumer {
 }
 
 /// A pulse is plain data: a poisoned lock means nothing.
-fn lock(pulse: &Pulse) -> std::sync::MutexGuard<'_, Option<Instant>> {
+fn lock(pulse: &Pulse) -> MutexGuard<'_, Option<Instant>> {
     pulse.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -293,3 +293,27 @@ async fn an_idle_worker_has_one_long_poll() {
     assert_eq!(receives().last().unwrap().body["WaitTimeSeconds"], 20);
     assert!(begun.elapsed() < LIMIT);
 }
+
+#[tokio::test]
+async fn messages_that_are_never_settled_are_told_by_healthz() {
+    let world = World::new().await.config("[queue]\nvisibility_timeout = '2s'");
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    proxy.script("DeleteMessageBatch", [Fault::Hang]);
+    let worker = world.worker_through(&proxy).await;
+    world.queue.send_events(&[Ecs::default().start_impaired("unsettled")]).await.unwrap();
+    world.posted(&["unsettled"]).await;
+    assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
+    let mut reason = String::new();
+    lab::eventually("healthz notices", LIMIT, async || {
+        let (status, body) = worker.get("/healthz").await?;
+        reason = body;
+        Ok(status == 503)
+    })
+    .await
+    .unwrap();
+    assert!(reason.contains("no message was settled"), "{reason}");
+    // The delete is given up after ten seconds and repeated.
+    world.queue_is_empty().await;
+    metric_is(&worker, "in_flight_messages", &[], 0.0).await;
+    assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
+}

@@ -1,0 +1,110 @@
+//! Which messages are in flight, and whether they are settled.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::metrics;
+
+/// Counts the messages in flight.
+#[derive(Debug)]
+pub(super) struct Progress(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    in_flight: usize,
+    /// When a message was settled last, or the first of those in flight was received.
+    last: Instant,
+}
+
+/// A message in flight: it is counted and has its slot until this is dropped, however its task ends.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    progress: Arc<Progress>,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State { in_flight: 0, last: Instant::now() })))
+    }
+
+    /// A message has been received.
+    pub(super) fn begin(self: &Arc<Self>, slot: Option<OwnedSemaphorePermit>) -> InFlight {
+        let mut state = self.lock();
+        if state.in_flight == 0 {
+            state.last = Instant::now();
+        }
+        state.in_flight += 1;
+        metrics::in_flight(1);
+        InFlight { progress: Arc::clone(self), _slot: slot }
+    }
+
+    /// What is wrong when messages are in flight, and for longer than `limit` none was settled.
+    pub(super) fn stall(&self, limit: Duration) -> Option<String> {
+        let State { in_flight, last } = *self.lock();
+        let stalled = in_flight > 0 && last.elapsed() > limit;
+        stalled.then(|| format!("for {:.0?} no message was settled, of {in_flight} in flight", last.elapsed()))
+    }
+
+    /// Plain data: a poisoned lock means nothing.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InFlight {
+    /// The message was settled, or nothing more can be done to settle it.
+    pub(super) fn settled(self) {
+        self.progress.lock().last = Instant::now();
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.progress.lock().in_flight -= 1;
+        metrics::in_flight(-1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{sync::Semaphore, time::advance};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_frees_its_slot_and_is_not_counted_any_more() {
+        let progress = Progress::new();
+        let slots = Arc::new(Semaphore::new(1));
+        let held = progress.begin(Some(Arc::clone(&slots).acquire_owned().await.unwrap()));
+        let task = tokio::spawn(async move {
+            let _held = held;
+            panic!("a fault of ours");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(slots.available_permits(), 1);
+        advance(2 * LIMIT).await;
+        assert_eq!(progress.stall(LIMIT), None, "nothing is in flight");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_of_which_none_is_settled_are_a_stall() {
+        let progress = Progress::new();
+        advance(2 * LIMIT).await;
+        let (first, _second) = (progress.begin(None), progress.begin(None));
+        advance(LIMIT).await;
+        assert_eq!(progress.stall(LIMIT), None, "it counts from the first receive, and not before");
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(progress.stall(LIMIT).unwrap(), "for 121s no message was settled, of 2 in flight");
+        first.settled();
+        assert_eq!(progress.stall(LIMIT), None);
+        advance(2 * LIMIT).await;
+        assert!(progress.stall(LIMIT).unwrap().contains("of 1 in flight"));
+    }
+}
