@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::progress::Progress;
+use self::{pacer::Pacer, progress::Progress};
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome, Pipeline},
@@ -30,6 +30,7 @@ use crate::{
     sqs::{self, Message, Queue, Receipt, SqsError},
 };
 
+mod pacer;
 mod progress;
 
 /// How the queue is consumed. All durations are positive.
@@ -151,12 +152,14 @@ impl Consumer {
         let mut backoff = receive_backoff();
         let mut proven = index > 0;
         let mut awake = index == 0;
+        let mut pacer = Pacer::new(self.settings.wait);
         loop {
             if !awake && self.unless_stopped(self.more.notified()).await.is_none() {
                 return Ok(());
             }
             let Some(slots) = self.unless_stopped(self.slots()).await else { return Ok(()) };
             let max = slots.num_permits();
+            let begun = Instant::now();
             let received = tokio::select! {
                 received = self.receive(index, max) => received,
                 // SQS should have answered long before. What it may still hand out comes again, as it would after an end by force.
@@ -167,9 +170,14 @@ impl Consumer {
                     (proven, backoff) = (true, receive_backoff());
                     let full = messages.len() == sqs::BATCH;
                     awake = index == 0 || full;
+                    let empty = messages.is_empty();
                     self.begin(messages, slots);
                     if full {
                         self.more.notify_one();
+                    }
+                    let Some(pause) = pacer.pause(empty, begun.elapsed()) else { continue };
+                    if self.unless_stopped(sleep(pause)).await.is_none() {
+                        return Ok(());
                     }
                 }
                 Err(error) if !proven && error.class.is_misconfiguration() => return Err(error),

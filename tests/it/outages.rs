@@ -317,3 +317,42 @@ async fn messages_that_are_never_settled_are_told_by_healthz() {
     metric_is(&worker, "in_flight_messages", &[], 0.0).await;
     assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
 }
+
+#[tokio::test]
+async fn a_queue_that_does_not_wait_for_messages_is_not_asked_without_pause() {
+    let sqs = lab::sqs::Sqs::start().await.unwrap();
+    let (queue, _dlq) = sqs.queue_with_dlq("hasty", 10);
+    let slack = lab::slack::Slack::start().await.unwrap();
+    let mut environment = sqs.environment();
+    let own = [
+        ("QUEUE_URL", queue.url.as_str()),
+        ("SLACK_WEBHOOK_URL", &slack.url("hasty")),
+        ("SLACK_ALLOWED_HOSTS", "127.0.0.1"),
+    ];
+    environment.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    queue.answer_at_once(true);
+    let worker = lab::worker::Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
+    worker.wait_for_line(|line| line.message().contains("empty at once"), LIMIT).await.unwrap();
+    let receives = async || {
+        let ok = [("operation", "ReceiveMessage"), ("outcome", "ok")];
+        worker.metrics().await.unwrap().get("sqs_requests_total", &ok).unwrap()
+    };
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let hasty = receives().await;
+    assert!((2.0..10.0).contains(&hasty), "{hasty} receives in some three seconds");
+    // Alerts still come through; and when the queue waits again, so does the worker.
+    let ecs = Ecs::default();
+    let mentions = |service: &'static str| {
+        move |requests: &[lab::slack::Request]| requests.iter().any(|request| request.mentions(service))
+    };
+    queue.put([ecs.start_impaired("paced").to_string()]);
+    slack.wait_for(mentions("paced"), LIMIT).await.unwrap();
+    queue.answer_at_once(false);
+    queue.put([ecs.start_impaired("received").to_string()]);
+    slack.wait_for(mentions("received"), LIMIT).await.unwrap();
+    let before = receives().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(receives().await <= before + 1.0);
+    let warned = worker.lines().iter().filter(|line| line.message().contains("empty at once")).count();
+    assert_eq!(warned, 1, "{worker}");
+}

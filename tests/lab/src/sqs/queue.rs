@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct Queue {
     visibility: Duration,
     /// After how many receives a message goes where.
     redrive: Option<(u32, Box<Queue>)>,
+    /// A receive does not wait, whatever it asks for.
+    hasty: Arc<AtomicBool>,
     messages: Arc<Mutex<Messages>>,
     /// Messages came, or the last one went.
     changed: Arc<Notify>,
@@ -63,7 +66,7 @@ struct Message {
 impl Queue {
     pub(super) fn new(url: String, arn: String, visibility: Duration, redrive: Option<(u32, Queue)>) -> Self {
         let redrive = redrive.map(|(receives, dlq)| (receives, Box::new(dlq)));
-        Self { url, arn, visibility, redrive, messages: Arc::default(), changed: Arc::default() }
+        Self { url, arn, visibility, redrive, hasty: Arc::default(), messages: Arc::default(), changed: Arc::default() }
     }
 
     /// Puts messages in, all at once, past HTTP.
@@ -75,6 +78,11 @@ impl Queue {
         }
         drop(messages);
         self.changed.notify_waiters();
+    }
+
+    /// Whether receives come back at once, with nothing if there is nothing, as from what does not know long polls.
+    pub fn answer_at_once(&self, hasty: bool) {
+        self.hasty.store(hasty, Ordering::Relaxed);
     }
 
     /// How many messages it holds now.
@@ -158,7 +166,7 @@ impl Queue {
             changed.as_mut().enable();
             let (received, next) = self.take(max, visibility);
             let now = Instant::now();
-            if !received.is_empty() || now >= until {
+            if !received.is_empty() || now >= until || self.hasty.load(Ordering::Relaxed) {
                 return json!({ "Messages": received });
             }
             tokio::select! {
