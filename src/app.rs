@@ -20,11 +20,11 @@ use crate::{
     config::{Channel, Config},
     consumer::Consumer,
     diagnose::{self, Diagnoser},
-    metrics,
+    log, metrics, output,
     pipeline::Pipeline,
     route::Router,
     slack::{ChannelSetup, Slack, Stop, client::Client},
-    sqs::{Queue, QueueState, SqsError},
+    sqs::{Queue, QueueState, Redrive, SqsError},
     webhook::{Source, WebhookError, Webhooks},
 };
 
@@ -66,7 +66,8 @@ pub async fn run(config: Config) -> Result<()> {
 
     let grace_ends = async {
         let _ = stopping.wait_for(Option::is_some).await;
-        tokio::time::sleep(worker.shutdown_grace).await;
+        // The very last of it is for the log.
+        tokio::time::sleep(worker.shutdown_grace - log::FLUSH.min(worker.shutdown_grace / 8)).await;
     };
     tokio::select! {
         ended = worker.consumer.run() => ended.map_err(|error| explain(&error, &worker.queue_url))?,
@@ -91,32 +92,33 @@ pub async fn check_live(config: &Config) -> Result<()> {
     if state.visible == 0 {
         let read = queue.receive(1, Duration::ZERO, Duration::ZERO).await;
         read.map_err(|error| explain(&error, &config.queue.url))?;
-        println!("queue: readable");
+        output::print("queue: readable")?;
     } else {
-        println!("queue: exists; not read, for that would count against the {} messages in it", state.visible);
+        let held = state.visible;
+        output::print(format_args!("queue: exists; not read, for that would count against the {held} messages in it"))?;
     }
     match &state.redrive {
-        None => eprintln!("warning: the queue has no dead-letter queue; what cannot be decoded stays until it expires"),
-        Some(redrive) if redrive.max_receive_count < LEAST_MAX_RECEIVE_COUNT => eprintln!(
+        None => log::say("warning: the queue has no dead-letter queue; what cannot be decoded stays until it expires"),
+        Some(redrive) if redrive.max_receive_count < LEAST_MAX_RECEIVE_COUNT => log::say(format_args!(
             "warning: maxReceiveCount is {}; AWS advises at least {LEAST_MAX_RECEIVE_COUNT}, and 10 suits alerts better",
             redrive.max_receive_count
-        ),
-        Some(redrive) => {
-            println!("dead-letter queue: {} after {} receives", redrive.dead_letter_arn, redrive.max_receive_count)
+        )),
+        Some(Redrive { dead_letter_arn, max_receive_count }) => {
+            output::print(format_args!("dead-letter queue: {dead_letter_arn} after {max_receive_count} receives"))?;
         }
     }
     if let Some(settings) = config.diagnose {
         for action in diagnose::denied_actions(&aws, settings, &state.arn).await {
-            eprintln!(
+            log::say(format_args!(
                 "warning: the role may not {action} on a cluster of any name; where it may not, alerts say only what their \
                  events do. To not ask: diagnose.enabled = false"
-            );
+            ));
         }
     }
     let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
     for channel in &config.channels {
         resolve(&webhooks, channel).await?;
-        println!("channel {}: its webhook is an allowed URL", channel.name);
+        output::print(format_args!("channel {}: its webhook is an allowed URL", channel.name))?;
     }
     Ok(())
 }
@@ -235,6 +237,7 @@ pub fn stop_on_signal(grace: Duration, what: &'static str) -> Result<Stop> {
             }
             if sender.borrow().is_some() {
                 error!("stopping at once, on a second signal; what was in flight comes again");
+                log::flush(log::FLUSH);
                 std::process::exit(1);
             }
             info!("{what}");

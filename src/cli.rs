@@ -1,15 +1,14 @@
 //! Commands and flags.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     admin, app,
-    config::{Config, LogFormat, Needs},
-    dlq, replay,
+    config::{Config, Needs},
+    dlq, log, output, replay,
     sqs::move_task::MAX_RATE,
 };
 
@@ -104,13 +103,12 @@ impl Cli {
             Command::Check { file, live } => {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
                 for warning in &config.warnings {
-                    eprintln!("warning: {warning}");
+                    log::say(format_args!("warning: {warning}"));
                 }
                 if live {
                     app::check_live(&config).await?;
                 }
-                println!("the configuration is valid");
-                Ok(true)
+                output::print("the configuration is valid").map(|()| true)
             }
             Command::Dlq(Dlq::List { file, limit }) => {
                 dlq::list(file.load(Needs { queue: true, webhooks: false })?, limit as usize).await
@@ -138,34 +136,7 @@ impl ConfigFile {
     /// Loads the configuration and, now that it is known how, begins to log.
     fn load(self, needs: Needs) -> Result<Config> {
         let config = Config::load(self.config.as_deref(), &|name| std::env::var(name).ok(), needs)?;
-        log_to_stderr(config.log_format)?;
+        log::subscribe(config.log_format, &config.log_levels)?;
         Ok(config)
     }
-}
-
-fn log_to_stderr(format: Option<LogFormat>) -> Result<()> {
-    let terminal = std::io::stderr().is_terminal();
-    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let level = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|level| !level.is_empty());
-    let mut filter = EnvFilter::try_new(level.as_deref().unwrap_or("info"))
-        .map_err(|error| app::Misconfigured(format!("RUST_LOG: {error}; write e.g. info, or debug")))?;
-    // At `trace` the AWS SDK logs whole requests and answers: credentials, secrets, container environments.
-    if filter.max_level_hint() == Some(LevelFilter::TRACE) {
-        let sdk = [
-            "aws_config",
-            "aws_runtime",
-            "aws_sigv4",
-            "aws_smithy_http_client",
-            "aws_smithy_runtime",
-            "aws_smithy_runtime_api",
-        ];
-        let capped = sdk.into_iter().filter_map(|module| format!("{module}=debug").parse().ok());
-        filter = capped.fold(filter, EnvFilter::add_directive);
-    }
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
-        LogFormat::Text => logs.with_ansi(terminal).init(),
-    }
-    Ok(())
 }

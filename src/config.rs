@@ -9,7 +9,7 @@ use toml::Table;
 use self::reader::{Reader, quote};
 use crate::{
     alert::CrashLoopRule,
-    consumer, diagnose, route,
+    consumer, diagnose, log, route,
     webhook::{AllowedHosts, SLACK_HOSTS, Source},
 };
 
@@ -36,7 +36,9 @@ pub struct Config {
     /// How long a drain may take.
     pub shutdown_grace: Duration,
     /// How logs look; none means JSON off a terminal and text on one.
-    pub log_format: Option<LogFormat>,
+    pub log_format: Option<log::Format>,
+    /// Which lines are logged.
+    pub log_levels: log::Levels,
     /// What is valid but probably not meant, each by its key: `check` prints it, `run` logs it at start.
     pub warnings: Vec<String>,
 }
@@ -61,15 +63,6 @@ pub struct Channel {
     pub name: String,
     /// Where its webhook comes from; none only where the command posts nothing.
     pub webhook: Option<Source>,
-}
-
-/// How logs look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// What a command cannot do without.
@@ -117,9 +110,15 @@ impl Config {
     }
 
     fn parse(mut root: Reader<'_>, needs: Needs) -> Self {
-        let mut log = root.section("log");
-        let log_format = log.choice("format", "LOG_FORMAT", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
-        log.finish();
+        let mut section = root.section("log");
+        let formats = [("json", log::Format::Json), ("text", log::Format::Text)];
+        let log_format = section.choice("format", "LOG_FORMAT", &formats);
+        let log_levels = section.string("level", "RUST_LOG").map(|text| log::Levels::parse(&text));
+        let log_levels = log_levels.unwrap_or_else(|| Ok(log::Levels::default())).unwrap_or_else(|fault| {
+            section.fault("level", &fault);
+            log::Levels::default()
+        });
+        section.finish();
 
         let mut server = root.section("server");
         let listen = server.string("listen", "LISTEN_ADDR").unwrap_or_else(|| "0.0.0.0:9090".into());
@@ -160,6 +159,7 @@ impl Config {
             listen,
             shutdown_grace,
             log_format,
+            log_levels,
             warnings: Vec::new(),
         }
     }

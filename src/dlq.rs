@@ -21,10 +21,11 @@ use crate::{
     app::{self, Misconfigured},
     config::Config,
     event::Event,
+    output,
     route::Router,
     slack::Stop,
     sqs::{
-        BATCH, Message, Queue, Receipt, Redrive, SqsError, Undelivered,
+        BATCH, Message, Queue, QueueState, Receipt, Redrive, SqsError, Undelivered,
         move_task::{MoveTask, Status},
     },
 };
@@ -59,30 +60,15 @@ pub async fn list(config: Config, limit: usize) -> Result<bool> {
     let receipts = std::mem::take(&mut listing.receipts);
     let put_backs = join_all(receipts.into_iter().map(|receipt| dlq.put_back(receipt, Duration::ZERO))).await;
 
-    let messages = listing.seen.len() as u64;
-    let (unseen, hidden) = (held.visible.saturating_sub(messages), held.in_flight);
-    if messages + unseen + hidden == 0 {
-        say(format_args!("{} is empty", source.arn()));
-    } else if messages > 0 || looked.is_ok() {
-        listing.rows().iter().for_each(say);
-        let mut total = format!("{} in {}", count(messages, "message"), count(listing.groups.len() as u64, "group"));
-        let end = looked.as_ref().map_or(Some("an error"), |end| end.as_deref());
-        if let Some(end) = end.filter(|_| unseen > 0) {
-            total += &format!("; about {unseen} more were not looked at ({end})");
-        }
-        if hidden > 0 {
-            total += &format!("; about {hidden} more are hidden by another receive");
-        }
-        say(format_args!("{total}, in {}", source.arn()));
-    }
+    let printed = listing.print(source.arn(), &held, &looked);
     source.explained(looked)?;
     let failed = put_backs.iter().filter(|put_back| put_back.is_err()).count() as u64;
     source.explained(put_backs.into_iter().collect::<Result<(), _>>()).with_context(|| {
         format!("{} could not be given back, and may stay hidden for {HIDDEN:?}", count(failed, "message"))
     })?;
+    printed?;
     Ok(stop.borrow().is_none())
 }
-
 /// Moves everything in the dead-letter queue back to the queue, and shows the progress until SQS is done; a signal cancels
 /// it. With `dry_run`, only says what it would do. `false` when it was cancelled.
 ///
@@ -214,6 +200,28 @@ impl Listing {
         }
     }
 
+    /// Prints the groups, how many messages there are, and why not all were looked at.
+    fn print(&self, arn: &str, held: &QueueState, looked: &Result<Option<String>, SqsError>) -> Result<()> {
+        let messages = self.seen.len() as u64;
+        let (unseen, hidden) = (held.visible.saturating_sub(messages), held.in_flight);
+        if messages + unseen + hidden == 0 {
+            return output::print(format_args!("{arn} is empty"));
+        }
+        if messages == 0 && looked.is_err() {
+            return Ok(());
+        }
+        self.rows().iter().try_for_each(output::print)?;
+        let mut total = format!("{} in {}", count(messages, "message"), count(self.groups.len() as u64, "group"));
+        let end = looked.as_ref().map_or(Some("an error"), |end| end.as_deref());
+        if let Some(end) = end.filter(|_| unseen > 0) {
+            total += &format!("; about {unseen} more were not looked at ({end})");
+        }
+        if hidden > 0 {
+            total += &format!("; about {hidden} more are hidden by another receive");
+        }
+        output::print(format_args!("{total}, in {arn}"))
+    }
+
     /// A heading and a line for each group, the one with the oldest message first; nothing without a group.
     fn rows(&self) -> Vec<String> {
         if self.groups.is_empty() {
@@ -334,9 +342,9 @@ fn utc(time: SystemTime) -> String {
     format!("{} {:02}:{:02}:{:02}", time.date(), time.hour(), time.minute(), time.second())
 }
 
-/// A line of output. Whoever read it may be gone (`dlq list | head`), which is no reason to leave the work half done.
+/// A line about the move. Whoever read it may be gone (`dlq redrive | head`), which is no reason to leave the work half done.
 fn say(line: impl Display) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    let _ = output::print(line);
 }
 
 /// A line that the next one replaces, unless it is the `last`; off a terminal, one more line.

@@ -26,11 +26,23 @@
 //! last attempt begins early enough to end, and to be settled, before it ([`consumer::Settings`]). A drain is the same with
 //! an earlier end, which everyone hears through [`slack::Stop`].
 //!
+//! # What surrounds the work
+//!
+//! Nothing that watches the work may hurt it. [`log`] has a thread that writes, and drops and counts what standard error does
+//! not take, and nothing waits for it.
+//!
 //! # Reading order
 //!
 //! The modules below, from the bottom up. Imports point down that list; a test at the end of this file holds the rule.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic, or wait, where a write fails")
+)]
+
+pub mod log;
 pub mod metrics;
+pub mod output;
 
 pub mod alert;
 pub mod cause;
@@ -62,8 +74,10 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 23] = [
+    const ORDER: [&str; 25] = [
         "metrics",
+        "log",
+        "output",
         "batch",
         "event",
         "cause",

@@ -22,6 +22,7 @@ const CHANNEL_BLOCKED: &str = "ecs_slack_alerts_channel_blocked";
 const SQS_REQUESTS: &str = "ecs_slack_alerts_sqs_requests_total";
 const QUEUE_MESSAGES: &str = "ecs_slack_alerts_queue_messages";
 const DIAGNOSES: &str = "ecs_slack_alerts_diagnoses_total";
+const LOG_LINES_DROPPED: &str = "ecs_slack_alerts_log_lines_dropped_total";
 const TASKS: &str = "ecs_slack_alerts_tasks";
 const BUILD_INFO: &str = "ecs_slack_alerts_build_info";
 
@@ -187,6 +188,11 @@ pub fn queue_messages(queue: &'static str, counts: [u64; 3]) {
     }
 }
 
+/// So many lines of the log were dropped.
+pub fn log_lines_dropped(count: u64) {
+    counter!(LOG_LINES_DROPPED).increment(count);
+}
+
 /// So many asynchronous tasks are alive.
 pub fn tasks(count: usize) {
     gauge!(TASKS).set(count as f64);
@@ -222,6 +228,7 @@ fn start_at_zero(channels: &[&str]) {
     for queue in QUEUES {
         queue_messages(queue, [0; 3]);
     }
+    log_lines_dropped(0);
     tasks(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "revision" => revision()).set(1.0);
 }
@@ -244,6 +251,7 @@ fn describe() {
     describe_counter!(SQS_REQUESTS, "SQS API requests, as billed");
     describe_counter!(DIAGNOSES, "Alerts for which ECS was asked about the service, by what came of it");
     describe_gauge!(QUEUE_MESSAGES, "Messages in the queue and its dead-letter queue, polled once a minute");
+    describe_counter!(LOG_LINES_DROPPED, "Lines of the log that standard error did not take");
     describe_gauge!(
         TASKS,
         "Asynchronous tasks alive, updated every ten seconds: a few, and one for each message in flight"

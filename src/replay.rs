@@ -1,7 +1,7 @@
 //! Events from files instead of the queue: `render` shows what would be posted, `send` posts it.
 
 use std::{
-    io::{Read, Write},
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     diagnosis::answers::Answers,
     event::Event,
+    output,
     route::Router,
     slack::{Slack, render},
     webhook::Source,
@@ -46,7 +47,7 @@ pub fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> 
             Ok(decoded) => decoded,
             Err(line) => {
                 all_decoded = false;
-                print_line(&line)?;
+                output::print(&line)?;
                 continue;
             }
         };
@@ -61,11 +62,11 @@ pub fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> 
             })
         };
         if channels.is_empty() {
-            print_line(&line("unrouted", Value::Null, Value::Null))?;
+            output::print(line("unrouted", Value::Null, Value::Null))?;
         }
         for channel in channels {
             let payload = render::single(&alert, config.account_name.as_deref()).to_value();
-            print_line(&line("post", names[channel].as_str().into(), payload))?;
+            output::print(line("post", names[channel].as_str().into(), payload))?;
         }
     }
     Ok(all_decoded)
@@ -89,7 +90,7 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let mut all_accepted = true;
     for (line, accepted) in join_all(posts).await.into_iter().flatten() {
         all_accepted &= accepted;
-        print_line(&line)?;
+        output::print(&line)?;
     }
     Ok(all_accepted)
 }
@@ -126,14 +127,6 @@ fn decode(body: &str, router: &Router, diagnosed: impl FnOnce(Alert) -> Alert) -
     let alert = diagnosed(Alert::from_event(&event));
     let channels = router.route(event.value(), alert.severity);
     Ok((alert, channels))
-}
-
-fn print_line(line: &Value) -> Result<()> {
-    match writeln!(std::io::stdout().lock(), "{line}") {
-        // Whoever reads has seen enough: `render … | head`.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.context("cannot write to standard output"),
-    }
 }
 
 fn read_events(files: &[PathBuf]) -> Result<Vec<String>> {

@@ -49,7 +49,7 @@ proptest! {
         prop_assert_eq!((config.queue.max_in_flight, config.queue.pollers), (*in_flight, *pollers));
         prop_assert_eq!(config.shutdown_grace, Duration::from_secs(*grace));
         prop_assert_eq!(config.listen, *listen);
-        prop_assert_eq!(config.log_format, Some(LogFormat::Text));
+        prop_assert_eq!(config.log_format, Some(log::Format::Text));
         prop_assert_eq!(&config.channels.iter().map(|channel| channel.name.clone()).collect::<Vec<_>>(), channels);
         let read: Vec<_> = config.routes.iter().map(|route| (route.channel, route.proceed)).collect();
         let written: Vec<_> = routes.iter().map(|(channel, proceed)| (channel % channels.len(), *proceed)).collect();

@@ -12,6 +12,7 @@ mod delivery;
 mod diagnosis;
 mod dlq;
 mod fixtures;
+mod logging;
 mod observed;
 mod outages;
 mod stopping;

@@ -19,6 +19,7 @@ async fn every_promised_series_exists_from_the_start() {
     let mut expected: Vec<(&str, Vec<(&str, &str)>)> = vec![
         ("messages_received_total", vec![]),
         ("in_flight_messages", vec![]),
+        ("log_lines_dropped_total", vec![]),
         ("channel_blocked", vec![channel]),
         ("queue_delay_seconds_count", vec![]),
         ("alert_delay_seconds_count", vec![channel]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 
 /// One line of its log or output.
@@ -40,6 +40,20 @@ pub struct Worker {
     /// A shell that kills the worker when its standard input closes.
     watchdog: Child,
     lines: Arc<watch::Sender<Lines>>,
+    /// Its standard error, as long as nobody reads it.
+    unread: Option<ChildStderr>,
+    /// Where it listens, if its log does not tell.
+    listen: Option<String>,
+}
+
+/// Where a worker's standard error goes.
+pub enum Log {
+    /// It is read at once.
+    Read,
+    /// Into a pipe that nobody reads, until [`Worker::read_log`] or [`Worker::close_log`].
+    Unread,
+    /// To this, which nobody reads here.
+    To(Stdio),
 }
 
 #[derive(Default)]
@@ -59,6 +73,27 @@ impl Worker {
         environment: impl IntoIterator<Item = (String, String)>,
         arguments: &[&str],
     ) -> Result<Self> {
+        Self::spawn_logging(binary, environment, arguments, Log::Read)
+    }
+
+    /// The same, with its log going elsewhere. Unless the log is read, the environment must say where to listen.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_logging(
+        binary: impl AsRef<Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        arguments: &[&str],
+        log: Log,
+    ) -> Result<Self> {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let listen = environment.iter().rev().find(|(name, _)| name == "LISTEN_ADDR").map(|(_, value)| value.clone());
+        let listen = listen.filter(|_| !matches!(log, Log::Read));
+        let (stderr, unread) = match log {
+            Log::Read => (Stdio::piped(), false),
+            Log::Unread => (Stdio::piped(), true),
+            Log::To(elsewhere) => (elsewhere, false),
+        };
         let mut process = Command::new(binary.as_ref())
             .args(arguments)
             // What the developer has set (AWS_PROFILE, RUST_LOG …) must not decide a test.
@@ -68,7 +103,7 @@ impl Worker {
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             // A Ctrl-C in the terminal is for the program that started it, which stops it in its own way.
             .process_group(0)
             .kill_on_drop(true)
@@ -82,11 +117,29 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()?;
         let lines = Arc::new(watch::Sender::new(Lines::default()));
-        if let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) {
+        if let Some(stdout) = process.stdout.take() {
             tokio::spawn(collect(stdout, lines.clone()));
-            tokio::spawn(collect(stderr, lines.clone()));
         }
-        Ok(Self { process, watchdog, lines })
+        let stderr = process.stderr.take();
+        let mut worker = Self { process, watchdog, lines, unread: stderr, listen };
+        if !unread {
+            worker.read_log();
+        }
+        Ok(worker)
+    }
+
+    /// Begins to read its log, if nobody does.
+    pub fn read_log(&mut self) {
+        match self.unread.take() {
+            Some(stderr) => drop(tokio::spawn(collect(stderr, self.lines.clone()))),
+            None => self.lines.send_modify(|lines| lines.ended += 1),
+        }
+    }
+
+    /// Goes away from the other end of its log, which nobody has read.
+    pub fn close_log(&mut self) {
+        drop(self.unread.take());
+        self.read_log();
     }
 
     /// Its process id; none if it has ended.
@@ -126,6 +179,9 @@ impl Worker {
     /// # Errors
     /// When it does not listen within 10 s.
     pub async fn url(&self, path: &str) -> Result<String> {
+        if let Some(listen) = &self.listen {
+            return Ok(format!("http://{listen}{path}"));
+        }
         let line = self.wait_for_line(|line| line.message() == "listening", Duration::from_secs(10)).await?;
         Ok(format!("http://{}{path}", line.field("listen").as_str().context("listening, but where?")?))
     }
@@ -154,7 +210,12 @@ impl Worker {
         let url = self.url("/readyz").await?;
         let mut last = (0, String::new());
         let asked = crate::eventually("/readyz answers 200", Duration::from_secs(10), async || {
-            last = crate::get(&url).await?;
+            match crate::get(&url).await {
+                Ok(answer) => last = answer,
+                // Where the port was known before, it may not listen yet.
+                Err(_) if self.listen.is_some() && self.process.id().is_some() => {}
+                Err(error) => return Err(error),
+            }
             Ok(last.0 == 200)
         });
         asked.await.with_context(|| format!("{last:?}; the worker wrote:\n{self}"))
@@ -176,7 +237,11 @@ impl Worker {
         self.signal("INT").await
     }
 
-    async fn signal(&self, name: &str) -> Result<()> {
+    /// Sends this signal: `HUP`, `QUIT` …
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn signal(&self, name: &str) -> Result<()> {
         let id = self.process.id().context("the worker has ended")?;
         let kill =
             Command::new("/bin/sh").args(["-c", "kill -\"$1\" \"$2\"", "kill", name]).arg(id.to_string()).status();
@@ -206,6 +271,9 @@ impl Worker {
         };
         // Before the worker's process id can be another's.
         self.watchdog.kill().await?;
+        if self.unread.is_some() {
+            return Ok(status?);
+        }
         // Its last words may still be in the pipes.
         let _ = self.lines.subscribe().wait_for(|lines| lines.ended == 2).await;
         Ok(status?)

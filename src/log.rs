@@ -1,0 +1,142 @@
+//! The log: a line goes into a bounded queue, and a thread of its own writes it to standard error.
+//!
+//! Nothing else in the program writes to standard error, so nothing else can wait for it or fail with it. A reader that is
+//! slow or gone, or a full disk, costs lines and nothing more: they are counted, and reported where the log goes on.
+
+use std::{
+    fmt::Display,
+    fs::File,
+    io::{self, IsTerminal, Write},
+    os::fd::AsFd,
+    panic::{self, PanicHookInfo},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::{
+    Layer,
+    fmt::{
+        format,
+        time::{FormatTime, SystemTime},
+    },
+    layer::SubscriberExt,
+    registry,
+};
+
+use self::queue::{Queue, Writer};
+pub use levels::Levels;
+
+mod levels;
+mod queue;
+
+/// How long the end of the program waits for the last lines to be written.
+pub const FLUSH: Duration = Duration::from_millis(500);
+
+static QUEUE: Queue = Queue::new();
+/// None before [`subscribe`].
+static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Flushes the log when it is dropped, for [`FLUSH`] at most.
+#[must_use = "the last lines are lost if nobody waits for them"]
+#[derive(Debug)]
+pub struct Flush(());
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        flush(FLUSH);
+    }
+}
+
+/// Starts the thread that writes, and makes panics part of the log. To be called once, before anything is logged.
+pub fn start() -> Flush {
+    // A descriptor of our own: the standard library's has a lock, and whoever else wants it would wait for a write that blocks.
+    let own = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let out: Box<dyn Write + Send> = own.map_or_else(|_| Box::new(io::stderr()) as _, |file| Box::new(file) as _);
+    let writer = thread::Builder::new().name("log".into());
+    if writer.spawn(|| Writer::new(out, dropped_notice).run(&QUEUE)).is_err() {
+        // Without the thread there is no log; what is wrong with this machine the rest of the program will find out.
+        QUEUE.give_up();
+    }
+    panic::set_hook(Box::new(report_panic));
+    Flush(())
+}
+
+/// Logs what the program traces from now on: as text on a terminal and JSON elsewhere, if no format is given.
+///
+/// # Errors
+/// When it was called before.
+pub fn subscribe(format: Option<Format>, levels: &Levels) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
+    let terminal = io::stderr().is_terminal();
+    let format = *FORMAT.get_or_init(|| format.unwrap_or(if terminal { Format::Text } else { Format::Json }));
+    // Never `eprintln!` from in there, which panics where a write fails.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| Line)
+        .with_target(false)
+        .with_ansi(terminal)
+        .log_internal_errors(false);
+    let lines = match format {
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        Format::Text => lines.boxed(),
+    };
+    tracing::subscriber::set_global_default(registry().with(lines.with_filter(levels.filter())))
+}
+
+/// Writes a line that is no event of the log: what a command has to say to the person who runs it.
+pub fn say(line: impl Display) {
+    QUEUE.push(format!("{line}\n").as_bytes());
+}
+
+/// Waits until every line is written, but for `limit` at most.
+pub fn flush(limit: Duration) {
+    QUEUE.flush(limit);
+}
+
+/// A line on its way into the queue. `tracing_subscriber` hands over each with a single write.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        QUEUE.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The default hook writes to standard error by itself, and waits there while nobody reads.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("for no reason that is a text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(place, "panicked: {what}");
+    } else {
+        say(format_args!("ecs-slack-alerts: panicked at {place}: {what}"));
+    }
+}
+
+/// The line that stands in place of those that were dropped.
+fn dropped_notice(count: u64) -> String {
+    let message = format!("{count} log lines were dropped: standard error did not take them");
+    let mut now = String::new();
+    // A time that cannot be written is left out.
+    let _ = SystemTime.format_time(&mut format::Writer::new(&mut now));
+    match FORMAT.get() {
+        Some(Format::Json) => {
+            format!("{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"message\":\"{message}\",\"dropped\":{count}}}\n")
+        }
+        Some(Format::Text) => format!("{now}  WARN {message}\n"),
+        None => format!("ecs-slack-alerts: {message}\n"),
+    }
+}

@@ -1,0 +1,282 @@
+//! The queue between those who log and the thread that writes, and that thread.
+//!
+//! [`Queue::push`] never waits for the writer. What does not fit is dropped, and from the first dropped line on so is every
+//! other until the writer has taken what is queued: so the gap is in one place, and the notice stands there.
+
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Write},
+    mem::take,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use crate::metrics;
+
+/// Lines that wait at most.
+const MAX_LINES: usize = 4096;
+/// Bytes that wait at most, unless a single line is longer.
+const MAX_BYTES: usize = 1 << 20;
+/// Between attempts to write to a pipe that is full and does not block.
+const FULL_PIPE_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// The writer has something to do.
+    filled: Condvar,
+    /// Everything is written.
+    written: Condvar,
+}
+
+struct State {
+    lines: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    /// Lines dropped after those that are queued.
+    dropped: u64,
+    writer: Activity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activity {
+    /// It waits for lines.
+    Idle,
+    /// It writes what it took.
+    Writing,
+    /// There is none.
+    Gone,
+}
+
+impl Queue {
+    pub(super) const fn new() -> Self {
+        let state = State { lines: VecDeque::new(), bytes: 0, dropped: 0, writer: Activity::Writing };
+        Self { state: Mutex::new(state), filled: Condvar::new(), written: Condvar::new() }
+    }
+
+    /// Queues a line, or drops and counts it.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        let fits = state.lines.len() < MAX_LINES && state.bytes + line.len() <= MAX_BYTES;
+        if state.writer == Activity::Gone || state.dropped > 0 || !(fits || state.lines.is_empty()) {
+            state.dropped += 1;
+            drop(state);
+            metrics::log_lines_dropped(1);
+            return;
+        }
+        state.bytes += line.len();
+        state.lines.push_back(line.into());
+        if state.writer == Activity::Idle {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits until everything is written or dropped, for `limit` at most; whether it is.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let busy = |state: &mut State| match state.writer {
+            Activity::Idle => !state.lines.is_empty(),
+            Activity::Writing => true,
+            Activity::Gone => false,
+        };
+        let waited = self.written.wait_timeout_while(self.lock(), limit, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// There will be no writer: everything is dropped from now on.
+    pub(super) fn give_up(&self) {
+        self.lock().writer = Activity::Gone;
+    }
+
+    /// Waits for lines; takes them all, and how many were dropped after them.
+    fn take(&self) -> (VecDeque<Box<[u8]>>, u64) {
+        let mut state = self.lock();
+        while state.lines.is_empty() {
+            state.writer = Activity::Idle;
+            self.written.notify_all();
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.writer = Activity::Writing;
+        state.bytes = 0;
+        (take(&mut state.lines), take(&mut state.dropped))
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what is queued.
+pub(super) struct Writer<W> {
+    out: W,
+    /// Makes the line that reports so many dropped lines.
+    notice: fn(u64) -> String,
+    /// Lines dropped since the last one that was written.
+    lost: u64,
+    /// The last line was written in part only.
+    torn: bool,
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) fn new(out: W, notice: fn(u64) -> String) -> Self {
+        Self { out, notice, lost: 0, torn: false }
+    }
+
+    /// Writes for as long as the process runs.
+    pub(super) fn run(mut self, queue: &Queue) {
+        loop {
+            self.write_next(queue);
+        }
+    }
+
+    /// Waits for lines and writes all there are.
+    fn write_next(&mut self, queue: &Queue) {
+        let (lines, dropped) = queue.take();
+        for line in lines {
+            if !(self.report_lost() && self.write(&line)) {
+                self.lost += 1;
+                metrics::log_lines_dropped(1);
+            }
+        }
+        self.lost += dropped;
+        self.report_lost();
+    }
+
+    /// Reports the lines that were lost before the next one; false if that cannot be written either.
+    fn report_lost(&mut self) -> bool {
+        if self.lost > 0 && self.write((self.notice)(self.lost).as_bytes()) {
+            self.lost = 0;
+        }
+        self.lost == 0
+    }
+
+    /// Writes a line as a whole, after the end of one that was torn; false if that failed.
+    fn write(&mut self, line: &[u8]) -> bool {
+        (!self.torn || self.write_all(b"\n")) && self.write_all(line)
+    }
+
+    fn write_all(&mut self, mut rest: &[u8]) -> bool {
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return false,
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(FULL_PIPE_PAUSE),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, io};
+
+    use super::*;
+
+    /// Takes so many bytes, then fails, as each step says; after the last step it takes everything.
+    #[derive(Default)]
+    struct Sink {
+        steps: VecDeque<Result<usize, ErrorKind>>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.steps.pop_front().unwrap_or(Ok(bytes.len()))?.min(bytes.len());
+            self.taken.extend(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn writer(steps: impl Into<VecDeque<Result<usize, ErrorKind>>>) -> Writer<Sink> {
+        Writer::new(Sink { steps: steps.into(), ..Sink::default() }, |count| format!("{count} lost\n"))
+    }
+
+    fn text(writer: &Writer<Sink>) -> &str {
+        std::str::from_utf8(&writer.out.taken).unwrap()
+    }
+
+    fn queued(lines: &[&str]) -> Queue {
+        let queue = Queue::new();
+        lines.iter().for_each(|line| queue.push(line.as_bytes()));
+        queue
+    }
+
+    #[test]
+    fn what_does_not_fit_is_reported_where_it_is_missing() {
+        let queue = Queue::new();
+        (0..MAX_LINES + 10).for_each(|number| queue.push(format!("{number}\n").as_bytes()));
+        let mut writer = writer([]);
+        writer.write_next(&queue);
+        queue.push(b"after\n");
+        writer.write_next(&queue);
+        let expected: String = (0..MAX_LINES).map(|number| format!("{number}\n")).collect();
+        assert_eq!(text(&writer), expected + "10 lost\nafter\n");
+    }
+
+    #[test]
+    fn bytes_are_bounded_too_and_a_gap_has_no_lines_in_it() {
+        let long = "x".repeat(MAX_BYTES - 1) + "\n";
+        let queue = queued(&[&long, "does not fit\n", "\n"]);
+        let mut writer = writer([]);
+        writer.write_next(&queue);
+        assert_eq!(text(&writer), long + "2 lost\n");
+        // A line that is longer than all may be is written by itself.
+        let longer = "x".repeat(2 * MAX_BYTES) + "\n";
+        let queue = queued(&[&longer]);
+        writer.out.taken.clear();
+        writer.write_next(&queue);
+        assert_eq!(text(&writer), longer);
+    }
+
+    #[test]
+    fn a_disk_that_was_full_gets_the_number_of_lines_that_it_lacks() {
+        let full = Err(ErrorKind::StorageFull);
+        // The second line is cut off; the third finds the disk still full. Then there is room.
+        let mut writer = writer([Ok(9), Ok(2), full, full]);
+        writer.write_next(&queued(&["1 whole\n", "2 cut off\n"]));
+        writer.write_next(&queued(&["3 after\n"]));
+        assert_eq!(text(&writer), "1 whole\n2 \n1 lost\n3 after\n");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_costs_every_line_and_nothing_else() {
+        let mut writer = writer(vec![Err(ErrorKind::BrokenPipe); 100]);
+        for _ in 0..10 {
+            writer.write_next(&queued(&["a\n", "b\n", "c\n"]));
+        }
+        assert_eq!((text(&writer), writer.lost), ("", 30));
+    }
+
+    #[test]
+    fn a_full_pipe_that_does_not_block_is_tried_again() {
+        let mut writer = writer([Ok(2), Err(ErrorKind::WouldBlock), Err(ErrorKind::Interrupted), Ok(1)]);
+        writer.write_next(&queued(&["in parts\n"]));
+        assert_eq!((text(&writer), writer.lost), ("in parts\n", 0));
+    }
+
+    #[test]
+    fn a_flush_ends_with_the_last_line_or_its_time() {
+        let queue = queued(&["a\n"]);
+        assert!(!queue.flush(Duration::from_millis(10)), "nobody writes");
+        thread::scope(|scope| {
+            let written = scope.spawn(|| queue.flush(Duration::from_secs(30)));
+            let mut writer = writer([]);
+            writer.write_next(&queue);
+            assert!(!written.is_finished(), "the writer may be about to write more");
+            queue.push(b"b\n");
+            writer.write_next(&queue);
+            queue.give_up();
+            queue.written.notify_all();
+            assert!(written.join().unwrap());
+        });
+    }
+}
