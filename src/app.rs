@@ -9,11 +9,9 @@ use anyhow::{Context, Result, bail};
 use backon::{ExponentialBuilder, Retryable};
 use tokio::{
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     admin::{self, Status},
@@ -23,6 +21,7 @@ use crate::{
     log, metrics, output,
     pipeline::Pipeline,
     route::Router,
+    signals::Signals,
     slack::{ChannelSetup, Slack, Stop, client::Client},
     sqs::{Queue, QueueState, Redrive, SqsError},
     webhook::{Source, WebhookError, Webhooks},
@@ -37,14 +36,14 @@ const LEAST_MAX_RECEIVE_COUNT: u32 = 5;
 #[error("{0}")]
 pub struct Misconfigured(pub(crate) String);
 
-/// The worker: consumes the queue until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+/// The worker: consumes the queue until a signal, then drains. A second signal ends the process at once.
 ///
 /// # Errors
 /// When it cannot start, or the drain did not end within the grace.
-pub async fn run(config: Config) -> Result<()> {
+pub async fn run(config: Config, signals: &Signals) -> Result<()> {
+    let stop = signals.drain(config.shutdown_grace, "stopping: no new receives; finishing what has begun");
     let names: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
     let metrics = metrics::install(&names).context("cannot set up metrics")?;
-    let stop = stop_on_signal(config.shutdown_grace, "stopping: no new receives; finishing what has begun")?;
     let listener = admin::bind(config.listen).await?;
     info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     for warning in &config.warnings {
@@ -219,34 +218,6 @@ pub fn explain(error: &SqsError, queue: &str) -> anyhow::Error {
     let needs = error.denied_action().map(|action| format!(" (needs {action})")).unwrap_or_default();
     let what = format!("the queue {queue} cannot be used{needs}: {}", error.chain());
     if error.class.is_misconfiguration() { Misconfigured(what).into() } else { anyhow::anyhow!(what) }
-}
-
-/// Tells everyone by when to have stopped at the first signal, and the log `what` is done about it; ends the process at the
-/// second.
-///
-/// # Errors
-/// When signals cannot be heard.
-pub fn stop_on_signal(grace: Duration, what: &'static str) -> Result<Stop> {
-    let (sender, stop) = watch::channel(None);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if sender.borrow().is_some() {
-                error!("stopping at once, on a second signal; what was in flight comes again");
-                log::flush(log::FLUSH);
-                std::process::exit(1);
-            }
-            info!("{what}");
-            // The last part of the grace is for giving back what could not be finished.
-            let settling = Duration::from_secs(3).min(grace / 4);
-            sender.send_replace(Some(Instant::now() + grace - settling));
-        }
-    });
-    Ok(stop)
 }
 
 /// Histograms gather their samples until somebody scrapes them, or until told to: nobody may. And nobody tells of tasks but

@@ -2,19 +2,36 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     admin, app,
     config::{Config, Needs},
     dlq, log, output, replay,
+    signals::Signals,
     sqs::move_task::MAX_RATE,
 };
 
+const VARIABLES: &str = "\
+Environment variables; each wins over the configuration file, and README.md has them all with the file's keys:
+  QUEUE_URL                the SQS queue; required by run, check and dlq
+  SLACK_WEBHOOK_SECRET_ID  the Secrets Manager secret that holds the webhook's URL; required by run, check and send
+  SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
+  CONFIG_FILE              the configuration file, if --config is not given
+  CONFIG_CONTENT           the text of the configuration file, where none can be mounted
+  ACCOUNT_NAME             the name of the AWS account in alerts [default: the account's id]
+  LISTEN_ADDR              where metrics and health are served [default: 0.0.0.0:9090]
+  SHUTDOWN_GRACE           how long a drain may take [default: 25s]
+  LOG_FORMAT               json or text [default: text on a terminal, else json]
+  RUST_LOG                 off, error, warn, info or debug, also for single modules [default: info]
+  AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL and the others of the AWS SDK, as everywhere
+
+With neither a file nor more than QUEUE_URL and SLACK_WEBHOOK_SECRET_ID, every event that is a problem goes to that webhook.";
+
 /// Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = VARIABLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,9 +39,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Consume the queue until SIGTERM or SIGINT, then drain and stop
+    /// Consume the queue until SIGTERM, SIGINT, SIGQUIT or SIGHUP, then drain and stop
+    #[command(after_help = VARIABLES)]
     Run(ConfigFile),
     /// Load and validate the configuration
+    #[command(after_help = VARIABLES)]
     Check {
         #[command(flatten)]
         file: ConfigFile,
@@ -95,10 +114,12 @@ impl Cli {
     /// # Errors
     /// When the configuration is bad ([`crate::config::ConfigError`], [`app::Misconfigured`]) or the work failed.
     pub async fn run(self) -> Result<bool> {
+        // Before anything else: no signal may be lost, and before it has begun there is nothing for `run` to finish.
+        let signals = Signals::listen(matches!(self.command, Command::Run(_))).context("cannot listen to signals")?;
         match self.command {
             Command::Run(file) => {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
-                app::run(config).await.map(|()| true)
+                app::run(config, &signals).await.map(|()| true)
             }
             Command::Check { file, live } => {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
@@ -111,10 +132,10 @@ impl Cli {
                 output::print("the configuration is valid").map(|()| true)
             }
             Command::Dlq(Dlq::List { file, limit }) => {
-                dlq::list(file.load(Needs { queue: true, webhooks: false })?, limit as usize).await
+                dlq::list(file.load(Needs { queue: true, webhooks: false })?, limit as usize, &signals).await
             }
             Command::Dlq(Dlq::Redrive { file, dry_run, max_rate }) => {
-                dlq::redrive(&file.load(Needs { queue: true, webhooks: false })?, dry_run, max_rate).await
+                dlq::redrive(&file.load(Needs { queue: true, webhooks: false })?, dry_run, max_rate, &signals).await
             }
             Command::Health(file) => {
                 let config = file.load(Needs { queue: false, webhooks: false })?;

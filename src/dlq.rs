@@ -23,6 +23,7 @@ use crate::{
     event::Event,
     output,
     route::Router,
+    signals::Signals,
     slack::Stop,
     sqs::{
         BATCH, Message, Queue, QueueState, Receipt, Redrive, SqsError, Undelivered,
@@ -44,11 +45,11 @@ const WAIT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When there is no dead-letter queue, it cannot be read, or not everything could be given back.
-pub async fn list(config: Config, limit: usize) -> Result<bool> {
+pub async fn list(config: Config, limit: usize, signals: &Signals) -> Result<bool> {
     let source = Source::open(&config).await?;
     let dlq = source.explained(source.queue.dead_letter_queue(&source.redrive).await)?;
     let held = source.explained(dlq.state().await)?;
-    let stop = app::stop_on_signal(Duration::ZERO, "stopping: giving back what was looked at")?;
+    let stop = signals.drain(Duration::ZERO, "stopping: giving back what was looked at");
 
     let router = Router::new(config.routes);
     let mut listing = Listing::default();
@@ -74,7 +75,7 @@ pub async fn list(config: Config, limit: usize) -> Result<bool> {
 ///
 /// # Errors
 /// When there is no dead-letter queue, a move runs already, SQS refuses, or the move failed.
-pub async fn redrive(config: &Config, dry_run: bool, max_rate: Option<u32>) -> Result<bool> {
+pub async fn redrive(config: &Config, dry_run: bool, max_rate: Option<u32>, signals: &Signals) -> Result<bool> {
     let source = Source::open(config).await?;
     let dlq = source.explained(source.queue.dead_letter_queue(&source.redrive).await)?;
     let held = source.explained(dlq.state().await)?;
@@ -98,7 +99,7 @@ pub async fn redrive(config: &Config, dry_run: bool, max_rate: Option<u32>) -> R
         return Ok(true);
     }
 
-    let stop = app::stop_on_signal(Duration::ZERO, "cancelling the move; what was moved stays moved")?;
+    let stop = signals.drain(Duration::ZERO, "cancelling the move; what was moved stays moved");
     let handle = match source.queue.start_move(source.arn(), &source.main_arn, max_rate).await {
         Ok(handle) => handle,
         Err(error) => {

@@ -29,7 +29,7 @@
 //! # What surrounds the work
 //!
 //! Nothing that watches the work may hurt it. [`log`] has a thread that writes, and drops and counts what standard error does
-//! not take, and nothing waits for it.
+//! not take; [`signals`] has a thread that waits; neither panics, and nothing waits for them.
 //!
 //! # Reading order
 //!
@@ -61,6 +61,7 @@ pub mod webhook;
 pub mod admin;
 pub mod consumer;
 pub mod pipeline;
+pub mod signals;
 
 pub mod app;
 pub mod cli;
@@ -74,7 +75,7 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 25] = [
+    const ORDER: [&str; 26] = [
         "metrics",
         "log",
         "output",
@@ -93,6 +94,7 @@ mod tests {
         "pipeline",
         "consumer",
         "admin",
+        "signals",
         "config",
         "app",
         "dlq",

@@ -232,3 +232,15 @@ async fn check_live_shows_that_ca_certificates_are_missing() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("are CA certificates installed?"), "{}", stderr(&output));
 }
+
+#[test]
+fn help_names_the_variables_that_matter() {
+    for arguments in [&["--help"][..], &["-h"], &["run", "--help"], &["check", "--help"]] {
+        let output = run(arguments, &[], "");
+        assert_eq!(output.status.code(), Some(0));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        for name in ["QUEUE_URL", "SLACK_WEBHOOK_SECRET_ID", "CONFIG_FILE", "CONFIG_CONTENT", "RUST_LOG", "README.md"] {
+            assert!(said.contains(name), "{arguments:?}: {said} lacks {name}");
+        }
+    }
+}

@@ -161,3 +161,96 @@ async fn a_second_signal_stops_at_once() {
     worker.terminate().await.unwrap();
     assert_eq!(worker.wait(Duration::from_secs(5)).await.unwrap().code(), Some(1), "{worker}");
 }
+
+/// Waits until the process listens to these signals; their numbers are bits of a mask, from 1.
+async fn listens_to(worker: &Worker, signals: &[u32]) {
+    let status = format!("/proc/{}/status", worker.id().unwrap());
+    lab::eventually("it listens to signals", LIMIT, async || {
+        let status = std::fs::read_to_string(&status)?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+        let mask = u64::from_str_radix(mask.trim(), 16)?;
+        Ok(signals.iter().all(|signal| mask & (1 << (signal - 1)) != 0))
+    })
+    .await
+    .unwrap();
+}
+
+const HUP: u32 = 1;
+const INT: u32 = 2;
+const QUIT: u32 = 3;
+const TERM: u32 = 15;
+
+#[tokio::test]
+async fn every_signal_that_asks_for_an_end_begins_a_drain() {
+    for signal in ["HUP", "QUIT", "INT", "TERM"] {
+        let world = World::new().await;
+        world.slack.script(&world.name, [Answer::Late(Duration::from_secs(1))]);
+        let mut worker = world.worker().await;
+        storm(&world, 1).await;
+        world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
+        worker.signal(signal).await.unwrap();
+        assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "SIG{signal}: {worker}");
+        assert_eq!(world.queue.counts().await.unwrap().total(), 0, "SIG{signal}: what had begun is finished");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_before_the_configuration_is_read_ends_cleanly() {
+    let name = lab::unique("fifo");
+    let file = std::env::temp_dir().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    for signal in ["TERM", "HUP", "QUIT", "INT"] {
+        // Reading it waits for a writer, who never comes.
+        let environment = [("CONFIG_FILE".to_owned(), file.display().to_string())];
+        let mut worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+        listens_to(&worker, &[HUP, INT, QUIT, TERM]).await;
+        worker.signal(signal).await.unwrap();
+        assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "SIG{signal}: {worker}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_before_aws_answers_ends_cleanly() {
+    let world = World::new().await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    proxy.always("GetQueueAttributes", Fault::Hang);
+    let mut environment = world.environment();
+    environment.extend(proxy.environment());
+    let mut worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    proxy.wait_for(|calls| calls.iter().any(|call| call.operation == "GetQueueAttributes"), LIMIT).await.unwrap();
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(Duration::from_secs(5)).await.unwrap().code(), Some(0), "{worker}");
+}
+
+#[tokio::test]
+async fn a_command_ends_at_once_on_a_signal_even_while_it_reads() {
+    let file = std::env::temp_dir().join(lab::unique("fifo"));
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let mut worker = Worker::spawn(BINARY, [], &["render", &file.display().to_string()]).unwrap();
+    listens_to(&worker, &[TERM]).await;
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(Duration::from_secs(5)).await.unwrap().code(), Some(128 + 15), "{worker}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_that_closes_hurries_nobody_and_nohup_is_respected() {
+    let world = World::new().await;
+    world.slack.always(&world.name, Answer::Late(Duration::from_secs(1)));
+    let mut worker = world.worker().await;
+    storm(&world, 1).await;
+    world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
+    worker.terminate().await.unwrap();
+    worker.wait_for_line(|line| line.message().starts_with("stopping"), LIMIT).await.unwrap();
+    worker.signal("HUP").await.unwrap();
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+
+    let mut worker = Worker::spawn("/usr/bin/env", world.environment(), &["nohup", BINARY, "run"]).unwrap();
+    worker.wait_ready().await.unwrap();
+    worker.signal("HUP").await.unwrap();
+    storm(&world, 1).await;
+    world.slack.wait_for(|requests| requests.len() == 2, LIMIT).await.unwrap();
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+}
