@@ -9,16 +9,19 @@ use anyhow::{Context, Result, bail};
 use backon::{ExponentialBuilder, Retryable};
 use tokio::{
     runtime::Handle,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
 use crate::{
     admin::{self, Status},
+    aws,
     config::{Channel, Config},
     consumer::Consumer,
     diagnose::{self, Diagnoser},
-    log, metrics, output,
+    log, metrics,
+    outbound::Outbound,
+    output,
     pipeline::Pipeline,
     route::Router,
     signals::Signals,
@@ -82,9 +85,7 @@ pub async fn run(config: Config, signals: &Signals) -> Result<()> {
 /// # Errors
 /// When the queue or a webhook cannot be used.
 pub async fn check_live(config: &Config) -> Result<()> {
-    // First, because the AWS SDK panics where there is not one CA certificate.
-    slack_client()?;
-    let aws = load_aws().await?;
+    let aws = load_aws(Some(&config.queue.url)).await?;
     let queue = Queue::new(&aws, &config.queue.url);
     let state = queue.state().await.map_err(|error| explain(&error, &config.queue.url))?;
     // Whether it may be read shows only by reading, and a receive brings a message nearer to the dead-letter queue.
@@ -141,19 +142,39 @@ pub async fn start_slack(config: &Config, aws: Option<&aws_config::SdkConfig>, s
 }
 
 fn slack_client() -> Result<Client> {
-    Client::new().context("cannot set up TLS to Slack; are CA certificates installed?")
+    Client::new(outbound()?.client()).context("cannot set up TLS to Slack; are CA certificates installed?")
 }
 
-/// The AWS SDK's configuration from its own variables, files and roles.
+/// The AWS SDK's configuration from its own variables, files and roles; for requests to the queue at `queue_url`, if any.
 ///
 /// # Errors
-/// When there is no region.
-pub async fn load_aws() -> Result<aws_config::SdkConfig> {
-    let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-    if aws.region().is_none_or(|region| region.as_ref().is_empty()) {
-        bail!(Misconfigured("AWS_REGION: there is no AWS region; set it, for example to eu-west-1".into()));
+/// When there is no region or it is none, the queue is in another, or a proxy or certificates cannot be used.
+pub async fn load_aws(queue_url: Option<&str>) -> Result<aws_config::SdkConfig> {
+    let aws = aws::load(&outbound()?).await.map_err(misconfigured)?;
+    if let (Some(url), Some(region)) = (queue_url, aws.region()) {
+        aws::check_queue_region(url, region.as_ref(), aws::has_sqs_endpoint(Some(&aws))).map_err(misconfigured)?;
     }
     Ok(aws)
+}
+
+/// What of AWS's configuration can be checked without asking anybody.
+///
+/// # Errors
+/// As [`load_aws`], but a region that only the instance knows is not looked up.
+pub async fn check_aws(queue_url: &str) -> Result<()> {
+    outbound()?;
+    if let Some(region) = aws::configured_region().await.map_err(misconfigured)? {
+        aws::check_queue_region(queue_url, &region, aws::has_sqs_endpoint(None)).map_err(misconfigured)?;
+    }
+    Ok(())
+}
+
+fn outbound() -> Result<Outbound> {
+    Outbound::from_env().map_err(misconfigured)
+}
+
+fn misconfigured(error: impl std::error::Error) -> anyhow::Error {
+    Misconfigured(error.to_string()).into()
 }
 
 struct Worker {
@@ -166,12 +187,12 @@ struct Worker {
 
 /// Everything that must answer before the worker is ready: the queue, and a webhook for each channel.
 async fn start(config: Config, stop: &Stop) -> Result<Worker> {
-    let aws = load_aws().await?;
+    let aws = load_aws(Some(&config.queue.url)).await?;
     let queue = Arc::new(Queue::new(&aws, &config.queue.url));
     let queue_answers = async {
         let state = (|| queue.state())
             .retry(start_retries())
-            .when(|error| !error.class.is_misconfiguration())
+            .when(for_about_a_minute(|error: &SqsError| !error.class.is_misconfiguration()))
             .notify(|error, delay| warn!(error = error.chain(), "the queue does not answer; again in {delay:.1?}"));
         state.await.map_err(|error| explain(&error, &config.queue.url))
     };
@@ -194,12 +215,12 @@ async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup>
     let source = channel.webhook.clone().context("a channel has no webhook")?;
     let webhook = (|| webhooks.resolve(&source))
         .retry(start_retries())
-        .when(WebhookError::is_transient)
+        .when(for_about_a_minute(WebhookError::is_transient))
         .notify(|error, delay| warn!(channel = channel.name, %error, "the webhook cannot be looked up; again in {delay:.1?}"))
         .await
         .map_err(|error| {
             let place = match &source {
-                Source::Secret(id) => format!("the secret {id:?} (webhook_secret_id, SLACK_WEBHOOK_SECRET_ID)"),
+                Source::Secret { id, .. } => format!("the secret {id:?} (webhook_secret_id, SLACK_WEBHOOK_SECRET_ID)"),
                 Source::Url(_) => "the webhook".into(),
             };
             let what = format!("channel {:?}: {place}: {error}", channel.name);
@@ -211,6 +232,12 @@ async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup>
 /// For about a minute; then the process ends, and who started it may start it again.
 pub fn start_retries() -> ExponentialBuilder {
     ExponentialBuilder::new().with_max_delay(Duration::from_secs(15)).with_max_times(7).with_jitter()
+}
+
+/// A minute is a minute also where each attempt waits for an answer that does not come: the first failure after it is the last.
+fn for_about_a_minute<E>(is_transient: impl Fn(&E) -> bool) -> impl FnMut(&E) -> bool {
+    let end = Instant::now() + Duration::from_secs(60);
+    move |error| is_transient(error) && Instant::now() < end
 }
 
 /// What to tell of a failed request about `queue` (its URL or ARN): [`Misconfigured`] where trying again does not help.

@@ -126,6 +126,7 @@ impl Cli {
                 for warning in &config.warnings {
                     log::say(format_args!("warning: {warning}"));
                 }
+                app::check_aws(&config.queue.url).await?;
                 if live {
                     app::check_live(&config).await?;
                 }

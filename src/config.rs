@@ -282,6 +282,7 @@ fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Ne
 
 fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHosts, needs: Needs) -> Option<Source> {
     let mut secret = channel.string("webhook_secret_id", "SLACK_WEBHOOK_SECRET_ID");
+    let key = channel.string("webhook_secret_key", "");
     let mut url = channel.string("webhook_url", "SLACK_WEBHOOK_URL");
     for key in ["webhook_secret_id", "webhook_url"] {
         if channel.is_from_env(key) && !only {
@@ -295,6 +296,16 @@ fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHo
         (false, true) => secret = None,
         _ => {}
     }
+    if key.as_deref() == Some("") {
+        channel
+            .fault("webhook_secret_key", "is empty; it must name a key of the secret's JSON object, such as \"url\"");
+    }
+    if key.is_some() && secret.is_none() && !channel.is_from_env("webhook_url") {
+        channel.fault(
+            "webhook_secret_key",
+            "stands without webhook_secret_id; it names a key of that secret's JSON object",
+        );
+    }
     match (secret, url) {
         (Some(_), Some(_)) => {
             channel.fault("webhook_url", "stands beside webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one");
@@ -305,7 +316,7 @@ fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHo
                 .fault("webhook_secret_id", "is a URL; it must be the name or ARN of a secret (a URL is webhook_url)");
             None
         }
-        (Some(secret), None) => Some(Source::Secret(secret)),
+        (Some(id), None) => Some(Source::Secret { id, key }),
         (None, Some(url)) => {
             let checked = allowed_hosts.check(&url).map(Source::Url);
             checked.map_err(|error| channel.fault("webhook_url", &error.to_string())).ok()

@@ -21,8 +21,9 @@ use tracing::{debug, warn};
 
 use crate::{
     alert::{Alert, CrashLoopRule, speaks_for_crash_loop},
+    aws::ErrorClass,
     diagnosis::{Diagnosis, Service, answers::Answers},
-    ecs::{Ecs, EcsError, ErrorClass},
+    ecs::{Ecs, EcsError},
     event::Arn,
     metrics::{self, DiagnosisOutcome},
     slack::Stop,
@@ -238,7 +239,7 @@ impl Diagnoser {
                 DiagnosisOutcome::Denied
             }
             ErrorClass::Throttled => DiagnosisOutcome::Throttled,
-            ErrorClass::Other => {
+            _ => {
                 debug!(action, error = error.chain(), "ECS could not be asked");
                 DiagnosisOutcome::Error
             }

@@ -122,7 +122,7 @@ struct Source {
 impl Source {
     async fn open(config: &Config) -> Result<Self> {
         let url = &config.queue.url;
-        let queue = Queue::new(&app::load_aws().await?, url);
+        let queue = Queue::new(&app::load_aws(Some(url)).await?, url);
         let state = queue.state().await.map_err(|error| app::explain(&error, url))?;
         let redrive = state.redrive.ok_or_else(|| {
             Misconfigured(format!("the queue {url} has no dead-letter queue: it has no redrive policy that names one"))

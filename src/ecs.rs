@@ -21,7 +21,10 @@ use aws_sdk_ecs::{
 };
 use serde_json::Value;
 
-use crate::diagnosis::{Service, answers::LogStream};
+use crate::{
+    aws::ErrorClass,
+    diagnosis::{Service, answers::LogStream},
+};
 
 /// How many tasks one request can list or describe.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
@@ -32,17 +35,6 @@ const MOST_TASKS: i32 = 100;
 pub struct Ecs {
     client: Client,
     logs: aws_sdk_cloudwatchlogs::Client,
-}
-
-/// What kind of failure a request met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// The role may not do this.
-    Denied,
-    /// AWS asks us to slow down.
-    Throttled,
-    /// Anything else.
-    Other,
 }
 
 /// A request that failed.
@@ -145,22 +137,11 @@ fn in_region_of(service: &Service) -> aws_sdk_ecs::config::Builder {
 }
 
 impl EcsError {
-    /// By the error codes that AWS's JSON services have in common.
-    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html>
     fn new<E>(action: &'static str, error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        let class = match error.as_service_error().and_then(ProvideErrorMetadata::code) {
-            Some("AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "UnauthorizedException") => {
-                ErrorClass::Denied
-            }
-            Some("ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded") => {
-                ErrorClass::Throttled
-            }
-            _ => ErrorClass::Other,
-        };
-        Self { action, class, source: error.into() }
+        Self { action, class: ErrorClass::of(&error), source: error.into() }
     }
 }
 

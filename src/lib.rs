@@ -42,6 +42,7 @@
 
 pub mod log;
 pub mod metrics;
+pub mod outbound;
 pub mod output;
 
 pub mod alert;
@@ -51,9 +52,11 @@ pub mod diagnosis;
 pub mod event;
 pub mod route;
 
+pub mod aws;
 pub mod batch;
 pub mod diagnose;
 pub mod ecs;
+pub mod secret;
 pub mod slack;
 pub mod sqs;
 pub mod webhook;
@@ -75,10 +78,13 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 26] = [
+    const ORDER: [&str; 29] = [
         "metrics",
         "log",
         "output",
+        "outbound",
+        "aws",
+        "secret",
         "batch",
         "event",
         "cause",

@@ -78,8 +78,8 @@ pub fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> 
 /// When a file cannot be read, a webhook cannot be used, or the output cannot be written.
 pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let bodies = read_events(files)?;
-    let looks_up = config.channels.iter().any(|channel| matches!(channel.webhook, Some(Source::Secret(_))));
-    let aws = if looks_up { Some(app::load_aws().await?) } else { None };
+    let looks_up = config.channels.iter().any(|channel| matches!(channel.webhook, Some(Source::Secret { .. })));
+    let aws = if looks_up { Some(app::load_aws(None).await?) } else { None };
     // Ctrl-C ends it at once: what was not accepted is still in the files.
     let (_never, stop) = watch::channel(None);
     let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;

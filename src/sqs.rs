@@ -8,7 +8,6 @@
 use std::{
     collections::HashMap,
     error::Error,
-    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,6 +25,7 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
+    aws::ErrorClass,
     batch::{Batcher, Inbox, batcher},
     metrics,
 };
@@ -118,55 +118,9 @@ pub struct Redrive {
     pub max_receive_count: u32,
 }
 
-/// What kind of failure a request met; a label for logs, and what to tell the operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// There is no such queue.
-    NoSuchQueue,
-    /// The credentials are good, but do not allow this.
-    AccessDenied,
-    /// No credentials, or AWS does not accept them.
-    Credentials,
-    /// The request could not even be made: a region or endpoint that is none.
-    Unsendable,
-    /// AWS asks us to slow down.
-    Throttled,
-    /// No answer in time.
-    Timeout,
-    /// The connection failed.
-    Network,
-    /// AWS failed (5xx).
-    Server,
-    /// Anything else.
-    Other,
-}
-
-impl ErrorClass {
-    /// True where only a change of configuration or permissions helps, so that retrying at start would hide a mistake.
-    pub fn is_misconfiguration(self) -> bool {
-        matches!(self, Self::NoSuchQueue | Self::AccessDenied | Self::Credentials | Self::Unsendable)
-    }
-}
-
-impl fmt::Display for ErrorClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoSuchQueue => "the queue does not exist",
-            Self::AccessDenied => "access denied",
-            Self::Credentials => "no valid AWS credentials",
-            Self::Unsendable => "the request cannot be made; are AWS_REGION and AWS_ENDPOINT_URL right?",
-            Self::Throttled => "throttled",
-            Self::Timeout => "timed out",
-            Self::Network => "network error",
-            Self::Server => "AWS server error",
-            Self::Other => "refused",
-        })
-    }
-}
-
 /// A request to SQS, or one entry of it, that failed.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {class}")]
+#[error("{operation}: {}", said(*class))]
 pub struct SqsError {
     operation: &'static str,
     /// What kind of failure it was.
@@ -337,23 +291,7 @@ impl SqsError {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        let class = match &error {
-            SdkError::TimeoutError(_) => ErrorClass::Timeout,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => ErrorClass::Timeout,
-            // A connection that closes instead of answering is "other", with the kind of a transient error.
-            SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => {
-                ErrorClass::Network
-            }
-            // What fails before anything is sent, and is not the network, is the look-up of credentials.
-            SdkError::DispatchFailure(failure) if failure.is_user() => ErrorClass::Unsendable,
-            SdkError::DispatchFailure(_) => ErrorClass::Credentials,
-            SdkError::ConstructionFailure(_) => ErrorClass::Unsendable,
-            SdkError::ResponseError(_) => ErrorClass::Server,
-            SdkError::ServiceError(service) => {
-                ErrorClass::of(service.err().code().unwrap_or_default(), service.raw().status().is_server_error())
-            }
-            _ => ErrorClass::Other,
-        };
+        let class = ErrorClass::of(&error);
         // Credentials among them: what was received was so with good ones, and these may be renewed at any moment.
         let retryable = matches!(
             class,
@@ -361,16 +299,23 @@ impl SqsError {
                 | ErrorClass::Network
                 | ErrorClass::Server
                 | ErrorClass::Throttled
-                | ErrorClass::Credentials
+                | ErrorClass::Expired
+                | ErrorClass::Rejected
+                | ErrorClass::NoCredentials
+                | ErrorClass::CredentialsUnavailable
         );
         Self { operation, class, retryable, source: Arc::new(error) }
     }
 
-    /// The IAM action that was denied, if that is what is wrong; an encrypted queue also needs actions of KMS.
+    /// The IAM action that was denied, if that is what is wrong: SQS's own, or KMS's for a queue with a key of its own.
     pub fn denied_action(&self) -> Option<String> {
         // Batches go by the permission for one.
         let action = self.operation.strip_suffix("Batch").unwrap_or(self.operation);
-        (self.class == ErrorClass::AccessDenied).then(|| format!("sqs:{action}"))
+        match self.class {
+            ErrorClass::Denied => Some(format!("sqs:{action}")),
+            ErrorClass::KeyDenied => Some("kms:Decrypt on the key that encrypts the queue".into()),
+            _ => None,
+        }
     }
 
     /// The error with everything that led to it, for a log.
@@ -383,28 +328,9 @@ impl SqsError {
     }
 }
 
-impl ErrorClass {
-    /// By the error codes that SQS and the signature check in front of it document.
-    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
-    fn of(code: &str, server_error: bool) -> Self {
-        match code.rsplit(['#', '.']).next().unwrap_or_default() {
-            "NonExistentQueue" | "QueueDoesNotExist" => Self::NoSuchQueue,
-            "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "KmsAccessDenied" => Self::AccessDenied,
-            "ExpiredToken"
-            | "ExpiredTokenException"
-            | "IncompleteSignature"
-            | "InvalidClientTokenId"
-            | "InvalidSecurity"
-            | "MissingAuthenticationToken"
-            | "SignatureDoesNotMatch"
-            | "UnrecognizedClientException" => Self::Credentials,
-            "KmsThrottled" | "RequestThrottled" | "Throttling" | "ThrottlingException" | "TooManyRequests" => {
-                Self::Throttled
-            }
-            _ if server_error => Self::Server,
-            _ => Self::Other,
-        }
-    }
+/// A class in the words of a queue.
+fn said(class: ErrorClass) -> String {
+    if class == ErrorClass::NotFound { "the queue does not exist".into() } else { class.to_string() }
 }
 
 /// Deletes and put-backs are worth some patience: without them a finished alert comes again. About half a minute in all.

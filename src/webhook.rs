@@ -5,13 +5,13 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
-use aws_sdk_secretsmanager::{
-    Client,
-    config::timeout::TimeoutConfig,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
-    operation::get_secret_value::GetSecretValueError,
-};
+use aws_sdk_secretsmanager::{Client, config::timeout::TimeoutConfig};
 use reqwest::Url;
+
+use crate::{
+    aws::{self, ErrorClass},
+    secret::{self, Unfit, Wanted},
+};
 
 /// The hosts of Slack's incoming webhooks, commercial and GovSlack.
 pub const SLACK_HOSTS: [&str; 2] = ["hooks.slack.com", "hooks.slack-gov.com"];
@@ -43,8 +43,13 @@ impl fmt::Debug for Webhook {
 /// Where a channel's webhook comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A Secrets Manager name or ARN whose SecretString is the URL.
-    Secret(String),
+    /// A secret in Secrets Manager whose SecretString is the URL, or a JSON object that holds it.
+    Secret {
+        /// Its name or ARN.
+        id: String,
+        /// The object's key, where several of its values could be meant.
+        key: Option<String>,
+    },
     /// The URL itself.
     Url(Webhook),
 }
@@ -59,6 +64,9 @@ pub enum WebhookError {
     /// The text is no URL.
     #[error("it is not a URL; it should look like https://hooks.slack.com/services/T…/B…/…")]
     NotAUrl,
+    /// Slack's host alone is nobody's webhook.
+    #[error("its path is missing; it should look like https://hooks.slack.com/services/T…/B…/…")]
+    NoPath,
     /// It holds a user name or password.
     #[error("a user name or password may not stand in it")]
     Credentials,
@@ -74,25 +82,41 @@ pub enum WebhookError {
     #[error("it must begin with https:// (plain http is for loopback addresses only)")]
     Insecure,
     /// The secret could not be looked up.
-    #[error("Secrets Manager: {what}")]
+    #[error("Secrets Manager{needs}: {what}", needs = needs(*class))]
     LookUp {
         /// What AWS, or the way to it, said.
         what: String,
-        /// True when only a change of configuration or permissions helps.
-        permanent: bool,
+        /// What kind of failure it was.
+        class: ErrorClass,
     },
     /// Secrets Manager did not answer in time.
     #[error("Secrets Manager did not answer in time")]
     TimedOut,
     /// The secret is there, but holds no text.
-    #[error("the secret has no SecretString; it must be the webhook's URL")]
+    #[error("it has no SecretString (it may be stored as binary); it must hold the webhook's URL as text")]
     NoText,
+    /// The secret holds something else.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+}
+
+/// What the role must be allowed, where that is what is wrong.
+fn needs(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::Denied => " (needs secretsmanager:GetSecretValue)",
+        ErrorClass::KeyDenied => " (needs kms:Decrypt on the key that encrypts the secret)",
+        _ => "",
+    }
 }
 
 impl WebhookError {
     /// True when looking again later may help: AWS was not reached or failed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::LookUp { permanent: false, .. })
+        match self {
+            Self::TimedOut => true,
+            Self::LookUp { class, .. } => !class.is_misconfiguration(),
+            _ => false,
+        }
     }
 }
 
@@ -127,7 +151,12 @@ impl AllowedHosts {
     /// # Errors
     /// Says which rule it breaks; never shows the URL.
     pub fn check(&self, url: &str) -> Result<Webhook, WebhookError> {
-        let url = Url::from_str(url.trim()).map_err(|_| WebhookError::NotAUrl)?;
+        let text = secret::clean(url);
+        // The parser drops line breaks and tabs: two lines would become one URL.
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(WebhookError::NotAUrl);
+        }
+        let url = Url::from_str(text).map_err(|_| WebhookError::NotAUrl)?;
         let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or(WebhookError::NotAUrl)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(WebhookError::Credentials);
@@ -141,6 +170,10 @@ impl AllowedHosts {
         let loopback = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         if url.scheme() != "https" && !loopback {
             return Err(WebhookError::Insecure);
+        }
+        // Slack's own always have more: /services/T…/B…/…, /triggers/…, /workflows/…
+        if SLACK_HOSTS.contains(&host) && url.path().split('/').filter(|part| !part.is_empty()).count() < 2 {
+            return Err(WebhookError::NoPath);
         }
         Ok(Webhook(url))
     }
@@ -178,36 +211,25 @@ impl Webhooks {
     /// # Errors
     /// When the secret cannot be read, or what it holds is not an allowed URL.
     pub async fn resolve(&self, source: &Source) -> Result<Webhook, WebhookError> {
-        let (id, client) = match (source, &self.secrets) {
+        let (id, key, client) = match (source, &self.secrets) {
             (Source::Url(webhook), _) => return Ok(webhook.clone()),
-            (Source::Secret(id), Some(client)) => (id, client),
-            (Source::Secret(_), None) => {
-                return Err(WebhookError::LookUp { what: "no AWS configuration".into(), permanent: true });
+            (Source::Secret { id, key }, Some(client)) => (id, key.as_deref(), client),
+            (Source::Secret { .. }, None) => {
+                let what = "there is no AWS configuration".into();
+                return Err(WebhookError::LookUp { what, class: ErrorClass::NoCredentials });
             }
         };
-        let secret = client.get_secret_value().secret_id(id).send().await;
-        let secret = secret.map_err(|error| WebhookError::LookUp {
-            permanent: matches!(error.code(), Some("ResourceNotFoundException" | "AccessDeniedException")),
-            what: explain(&error),
-        })?;
-        self.allowed.check(secret.secret_string().ok_or(WebhookError::NoText)?)
-    }
-}
-
-/// AWS's own words for the error, or what became of the request. Never an answer that could not be understood: it may hold the
-/// secret.
-fn explain(error: &SdkError<GetSecretValueError>) -> String {
-    match error {
-        SdkError::ServiceError(service) => {
-            let code = service.err().code().unwrap_or("refused");
-            service.err().message().map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"))
+        let ask = || client.get_secret_value().secret_id(id).send();
+        let mut answer = ask().await;
+        // The credentials that AWS refused are no longer cached: with fresh ones it may succeed at once.
+        if answer.as_ref().is_err_and(|error| ErrorClass::of(error) == ErrorClass::Expired) {
+            answer = ask().await;
         }
-        SdkError::TimeoutError(_) => "no answer in time".into(),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) => format!("not reached: {}", DisplayErrorContext(error)),
-            None => "not reached".into(),
-        },
-        _ => "an answer that is not Secrets Manager's".into(),
+        let secret = answer
+            .map_err(|error| WebhookError::LookUp { what: aws::explain(&error), class: ErrorClass::of(&error) })?;
+        let text = secret.secret_string().ok_or(WebhookError::NoText)?;
+        let wanted = Wanted { what: "the webhook's URL", key_setting: "webhook_secret_key" };
+        Ok(secret::take(text, key, wanted, |text| self.allowed.check(text))?)
     }
 }
 

@@ -18,7 +18,10 @@ const MINIMAL: [(&str, &str); 2] =
 fn two_variables_are_enough() {
     let config = load("", &MINIMAL).unwrap();
     assert_eq!(config.queue.url, "https://sqs.eu-west-1.amazonaws.com/1/q");
-    assert_eq!(config.channels, [Channel { name: "default".into(), webhook: Some(Source::Secret("hook".into())) }]);
+    assert_eq!(
+        config.channels,
+        [Channel { name: "default".into(), webhook: Some(Source::Secret { id: "hook".into(), key: None }) }]
+    );
     assert_eq!(config.routes.len(), 1);
     assert_eq!(config.queue.visibility_timeout, Duration::from_secs(120));
     assert_eq!((config.queue.max_in_flight, config.queue.pollers), (1000, 4));
@@ -64,7 +67,10 @@ fn a_variable_wins_over_the_file_and_an_empty_one_does_not() {
     assert_eq!(config.queue.url, "http://127.0.0.1:4566/1/env");
     assert_eq!(config.account_name.as_deref(), Some("file"));
     let config = load(file, &[("SLACK_WEBHOOK_SECRET_ID", "env")]).unwrap();
-    assert_eq!(config.channels, [Channel { name: "only".into(), webhook: Some(Source::Secret("env".into())) }]);
+    assert_eq!(
+        config.channels,
+        [Channel { name: "only".into(), webhook: Some(Source::Secret { id: "env".into(), key: None }) }]
+    );
 }
 
 #[test]

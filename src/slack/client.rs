@@ -86,12 +86,13 @@ impl std::fmt::Display for Answer {
 pub struct Client(reqwest::Client);
 
 impl Client {
-    /// With connections kept for the next post and redirects not followed: a webhook has no reason to send us elsewhere.
+    /// From what knows proxies and certificates ([`crate::outbound`]), with connections kept for the next post and redirects
+    /// not followed: a webhook has no reason to send us elsewhere.
     ///
     /// # Errors
     /// When the TLS back end cannot be set up, for example without any CA certificates.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    pub fn new(client: reqwest::ClientBuilder) -> Result<Self, reqwest::Error> {
+        let client = client
             .connect_timeout(Duration::from_secs(5))
             .pool_idle_timeout(KEEP_IDLE)
             .tcp_keepalive(PROBE_EVERY)
@@ -387,7 +388,7 @@ mod tests {
         let hosts = crate::webhook::AllowedHosts::new(["127.0.0.1".into()]).unwrap();
         // Port 9 (discard) refuses: nothing listens there.
         let webhook = hosts.check("http://127.0.0.1:9/services/secret").unwrap();
-        let answer = Client::new().unwrap().post(&webhook, "{}".into(), TIMEOUT).await;
+        let answer = Client::new(reqwest::Client::builder()).unwrap().post(&webhook, "{}".into(), TIMEOUT).await;
         assert!(matches!(&answer, Answer::NetworkError(_)), "{answer:?}");
         assert!(!format!("{answer:?} {answer}").contains("secret"), "{answer:?}");
     }

@@ -20,23 +20,6 @@ fn a_request_that_fails_fails_all_its_entries() {
 }
 
 #[test]
-fn error_codes_of_both_protocols_have_their_class() {
-    for (code, server_error, class) in [
-        ("AWS.SimpleQueueService.NonExistentQueue", false, ErrorClass::NoSuchQueue),
-        ("com.amazonaws.sqs#QueueDoesNotExist", false, ErrorClass::NoSuchQueue),
-        ("AccessDeniedException", false, ErrorClass::AccessDenied),
-        ("InvalidClientTokenId", false, ErrorClass::Credentials),
-        ("ExpiredToken", false, ErrorClass::Credentials),
-        ("ThrottlingException", false, ErrorClass::Throttled),
-        ("InternalFailure", true, ErrorClass::Server),
-        ("", true, ErrorClass::Server),
-        ("InvalidParameterValue", false, ErrorClass::Other),
-    ] {
-        assert_eq!(ErrorClass::of(code, server_error), class, "{code}");
-    }
-}
-
-#[test]
 fn a_redrive_policy_may_hold_its_count_as_a_number_or_a_string() {
     for policy in [
         r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dlq","maxReceiveCount":5}"#,

@@ -224,15 +224,6 @@ async fn what_is_valid_but_hardly_meant_is_a_warning_at_check_and_at_start() {
     assert!(!said.contains("/services/"), "{said}");
 }
 
-#[tokio::test]
-async fn check_live_shows_that_ca_certificates_are_missing() {
-    let world = World::new().await;
-    let environment = with(&world.environment(), &[("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")]);
-    let output = run(&["check", "--live"], &environment, "");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains("are CA certificates installed?"), "{}", stderr(&output));
-}
-
 #[test]
 fn help_names_the_variables_that_matter() {
     for arguments in [&["--help"][..], &["-h"], &["run", "--help"], &["check", "--help"]] {

@@ -1,0 +1,158 @@
+//! AWS, as every client of it shares it: one configuration, one cache of credentials, one meaning for each error.
+//!
+//! An answer that says that credentials have expired drops them from the cache, whichever service gave it: the next request
+//! is signed with fresh ones ([`credentials`]).
+
+use std::sync::Arc;
+
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    profile::ProfileFileRegionProvider,
+};
+use aws_sdk_sqs::config::SharedHttpClient;
+
+pub use self::error::{ErrorClass, explain};
+use crate::outbound::Outbound;
+
+mod credentials;
+mod error;
+
+/// What is wrong with AWS's part of the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// The SDK's configuration from its own variables, files and roles, for every client in this process.
+///
+/// # Errors
+/// When there is no region, or it is none.
+pub async fn load(outbound: &Outbound) -> Result<SdkConfig, ConfigError> {
+    let cache = Arc::new(credentials::Cache::default());
+    let http = credentials::Watch::new(outbound.aws(), Arc::clone(&cache));
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(SharedHttpClient::new(http))
+        .identity_cache(credentials::Renewable(cache))
+        .load()
+        .await;
+    check_region(aws.region().map(AsRef::as_ref).unwrap_or_default())?;
+    Ok(aws)
+}
+
+/// The region that the environment or a profile names; none if neither does. Asks nobody.
+///
+/// # Errors
+/// When it is no region.
+pub async fn configured_region() -> Result<Option<String>, ConfigError> {
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new());
+    let region = chain.region().await.map(|region| region.to_string());
+    if let Some(region) = &region {
+        check_region(region)?;
+    }
+    Ok(region)
+}
+
+/// Checks that the queue of `queue_url` is where requests for it go: SQS in another region does not know it, and refuses.
+///
+/// A host that is not AWS's own, or a configured endpoint, is taken as it is: an emulator, a proxy, a VPC endpoint.
+///
+/// # Errors
+/// Names both regions.
+pub fn check_queue_region(queue_url: &str, region: &str, has_endpoint: bool) -> Result<(), ConfigError> {
+    match region_of_queue(queue_url) {
+        Some(of_queue) if of_queue != region && !has_endpoint => Err(ConfigError(format!(
+            "queue.url (QUEUE_URL): the queue is in {of_queue}, but the AWS region is {region}; set AWS_REGION to {of_queue}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// True when requests to SQS go to an endpoint that somebody configured.
+pub fn has_sqs_endpoint(aws: Option<&SdkConfig>) -> bool {
+    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    aws.is_some_and(|aws| aws.endpoint_url().is_some()) || is_set("AWS_ENDPOINT_URL") || is_set("AWS_ENDPOINT_URL_SQS")
+}
+
+fn check_region(region: &str) -> Result<(), ConfigError> {
+    if region.is_empty() {
+        return Err(ConfigError("AWS_REGION: there is no AWS region; set it, for example to eu-west-1".into()));
+    }
+    if !is_region(region) {
+        return Err(ConfigError(format!(
+            "AWS_REGION (or AWS_DEFAULT_REGION, or the profile's region): {region:?} is not the name of an AWS region, \
+             such as eu-west-1"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a text has the form of a region's name: `eu-west-1`, `us-gov-east-1`, `eusc-de-east-1`. New regions come, so there
+/// is no list. <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>
+fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    let is_number = |part: &&str| (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    (3..=4).contains(&parts.len())
+        && parts.split_last().is_some_and(|(last, words)| is_number(last) && words.iter().all(|part| is_word(part)))
+        && (2..=5).contains(&parts[0].len())
+}
+
+/// The region in the host of a queue's URL, if it is one of AWS's public hosts: `sqs.eu-west-1.amazonaws.com`, of old
+/// `eu-west-1.queue.amazonaws.com`, and `queue.amazonaws.com` for us-east-1.
+/// <https://docs.aws.amazon.com/general/latest/gr/sqs-service.html>
+fn region_of_queue(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    let name = ["amazonaws.com", "amazonaws.com.cn", "api.aws", "amazonaws.eu"]
+        .iter()
+        .find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'))?;
+    let region = match name.split('.').collect::<Vec<_>>()[..] {
+        ["sqs" | "sqs-fips", region] | [region, "queue"] => region,
+        ["queue"] => "us-east-1",
+        _ => return None,
+    };
+    is_region(region).then(|| region.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_known_by_its_form() {
+        for region in ["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-7", "us-isob-east-1", "eusc-de-east-1"]
+        {
+            assert!(is_region(region), "{region}");
+        }
+        for none in
+            ["", "nonsense", "eu-west", "eu-west-", "eu_west_1", "EU-WEST-1", "eu-west-1a", "eu-west-1 ", "1-2-3"]
+        {
+            assert!(!is_region(none), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_queue_in_another_region_is_refused_by_both_names() {
+        for (url, region) in [
+            ("https://sqs.eu-west-1.amazonaws.com/123456789012/q", "eu-west-1"),
+            ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
+            ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+            ("https://sqs.eu-west-1.api.aws/1/q", "eu-west-1"),
+            ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1"),
+            ("https://queue.amazonaws.com/1/q", "us-east-1"),
+        ] {
+            assert!(check_queue_region(url, region, false).is_ok(), "{url}");
+            let error = check_queue_region(url, "ap-south-1", false).unwrap_err().to_string();
+            assert!(error.contains(region) && error.contains("ap-south-1") && error.contains("QUEUE_URL"), "{error}");
+            assert!(check_queue_region(url, "ap-south-1", true).is_ok(), "an endpoint decides where requests go");
+        }
+        for elsewhere in [
+            "http://127.0.0.1:4566/123456789012/q",
+            "http://sqs.eu-west-1.localhost.localstack.cloud:4566/1/q",
+            "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/1/q",
+            "https://sqs.internal.example.com/1/q",
+        ] {
+            assert!(check_queue_region(elsewhere, "ap-south-1", false).is_ok(), "{elsewhere}");
+        }
+    }
+}

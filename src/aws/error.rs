@@ -1,0 +1,257 @@
+//! What an error of an AWS request means, by the codes that AWS's services share. Every client classifies here, so that one
+//! failure is one thing everywhere.
+
+use std::{error::Error, fmt};
+
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+
+use super::credentials::CredentialsFailure;
+
+/// What kind of failure a request met: a label for logs, and what to tell the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// What the request names is not there.
+    NotFound,
+    /// The credentials are good, but do not allow this.
+    Denied,
+    /// They allow it, but not the use of the KMS key that encrypts it.
+    KeyDenied,
+    /// The KMS key that encrypts it is disabled, deleted or of the wrong sort.
+    KeyUnusable,
+    /// The credentials have expired; they are no longer cached.
+    Expired,
+    /// AWS does not accept the credentials.
+    Rejected,
+    /// There are no credentials, or what should give them is configured wrongly.
+    NoCredentials,
+    /// What gives the credentials did not answer, or failed.
+    CredentialsUnavailable,
+    /// The request could not even be made: an endpoint that is none.
+    Unsendable,
+    /// AWS understood the request and refuses it as it is.
+    Invalid,
+    /// AWS asks us to slow down.
+    Throttled,
+    /// No answer in time.
+    Timeout,
+    /// The connection failed.
+    Network,
+    /// AWS failed (5xx), or what answered was not AWS.
+    Server,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorClass {
+    /// The class of a request's error.
+    pub fn of<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Self
+    where
+        E: Error + 'static,
+    {
+        match error {
+            SdkError::TimeoutError(_) => Self::Timeout,
+            SdkError::DispatchFailure(failure) => match find::<CredentialsFailure>(error) {
+                Some(failure) if failure.permanent => Self::NoCredentials,
+                Some(_) => Self::CredentialsUnavailable,
+                None if failure.is_timeout() => Self::Timeout,
+                // A connection that closes instead of answering is "other", with the kind of a transient error.
+                None if failure.is_io() || failure.as_other().is_some() => Self::Network,
+                None => Self::Unsendable,
+            },
+            SdkError::ConstructionFailure(_) => Self::Unsendable,
+            SdkError::ResponseError(_) => Self::Server,
+            SdkError::ServiceError(service) => {
+                let metadata = service.err().meta();
+                let server_error = service.raw().status().is_server_error();
+                Self::of_code(metadata.code().unwrap_or_default(), metadata.message().unwrap_or_default(), server_error)
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// By the error codes that SQS, ECS, Secrets Manager, CloudWatch Logs, DynamoDB and the signature check in front of them document.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
+    /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors>
+    pub(super) fn of_code(code: &str, message: &str, server_error: bool) -> Self {
+        // `com.amazonaws.sqs#KmsDisabled`, `AWS.SimpleQueueService.NonExistentQueue`, `KMS.AccessDeniedException`
+        let code = code.rsplit('#').next().unwrap_or_default();
+        let of_kms = code.strip_prefix("KMS.").or_else(|| code.strip_prefix("Kms"));
+        match (of_kms, code.rsplit('.').next().unwrap_or_default()) {
+            (Some("AccessDeniedException" | "AccessDenied"), _) => Self::KeyDenied,
+            (Some("ThrottlingException" | "Throttled"), _) => Self::Throttled,
+            (Some(_), _) | (_, "DecryptionFailure" | "EncryptionFailure") => Self::KeyUnusable,
+            (_, "NonExistentQueue" | "QueueDoesNotExist" | "ResourceNotFoundException") => Self::NotFound,
+            // Secrets Manager: "Access to KMS is not allowed"; IAM: "… is not authorized to perform: kms:Decrypt …".
+            (_, "AccessDenied" | "AccessDeniedException") if message.contains("KMS") || message.contains("kms:") => {
+                Self::KeyDenied
+            }
+            (_, "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "UnauthorizedException") => Self::Denied,
+            (
+                _,
+                "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "TokenRefreshRequired" | "InvalidToken",
+            ) => Self::Expired,
+            (
+                _,
+                "IncompleteSignature"
+                | "IncompleteSignatureException"
+                | "InvalidClientTokenId"
+                | "InvalidSecurity"
+                | "InvalidSignatureException"
+                | "MissingAuthenticationToken"
+                | "MissingAuthenticationTokenException"
+                | "SignatureDoesNotMatch"
+                | "UnrecognizedClientException",
+            ) => Self::Rejected,
+            (
+                _,
+                "LimitExceededException"
+                | "ProvisionedThroughputExceededException"
+                | "RequestLimitExceeded"
+                | "RequestThrottled"
+                | "ThrottledException"
+                | "Throttling"
+                | "ThrottlingException"
+                | "TooManyRequests"
+                | "TooManyRequestsException",
+            ) => Self::Throttled,
+            // Secrets Manager's word for a secret that is marked for deletion.
+            (_, "InvalidAddress" | "InvalidParameterException" | "InvalidRequestException" | "ValidationException") => {
+                Self::Invalid
+            }
+            _ if server_error => Self::Server,
+            _ => Self::Other,
+        }
+    }
+
+    /// True where only a change of configuration or permissions helps, so that retrying at start would hide a mistake.
+    pub fn is_misconfiguration(self) -> bool {
+        match self {
+            Self::NotFound
+            | Self::Denied
+            | Self::KeyDenied
+            | Self::KeyUnusable
+            | Self::Rejected
+            | Self::NoCredentials
+            | Self::Unsendable
+            | Self::Invalid => true,
+            Self::Expired
+            | Self::CredentialsUnavailable
+            | Self::Throttled
+            | Self::Timeout
+            | Self::Network
+            | Self::Server
+            | Self::Other => false,
+        }
+    }
+
+    /// True where fresh credentials may be all that is missing.
+    pub(super) fn is_about_stale_credentials(self) -> bool {
+        matches!(self, Self::Expired | Self::Rejected)
+    }
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "it does not exist",
+            Self::Denied => "access denied",
+            Self::KeyDenied => "access to its KMS key denied",
+            Self::KeyUnusable => "its KMS key cannot be used",
+            Self::Expired => "the AWS credentials have expired",
+            Self::Rejected => "AWS does not accept the credentials",
+            Self::NoCredentials => "no valid AWS credentials",
+            Self::CredentialsUnavailable => "the AWS credentials cannot be fetched",
+            Self::Unsendable => "the request cannot be made; is AWS_ENDPOINT_URL right?",
+            Self::Invalid => "refused as invalid",
+            Self::Throttled => "throttled",
+            Self::Timeout => "timed out",
+            Self::Network => "network error",
+            Self::Server => "AWS server error",
+            Self::Other => "refused",
+        })
+    }
+}
+
+/// AWS's own words for the error, or what became of the request. Never an answer that could not be understood: it may hold a
+/// secret.
+pub fn explain<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String
+where
+    E: Error + 'static,
+{
+    let class = ErrorClass::of(error);
+    match error {
+        SdkError::ServiceError(service) => {
+            let code = service.err().code().unwrap_or("refused");
+            service.err().message().map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"))
+        }
+        SdkError::TimeoutError(_) => "no answer in time".into(),
+        SdkError::DispatchFailure(failure) => {
+            let source = failure.as_connector_error().and_then(Error::source);
+            source.map_or_else(|| class.to_string(), |source| format!("{class}: {}", chain(source)))
+        }
+        _ => "the answer is not AWS's".into(),
+    }
+}
+
+/// An error and everything that led to it.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The first error of this type among those that led to `error`.
+pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref::<T>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_codes_of_every_protocol_have_their_class() {
+        for (code, class) in [
+            ("AWS.SimpleQueueService.NonExistentQueue", ErrorClass::NotFound),
+            ("com.amazonaws.sqs#QueueDoesNotExist", ErrorClass::NotFound),
+            ("ResourceNotFoundException", ErrorClass::NotFound),
+            ("AccessDeniedException", ErrorClass::Denied),
+            ("KMS.AccessDeniedException", ErrorClass::KeyDenied),
+            ("com.amazonaws.sqs#KmsAccessDenied", ErrorClass::KeyDenied),
+            ("KmsDisabled", ErrorClass::KeyUnusable),
+            ("KMS.NotFoundException", ErrorClass::KeyUnusable),
+            ("KMS.ThrottlingException", ErrorClass::Throttled),
+            ("KmsThrottled", ErrorClass::Throttled),
+            ("DecryptionFailure", ErrorClass::KeyUnusable),
+            ("ExpiredToken", ErrorClass::Expired),
+            ("com.amazon.coral.service#ExpiredTokenException", ErrorClass::Expired),
+            ("RequestExpired", ErrorClass::Expired),
+            ("InvalidClientTokenId", ErrorClass::Rejected),
+            ("UnrecognizedClientException", ErrorClass::Rejected),
+            ("InvalidRequestException", ErrorClass::Invalid),
+            ("ThrottlingException", ErrorClass::Throttled),
+            ("InternalError", ErrorClass::Other),
+            ("", ErrorClass::Other),
+        ] {
+            assert_eq!(ErrorClass::of_code(code, "", false), class, "{code}");
+        }
+        assert_eq!(ErrorClass::of_code("InternalError", "", true), ErrorClass::Server);
+        assert_eq!(ErrorClass::of_code("", "", true), ErrorClass::Server);
+    }
+
+    #[test]
+    fn a_denial_by_kms_is_told_from_one_by_the_service() {
+        for (message, class) in [
+            ("Access to KMS is not allowed", ErrorClass::KeyDenied),
+            (
+                "User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform: kms:Decrypt on …",
+                ErrorClass::KeyDenied,
+            ),
+            (
+                "User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform: sqs:ReceiveMessage",
+                ErrorClass::Denied,
+            ),
+        ] {
+            assert_eq!(ErrorClass::of_code("AccessDeniedException", message, false), class, "{message}");
+        }
+    }
+}

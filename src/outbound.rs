@@ -1,0 +1,292 @@
+//! Connections to the outside: which of them take a proxy, and whose certificates are trusted. AWS and Slack share the rules.
+//!
+//! * `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, choose a proxy. What offers credentials to this
+//!   container or instance is asked directly, whatever they say: a proxy cannot reach it, or reaches its own.
+//! * Trusted are the system's CA certificates, or in their place those of `SSL_CERT_FILE` and `SSL_CERT_DIR`; and those of
+//!   `AWS_CA_BUNDLE` besides.
+
+use std::{
+    collections::HashMap,
+    env, fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_sqs::config::{RuntimeComponents, SharedHttpClient};
+use aws_smithy_http_client::{
+    Connector,
+    proxy::ProxyConfig,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::{
+    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::HttpRequest,
+    result::ConnectorError,
+};
+use reqwest::{Certificate, Url};
+use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
+
+/// Where ECS, EKS and EC2 offer credentials.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>
+/// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>
+const CREDENTIAL_ADDRESSES: [&str; 5] =
+    ["169.254.170.2", "169.254.170.23", "fd00:ec2::23", "169.254.169.254", "fd00:ec2::254"];
+
+/// Variables whose URL says where credentials are offered instead.
+const CREDENTIAL_URLS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
+
+/// In the order in which the clients look: the first that is set counts, even if it is empty.
+const PROXIES: [[&str; 2]; 3] =
+    [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
+
+/// What the environment says about connections, checked.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Besides the system's: `AWS_CA_BUNDLE`, as PEM.
+    bundle: Option<Vec<u8>>,
+    has_system_certificates: bool,
+    has_proxy: bool,
+    /// Hosts and ports that offer credentials, besides [`CREDENTIAL_ADDRESSES`].
+    offers: Vec<(String, Option<u16>)>,
+}
+
+/// What is wrong with a variable: its name, the fault, and what is accepted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OutboundError(String);
+
+impl Outbound {
+    /// Reads and checks the variables.
+    ///
+    /// # Errors
+    /// When a proxy is none, or certificates cannot be used.
+    pub fn from_env() -> Result<Self, OutboundError> {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let mut has_proxy = false;
+        for names in PROXIES {
+            if let Some((name, value)) = names.iter().find_map(|name| Some((name, env::var(name).ok()?)))
+                && !value.is_empty()
+            {
+                check_proxy(&value).map_err(|fault| OutboundError(format!("{name}: {fault}")))?;
+                has_proxy = true;
+            }
+        }
+        let has_system_certificates = check_system_certificates()?;
+        let bundle = match set("AWS_CA_BUNDLE") {
+            Some(path) => Some(read_bundle(Path::new(&path))?),
+            None => None,
+        };
+        if !has_system_certificates && bundle.is_none() {
+            return Err(OutboundError(
+                "there are no CA certificates here; install them (ca-certificates), or name a PEM file with SSL_CERT_FILE"
+                    .into(),
+            ));
+        }
+        let offers = CREDENTIAL_URLS.iter().filter_map(|name| Url::parse(&set(name)?).ok());
+        // Over TLS it may be far away.
+        let offers = offers.filter(|url| url.scheme() == "http");
+        let offers = offers.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()))).collect();
+        let outbound = Self { bundle, has_system_certificates, has_proxy, offers };
+        // The SDK's client takes certificates on trust that it has been given good ones.
+        outbound.client().build().map_err(|error| {
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            OutboundError(format!("AWS_CA_BUNDLE, SSL_CERT_FILE: a certificate cannot be used{source}"))
+        })?;
+        Ok(outbound)
+    }
+
+    /// A client for Slack, to be completed.
+    pub fn client(&self) -> reqwest::ClientBuilder {
+        let bundle = self.bundle.as_deref().map(Certificate::from_pem_bundle);
+        let bundle = bundle.and_then(Result::ok).unwrap_or_default();
+        let client = reqwest::Client::builder();
+        if self.has_system_certificates { client.tls_certs_merge(bundle) } else { client.tls_certs_only(bundle) }
+    }
+
+    /// The client for AWS.
+    pub fn aws(&self) -> SharedHttpClient {
+        let mut trust = TrustStore::empty().with_native_roots(self.has_system_certificates);
+        if let Some(bundle) = &self.bundle {
+            trust.add_pem_certificate(bundle.clone());
+        }
+        let tls = TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
+        SharedHttpClient::new(AwsHttp { outbound: Arc::new(self.clone()), tls, connectors: Mutex::default() })
+    }
+
+    /// True for what offers credentials.
+    fn offers_credentials(&self, url: &str) -> bool {
+        let Ok(url) = Url::parse(url) else { return false };
+        let Some(host) = url.host_str() else { return false };
+        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        address.is_some_and(|address| CREDENTIAL_ADDRESSES.iter().any(|offer| offer.parse() == Ok(address)))
+            || self.offers.iter().any(|(offer, port)| offer == host && *port == url.port_or_known_default())
+    }
+}
+
+fn check_proxy(value: &str) -> Result<(), &'static str> {
+    // Not shown: a proxy's URL may hold a password.
+    let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    let url = Url::parse(&with_scheme).map_err(|_| "it is not a URL; write e.g. http://proxy.example.com:3128")?;
+    match url.scheme() {
+        "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
+        "http" | "https" => Err("it names no host; write e.g. http://proxy.example.com:3128"),
+        _ => Err(
+            "a proxy of this sort is not supported; only http:// and https:// are, such as http://proxy.example.com:3128",
+        ),
+    }
+}
+
+/// Whether there are CA certificates besides those of `AWS_CA_BUNDLE`.
+fn check_system_certificates() -> Result<bool, OutboundError> {
+    let (file, folders) = (env::var_os("SSL_CERT_FILE"), env::var_os("SSL_CERT_DIR"));
+    if let Some(file) = file {
+        // Some of a system's many certificates may be beyond what the TLS library understands; not all.
+        usable(
+            "SSL_CERT_FILE",
+            Path::new(&file),
+            load_certs_from_paths(Some(Path::new(&file)), None),
+            Strictness::Some,
+        )?;
+    }
+    for folder in folders.iter().flat_map(|folders| env::split_paths(folders)).filter(|path| *path != PathBuf::new()) {
+        if let Err(error) = std::fs::read_dir(&folder) {
+            return Err(OutboundError(format!("SSL_CERT_DIR: {folder:?} cannot be read: {error}")));
+        }
+    }
+    Ok(!load_native_certs().certs.is_empty())
+}
+
+fn read_bundle(path: &Path) -> Result<Vec<u8>, OutboundError> {
+    usable("AWS_CA_BUNDLE", path, load_certs_from_paths(Some(path), None), Strictness::All)?;
+    std::fs::read(path).map_err(|error| OutboundError(format!("AWS_CA_BUNDLE: {path:?} cannot be read: {error}")))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Strictness {
+    All,
+    Some,
+}
+
+fn usable(variable: &str, path: &Path, found: CertificateResult, which: Strictness) -> Result<(), OutboundError> {
+    let fault = |what: fmt::Arguments<'_>| OutboundError(format!("{variable}: {path:?} {what}"));
+    if let Err(error) = std::fs::File::open(path) {
+        return Err(fault(format_args!("cannot be read: {error}")));
+    }
+    match found.errors.first() {
+        Some(error) if which == Strictness::All || found.certs.is_empty() => {
+            Err(fault(format_args!("is not a file of PEM certificates: {error}")))
+        }
+        _ if found.certs.is_empty() => {
+            Err(fault(format_args!("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The client for AWS: the SDK's own, told about proxies and certificates.
+struct AwsHttp {
+    outbound: Arc<Outbound>,
+    tls: TlsContext,
+    /// By time-outs to connect and to read: a connector keeps its connections.
+    connectors: Mutex<HashMap<(Option<Duration>, Option<Duration>), SharedHttpConnector>>,
+}
+
+impl fmt::Debug for AwsHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AwsHttp")
+    }
+}
+
+impl HttpClient for AwsHttp {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let connector = |proxies| {
+            let mut builder = Connector::builder()
+                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+                .tls_context(self.tls.clone())
+                .proxy_config(proxies)
+                .connector_settings(settings.clone());
+            builder.set_sleep_impl(components.sleep_impl());
+            builder.build()
+        };
+        let made = || {
+            SharedHttpConnector::new(Routed {
+                outbound: Arc::clone(&self.outbound),
+                usual: connector(ProxyConfig::from_env()),
+                direct: self.outbound.has_proxy.then(|| connector(ProxyConfig::disabled())),
+            })
+        };
+        let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        connectors.entry((settings.connect_timeout(), settings.read_timeout())).or_insert_with(made).clone()
+    }
+}
+
+#[derive(Debug)]
+struct Routed {
+    outbound: Arc<Outbound>,
+    usual: Connector,
+    /// Only where the usual one knows a proxy.
+    direct: Option<Connector>,
+}
+
+impl HttpConnector for Routed {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let direct = self.direct.as_ref().filter(|_| self.outbound.offers_credentials(request.uri()));
+        let answer = direct.unwrap_or(&self.usual).call(request);
+        HttpConnectorFuture::new(async move {
+            answer.await.map_err(|error| {
+                if error.is_timeout() || error.is_io() || error.is_user() || error.as_other().is_some() {
+                    return error;
+                }
+                // What came back was not HTTP: as good as no connection.
+                ConnectorError::io(error.into())
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_offers_credentials_is_asked_directly() {
+        let outbound = Outbound {
+            bundle: None,
+            has_system_certificates: true,
+            has_proxy: true,
+            offers: vec![("127.0.0.1".into(), Some(4567))],
+        };
+        for url in [
+            "http://169.254.170.2/v2/credentials/x",
+            "http://169.254.170.23/v1/credentials",
+            "http://[fd00:ec2::23]/v1/credentials",
+            "http://[fd00:ec2:0::254]/latest/api/token",
+            "http://169.254.169.254/latest/api/token",
+            "http://169.254.169.254:80/latest/api/token",
+            "http://127.0.0.1:4567/creds",
+        ] {
+            assert!(outbound.offers_credentials(url), "{url}");
+        }
+        for url in
+            ["http://127.0.0.1:4566/", "https://sqs.eu-west-1.amazonaws.com/", "http://169.254.170.2.example.com/", "x"]
+        {
+            assert!(!outbound.offers_credentials(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_an_http_proxy() {
+        for good in
+            ["http://proxy:3128", "https://user:sesame@proxy.example.com", "proxy.example.com:3128", "10.0.0.1:80"]
+        {
+            assert_eq!(check_proxy(good), Ok(()), "{good}");
+        }
+        for bad in ["socks5://proxy:1080", "http://", "http://a b", "ftp://proxy", "://"] {
+            let fault = check_proxy(bad).unwrap_err();
+            assert!(fault.contains("http://proxy.example.com:3128"), "{bad}: {fault}");
+        }
+    }
+}
