@@ -151,8 +151,8 @@ fn slack_client() -> Result<Client> {
 /// When there is no region or it is none, the queue is in another, or a proxy or certificates cannot be used.
 pub async fn load_aws(queue_url: Option<&str>) -> Result<aws_config::SdkConfig> {
     let aws = aws::load(&outbound()?).await.map_err(misconfigured)?;
-    if let (Some(url), Some(region)) = (queue_url, aws.region()) {
-        aws::check_queue_region(url, region.as_ref(), aws::has_sqs_endpoint(Some(&aws))).map_err(misconfigured)?;
+    if let Some(url) = queue_url {
+        aws::check_queue_region(url, &aws).map_err(misconfigured)?;
     }
     Ok(aws)
 }
@@ -163,8 +163,8 @@ pub async fn load_aws(queue_url: Option<&str>) -> Result<aws_config::SdkConfig> 
 /// As [`load_aws`], but a region that only the instance knows is not looked up.
 pub async fn check_aws(queue_url: &str) -> Result<()> {
     outbound()?;
-    if let Some(region) = aws::configured_region().await.map_err(misconfigured)? {
-        aws::check_queue_region(queue_url, &region, aws::has_sqs_endpoint(None)).map_err(misconfigured)?;
+    if aws::names_region().await {
+        load_aws(Some(queue_url)).await?;
     }
     Ok(())
 }
@@ -231,7 +231,7 @@ async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup>
 
 /// For about a minute; then the process ends, and who started it may start it again.
 pub fn start_retries() -> ExponentialBuilder {
-    ExponentialBuilder::new().with_max_delay(Duration::from_secs(15)).with_max_times(7).with_jitter()
+    ExponentialBuilder::new().with_max_delay(Duration::from_secs(10)).with_max_times(7).with_jitter()
 }
 
 /// A minute is a minute also where each attempt waits for an answer that does not come: the first failure after it is the last.

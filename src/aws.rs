@@ -38,18 +38,11 @@ pub async fn load(outbound: &Outbound) -> Result<SdkConfig, ConfigError> {
     Ok(aws)
 }
 
-/// The region that the environment or a profile names; none if neither does. Asks nobody.
-///
-/// # Errors
-/// When it is no region.
-pub async fn configured_region() -> Result<Option<String>, ConfigError> {
+/// Whether the environment or a profile names a region, so that [`load`] need not ask the instance.
+pub async fn names_region() -> bool {
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new());
-    let region = chain.region().await.map(|region| region.to_string());
-    if let Some(region) = &region {
-        check_region(region)?;
-    }
-    Ok(region)
+    chain.region().await.is_some()
 }
 
 /// Checks that the queue of `queue_url` is where requests for it go: SQS in another region does not know it, and refuses.
@@ -58,19 +51,16 @@ pub async fn configured_region() -> Result<Option<String>, ConfigError> {
 ///
 /// # Errors
 /// Names both regions.
-pub fn check_queue_region(queue_url: &str, region: &str, has_endpoint: bool) -> Result<(), ConfigError> {
+pub fn check_queue_region(queue_url: &str, aws: &SdkConfig) -> Result<(), ConfigError> {
+    let for_sqs = std::env::var("AWS_ENDPOINT_URL_SQS").is_ok_and(|url| !url.is_empty());
+    let elsewhere = for_sqs || aws.endpoint_url().is_some();
+    let region = aws.region().map(AsRef::as_ref).unwrap_or_default();
     match region_of_queue(queue_url) {
-        Some(of_queue) if of_queue != region && !has_endpoint => Err(ConfigError(format!(
+        Some(of_queue) if of_queue != region && !elsewhere => Err(ConfigError(format!(
             "queue.url (QUEUE_URL): the queue is in {of_queue}, but the AWS region is {region}; set AWS_REGION to {of_queue}"
         ))),
         _ => Ok(()),
     }
-}
-
-/// True when requests to SQS go to an endpoint that somebody configured.
-pub fn has_sqs_endpoint(aws: Option<&SdkConfig>) -> bool {
-    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    aws.is_some_and(|aws| aws.endpoint_url().is_some()) || is_set("AWS_ENDPOINT_URL") || is_set("AWS_ENDPOINT_URL_SQS")
 }
 
 fn check_region(region: &str) -> Result<(), ConfigError> {
@@ -93,7 +83,7 @@ fn is_region(text: &str) -> bool {
     let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
     let is_number = |part: &&str| (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     (3..=4).contains(&parts.len())
-        && parts.split_last().is_some_and(|(last, words)| is_number(last) && words.iter().all(|part| is_word(part)))
+        && parts.split_last().is_some_and(|(last, words)| is_number(last) && words.iter().all(is_word))
         && (2..=5).contains(&parts[0].len())
 }
 
@@ -116,6 +106,8 @@ fn region_of_queue(url: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use aws_config::Region;
+
     use super::*;
 
     #[test]
@@ -133,6 +125,10 @@ mod tests {
 
     #[test]
     fn a_queue_in_another_region_is_refused_by_both_names() {
+        let client = |region: &'static str| {
+            SdkConfig::builder().behavior_version(BehaviorVersion::latest()).region(Region::from_static(region))
+        };
+        let (south, relocated) = (client("ap-south-1").build(), client("ap-south-1").endpoint_url("http://x").build());
         for (url, region) in [
             ("https://sqs.eu-west-1.amazonaws.com/123456789012/q", "eu-west-1"),
             ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
@@ -141,10 +137,10 @@ mod tests {
             ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1"),
             ("https://queue.amazonaws.com/1/q", "us-east-1"),
         ] {
-            assert!(check_queue_region(url, region, false).is_ok(), "{url}");
-            let error = check_queue_region(url, "ap-south-1", false).unwrap_err().to_string();
+            assert!(check_queue_region(url, &client(region).build()).is_ok(), "{url}");
+            let error = check_queue_region(url, &south).unwrap_err().to_string();
             assert!(error.contains(region) && error.contains("ap-south-1") && error.contains("QUEUE_URL"), "{error}");
-            assert!(check_queue_region(url, "ap-south-1", true).is_ok(), "an endpoint decides where requests go");
+            assert!(check_queue_region(url, &relocated).is_ok(), "an endpoint decides where requests go");
         }
         for elsewhere in [
             "http://127.0.0.1:4566/123456789012/q",
@@ -152,7 +148,7 @@ mod tests {
             "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/1/q",
             "https://sqs.internal.example.com/1/q",
         ] {
-            assert!(check_queue_region(elsewhere, "ap-south-1", false).is_ok(), "{elsewhere}");
+            assert!(check_queue_region(elsewhere, &south).is_ok(), "{elsewhere}");
         }
     }
 }

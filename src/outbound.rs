@@ -7,7 +7,9 @@
 
 use std::{
     collections::HashMap,
-    env, fmt,
+    env,
+    error::Error,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -81,7 +83,8 @@ impl Outbound {
         };
         if !has_system_certificates && bundle.is_none() {
             return Err(OutboundError(
-                "there are no CA certificates here; install them (ca-certificates), or name a PEM file with SSL_CERT_FILE"
+                "there are no CA certificates here, nor in SSL_CERT_DIR if it is set; install them (ca-certificates), or name \
+                 a PEM file with SSL_CERT_FILE"
                     .into(),
             ));
         }
@@ -90,10 +93,9 @@ impl Outbound {
         let offers = offers.filter(|url| url.scheme() == "http");
         let offers = offers.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()))).collect();
         let outbound = Self { bundle, has_system_certificates, has_proxy, offers };
-        // The SDK's client takes certificates on trust that it has been given good ones.
+        // The SDK's client does not report certificates that cannot be used: it panics.
         outbound.client().build().map_err(|error| {
-            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-            OutboundError(format!("AWS_CA_BUNDLE, SSL_CERT_FILE: a certificate cannot be used{source}"))
+            OutboundError(format!("TLS cannot be set up with the CA certificates here: {}", innermost(&error)))
         })?;
         Ok(outbound)
     }
@@ -177,22 +179,45 @@ fn usable(variable: &str, path: &Path, found: CertificateResult, which: Strictne
     }
     match found.errors.first() {
         Some(error) if which == Strictness::All || found.certs.is_empty() => {
-            Err(fault(format_args!("is not a file of PEM certificates: {error}")))
+            return Err(fault(format_args!("is not a file of PEM certificates: {error}")));
         }
         _ if found.certs.is_empty() => {
-            Err(fault(format_args!("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")))
+            return Err(fault(format_args!("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    // Only the TLS library itself knows what it understands.
+    let understood = |der: &[u8]| {
+        let certificate = Certificate::from_der(der)?;
+        reqwest::Client::builder().tls_certs_only([certificate]).build().map(drop)
+    };
+    let mut answers = found.certs.iter().map(|der| understood(der));
+    let refused = match which {
+        Strictness::All => answers.find_map(Result::err),
+        // The first that is understood is enough.
+        Strictness::Some => answers.try_fold(None, |_, answer| answer.err().map(Some)).flatten(),
+    };
+    match refused {
+        Some(error) => Err(fault(format_args!("holds a certificate that cannot be used: {}", innermost(&error)))),
+        None => Ok(()),
+    }
+}
+
+/// What an error comes down to.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |&error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The client for AWS: the SDK's own, told about proxies and certificates.
 struct AwsHttp {
     outbound: Arc<Outbound>,
     tls: TlsContext,
-    /// By time-outs to connect and to read: a connector keeps its connections.
-    connectors: Mutex<HashMap<(Option<Duration>, Option<Duration>), SharedHttpConnector>>,
+    /// A connector keeps its connections.
+    connectors: Mutex<HashMap<Timeouts, SharedHttpConnector>>,
 }
+
+/// To connect, and to read.
+type Timeouts = (Option<Duration>, Option<Duration>);
 
 impl fmt::Debug for AwsHttp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

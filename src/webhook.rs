@@ -222,7 +222,7 @@ impl Webhooks {
         let ask = || client.get_secret_value().secret_id(id).send();
         let mut answer = ask().await;
         // The credentials that AWS refused are no longer cached: with fresh ones it may succeed at once.
-        if answer.as_ref().is_err_and(|error| ErrorClass::of(error) == ErrorClass::Expired) {
+        if answer.as_ref().is_err_and(|error| ErrorClass::of(error).is_about_stale_credentials()) {
             answer = ask().await;
         }
         let secret = answer
@@ -256,6 +256,8 @@ mod tests {
             "https://evil.example/?hooks.slack.com/sesame",
             "ftp://hooks.slack.com/sesame",
             "http://127.0.0.1:8008/sesame",
+            "https://hooks.slack.com/services/T0/B0/sesame\nhttps://hooks.slack.com/services/T0/B0/sesame",
+            "https://hooks.slack.com/services/T0/B0/sesame sesame",
         ] {
             let error = slack.check(bad).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("sesame"), "{error:?} shows the URL");
@@ -270,6 +272,23 @@ mod tests {
         assert!(allowed(&["::1"]).check("http://[::1]:80/services/x").is_ok());
         assert!(allowed(&["127.0.0.1:8008"]).check("http://127.0.0.1:9999/services/x").is_err());
         assert!(matches!(allowed(&["10.0.0.1"]).check("http://10.0.0.1/x"), Err(WebhookError::Insecure)));
+    }
+
+    #[test]
+    fn slacks_host_alone_is_no_webhook() {
+        let slack = AllowedHosts::default();
+        for bad in ["https://hooks.slack.com", "https://hooks.slack.com/", "https://hooks.slack.com//services/"] {
+            assert!(matches!(slack.check(bad), Err(WebhookError::NoPath)), "{bad}");
+        }
+        // Another host may do without: a relay of one's own.
+        assert!(allowed(&["relay.example.com"]).check("https://relay.example.com/").is_ok());
+    }
+
+    #[test]
+    fn quotes_around_a_webhook_do_no_harm() {
+        let slack = AllowedHosts::default();
+        let plain = slack.check("https://hooks.slack.com/services/T0/B0/x").unwrap();
+        assert_eq!(slack.check("\"https://hooks.slack.com/services/T0/B0/x\"\n").unwrap(), plain);
     }
 
     #[test]

@@ -44,10 +44,7 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// The class of a request's error.
-    pub fn of<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Self
-    where
-        E: Error + 'static,
-    {
+    pub fn of<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> Self {
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) => match find::<CredentialsFailure>(error) {
@@ -144,8 +141,8 @@ impl ErrorClass {
         }
     }
 
-    /// True where fresh credentials may be all that is missing.
-    pub(super) fn is_about_stale_credentials(self) -> bool {
+    /// True where fresh credentials may be all that is missing; those that were refused are no longer cached.
+    pub fn is_about_stale_credentials(self) -> bool {
         matches!(self, Self::Expired | Self::Rejected)
     }
 }
@@ -174,10 +171,7 @@ impl fmt::Display for ErrorClass {
 
 /// AWS's own words for the error, or what became of the request. Never an answer that could not be understood: it may hold a
 /// secret.
-pub fn explain<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String
-where
-    E: Error + 'static,
-{
+pub fn explain<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
     let class = ErrorClass::of(error);
     match error {
         SdkError::ServiceError(service) => {

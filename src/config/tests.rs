@@ -174,6 +174,21 @@ fn a_webhook_is_refused_without_being_shown() {
 }
 
 #[test]
+fn a_key_belongs_to_a_secret() {
+    let source = |file: &str, env: &[(&str, &str)]| load(file, env).map(|mut config| config.channels.remove(0).webhook);
+    let channel = "[[channel]]\nname = 'a'\nwebhook_secret_key = 'url'\n";
+    let secret = |id: &str| Some(Source::Secret { id: id.into(), key: Some("url".into()) });
+    assert_eq!(source(&format!("{channel}webhook_secret_id = 'x'"), &MINIMAL[..1]), Ok(secret("x")));
+    assert_eq!(source(channel, &[MINIMAL[0], ("SLACK_WEBHOOK_SECRET_ID", "y")]), Ok(secret("y")));
+    let url = [MINIMAL[0], ("SLACK_WEBHOOK_URL", SECRET)];
+    assert!(source(&format!("{channel}webhook_secret_id = 'x'"), &url).is_ok(), "the variable replaces secret and key");
+    for bad in [channel.to_owned(), format!("{channel}webhook_url = '{SECRET}'"), channel.replace("'url'", "''")] {
+        let error = source(&bad, &MINIMAL[..1]).unwrap_err();
+        assert!(error.contains("channel[0].webhook_secret_key") && !error.contains("sesame"), "{error}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let error = load("[queue]\npollers = 0\nfoo = 1", &[("LOG_FORMAT", "x")]).map(|_| ()).unwrap_err();
     for part in

@@ -6,10 +6,15 @@ use std::{
     time::Duration,
 };
 
-use lab::{events::Ecs, unique, worker::Worker};
+use lab::{
+    events::Ecs,
+    fault::{Fault, FaultyAws},
+    unique,
+    worker::Worker,
+};
 use serde_json::Value;
 
-use crate::world::{BINARY, World};
+use crate::world::{BINARY, World, outcome, with};
 
 fn run(arguments: &[&str], environment: &[(String, String)], input: &str) -> Output {
     let mut child = Command::new(BINARY)
@@ -31,11 +36,6 @@ fn lines(output: &Output) -> Vec<Value> {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn with(environment: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
-    let more = more.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-    environment.iter().cloned().chain(more).collect()
 }
 
 #[tokio::test]
@@ -90,6 +90,40 @@ async fn what_is_not_there_is_refused_at_start_in_one_clear_message() {
             }
             assert!(!said.contains("opensesame"), "{said}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_region_that_is_none_or_not_the_queues_is_refused() {
+    let world = World::new().await;
+    let elsewhere = "https://sqs.us-east-1.amazonaws.com/123456789012/q";
+    for (more, parts) in [
+        (vec![("AWS_REGION", "nonsense")], ["AWS_REGION", "\"nonsense\""]),
+        (vec![("AWS_REGION", "")], ["AWS_REGION", "eu-west-1"]),
+        (vec![("AWS_ENDPOINT_URL", ""), ("QUEUE_URL", elsewhere)], ["us-east-1", "eu-west-1"]),
+    ] {
+        for command in [&["check"][..], &["check", "--live"], &["run"], &["dlq", "list"]] {
+            let (code, said) = outcome(with(&world.environment(), &more), command).await;
+            assert_eq!(code, Some(2), "{more:?} {command:?}: {said}");
+            assert!(parts.iter().all(|part| said.replace('\\', "").contains(part)), "{more:?} {command:?}: {said}");
+        }
+    }
+    // Where somebody says where requests go, the URL's host says nothing.
+    let (code, said) = outcome(with(&world.environment(), &[("QUEUE_URL", elsewhere)]), &["check"]).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_that_the_role_may_not_use_is_named_with_its_permission() {
+    let world = World::new().await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let mut environment = world.environment();
+    environment.extend(proxy.environment());
+    proxy.always("ReceiveMessage", Fault::Error(400, "KmsAccessDenied"));
+    for command in [&["run"][..], &["check", "--live"]] {
+        let (code, said) = outcome(environment.clone(), command).await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("kms:Decrypt") && !said.contains("sqs:ReceiveMessage"), "{said}");
     }
 }
 

@@ -103,6 +103,19 @@ impl World {
     }
 }
 
+/// An environment with some variables set otherwise.
+pub fn with(environment: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let more = more.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    environment.iter().cloned().chain(more).collect()
+}
+
+/// What a command wrote, and its exit code, once it has ended.
+pub async fn outcome(environment: Vec<(String, String)>, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Worker::spawn(BINARY, environment, arguments).unwrap();
+    let status = command.wait(LIMIT).await.unwrap();
+    (status.code(), command.lines().into_iter().map(|line| line.text + "\n").collect())
+}
+
 /// The line of the log that tells the outcome of the message about this service.
 pub async fn outcome_line(worker: &Worker, service: &str, outcome: &str) -> Value {
     let is_it = |line: &lab::worker::Line| {

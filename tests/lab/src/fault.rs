@@ -1,7 +1,7 @@
 //! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all when told to. It also
 //! answers what the stand-in cannot: message move tasks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,11 +48,14 @@ pub struct Call {
     pub at: Instant,
     /// Its body.
     pub body: Value,
+    /// The session token that it was signed with.
+    pub token: Option<String>,
 }
 
 #[derive(Default)]
 struct Seen {
     calls: Vec<Call>,
+    expired: HashSet<String>,
     scripts: HashMap<String, Script<Fault>>,
 }
 
@@ -121,6 +124,11 @@ impl FaultyAws {
         self.seen.send_modify(|seen| seen.scripts.entry(operation.to_owned()).or_default().always = fault);
     }
 
+    /// Credentials with this session token have expired: whatever is signed with them is refused.
+    pub fn expire(&self, token: &str) {
+        self.seen.send_modify(|seen| seen.expired.extend([token.to_owned()]));
+    }
+
     /// Every request of this operation so far, in order.
     pub fn calls(&self, operation: &str) -> Vec<Call> {
         self.seen.borrow().calls.iter().filter(|call| call.operation == operation).cloned().collect()
@@ -152,10 +160,14 @@ async fn forward(State(proxy): State<Proxy>, uri: Uri, headers: HeaderMap, body:
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let token = headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()).map(str::to_owned);
     let mut fault = Fault::None;
     proxy.seen.send_modify(|seen| {
-        fault = seen.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
-        seen.calls.push(Call { operation: operation.clone(), at: Instant::now(), body: body.clone() });
+        fault = match &token {
+            Some(token) if seen.expired.contains(token) => Fault::Error(400, "ExpiredTokenException"),
+            _ => seen.scripts.get_mut(&operation).map(Script::next).unwrap_or_default(),
+        };
+        seen.calls.push(Call { operation: operation.clone(), at: Instant::now(), body: body.clone(), token });
     });
     let answered = match fault {
         Fault::None => proxy.answer(&operation, uri, headers, &body).await,

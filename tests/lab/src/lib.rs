@@ -7,6 +7,8 @@
 //!   tasks, which the emulator lacks;
 //! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
 //! * [`sqs`]: SQS alone, in this process, for measurements, where the emulator would be what is measured;
+//! * [`credentials`]: what offers AWS credentials to a container, and fails when told to;
+//! * [`tls`] and [`proxy`]: TLS before a stand-in, by a certificate authority of its own, and an HTTP proxy;
 //! * [`chaos`]: rounds of the worker amid random faults and signals, and what must hold after each;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
 //! * [`events`]: what ECS says when things go wrong;
@@ -23,13 +25,16 @@ use anyhow::{Result, ensure};
 pub mod aws;
 pub mod chaos;
 mod connection;
+pub mod credentials;
 pub mod ecs;
 pub mod events;
 pub mod fault;
 mod move_tasks;
 pub mod pattern;
+pub mod proxy;
 pub mod slack;
 pub mod sqs;
+pub mod tls;
 pub mod worker;
 
 /// A name that no other test, in this process or another, has: `{prefix}-{process id}-{n}`.
