@@ -9,9 +9,9 @@ use std::{
     collections::HashMap,
     env,
     error::Error,
-    fmt,
+    fmt, fs,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,7 +28,8 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
 };
 use reqwest::{Certificate, Url};
-use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
+use rustls_native_certs::load_native_certs;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 /// Where ECS, EKS and EC2 offer credentials.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>
@@ -44,11 +45,14 @@ const CREDENTIAL_URLS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_E
 const PROXIES: [[&str; 2]; 3] =
     [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
 
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
 /// What the environment says about connections, checked.
 #[derive(Debug, Clone)]
 pub struct Outbound {
-    /// Besides the system's: `AWS_CA_BUNDLE`, as PEM.
-    bundle: Option<Vec<u8>>,
+    /// Besides the system's: those of `AWS_CA_BUNDLE`, as PEM.
+    bundle: Option<String>,
     has_system_certificates: bool,
     has_proxy: bool,
     /// Hosts and ports that offer credentials, besides [`CREDENTIAL_ADDRESSES`].
@@ -77,10 +81,7 @@ impl Outbound {
             }
         }
         let has_system_certificates = check_system_certificates()?;
-        let bundle = match set("AWS_CA_BUNDLE") {
-            Some(path) => Some(read_bundle(Path::new(&path))?),
-            None => None,
-        };
+        let bundle = set("AWS_CA_BUNDLE").map(|path| certificates("AWS_CA_BUNDLE", Path::new(&path))).transpose()?;
         if !has_system_certificates && bundle.is_none() {
             return Err(OutboundError(
                 "there are no CA certificates here, nor in SSL_CERT_DIR if it is set; install them (ca-certificates), or name \
@@ -93,7 +94,6 @@ impl Outbound {
         let offers = offers.filter(|url| url.scheme() == "http");
         let offers = offers.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()))).collect();
         let outbound = Self { bundle, has_system_certificates, has_proxy, offers };
-        // The SDK's client does not report certificates that cannot be used: it panics.
         outbound.client().build().map_err(|error| {
             OutboundError(format!("TLS cannot be set up with the CA certificates here: {}", innermost(&error)))
         })?;
@@ -102,7 +102,7 @@ impl Outbound {
 
     /// A client for Slack, to be completed.
     pub fn client(&self) -> reqwest::ClientBuilder {
-        let bundle = self.bundle.as_deref().map(Certificate::from_pem_bundle);
+        let bundle = self.bundle.as_ref().map(|pem| Certificate::from_pem_bundle(pem.as_bytes()));
         let bundle = bundle.and_then(Result::ok).unwrap_or_default();
         let client = reqwest::Client::builder();
         if self.has_system_certificates { client.tls_certs_merge(bundle) } else { client.tls_certs_only(bundle) }
@@ -112,7 +112,7 @@ impl Outbound {
     pub fn aws(&self) -> SharedHttpClient {
         let mut trust = TrustStore::empty().with_native_roots(self.has_system_certificates);
         if let Some(bundle) = &self.bundle {
-            trust.add_pem_certificate(bundle.clone());
+            trust.add_pem_certificate(bundle.as_str());
         }
         let tls = TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
         SharedHttpClient::new(AwsHttp { outbound: Arc::new(self.clone()), tls, connectors: Mutex::default() })
@@ -143,63 +143,38 @@ fn check_proxy(value: &str) -> Result<(), &'static str> {
 
 /// Whether there are CA certificates besides those of `AWS_CA_BUNDLE`.
 fn check_system_certificates() -> Result<bool, OutboundError> {
-    let (file, folders) = (env::var_os("SSL_CERT_FILE"), env::var_os("SSL_CERT_DIR"));
-    if let Some(file) = file {
-        // Some of a system's many certificates may be beyond what the TLS library understands; not all.
-        usable(
-            "SSL_CERT_FILE",
-            Path::new(&file),
-            load_certs_from_paths(Some(Path::new(&file)), None),
-            Strictness::Some,
-        )?;
+    if let Some(file) = env::var_os("SSL_CERT_FILE") {
+        certificates("SSL_CERT_FILE", Path::new(&file))?;
     }
-    for folder in folders.iter().flat_map(|folders| env::split_paths(folders)).filter(|path| *path != PathBuf::new()) {
-        if let Err(error) = std::fs::read_dir(&folder) {
-            return Err(OutboundError(format!("SSL_CERT_DIR: {folder:?} cannot be read: {error}")));
-        }
+    let folders = env::var_os("SSL_CERT_DIR").unwrap_or_default();
+    for folder in env::split_paths(&folders).filter(|path| !path.as_os_str().is_empty()) {
+        fs::read_dir(&folder)
+            .map_err(|error| OutboundError(format!("SSL_CERT_DIR: {folder:?} cannot be read: {error}")))?;
     }
     Ok(!load_native_certs().certs.is_empty())
 }
 
-fn read_bundle(path: &Path) -> Result<Vec<u8>, OutboundError> {
-    usable("AWS_CA_BUNDLE", path, load_certs_from_paths(Some(path), None), Strictness::All)?;
-    std::fs::read(path).map_err(|error| OutboundError(format!("AWS_CA_BUNDLE: {path:?} cannot be read: {error}")))
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Strictness {
-    All,
-    Some,
-}
-
-fn usable(variable: &str, path: &Path, found: CertificateResult, which: Strictness) -> Result<(), OutboundError> {
-    let fault = |what: fmt::Arguments<'_>| OutboundError(format!("{variable}: {path:?} {what}"));
-    if let Err(error) = std::fs::File::open(path) {
-        return Err(fault(format_args!("cannot be read: {error}")));
-    }
-    match found.errors.first() {
-        Some(error) if which == Strictness::All || found.certs.is_empty() => {
-            return Err(fault(format_args!("is not a file of PEM certificates: {error}")));
+/// The certificates in a file, in PEM form; without those that the TLS library does not understand, as there may be some among a
+/// system's many.
+fn certificates(variable: &str, path: &Path) -> Result<String, OutboundError> {
+    let fault = |what: &str| OutboundError(format!("{variable}: {path:?} {what}"));
+    let text = fs::read(path).map_err(|error| fault(&format!("cannot be read: {error}")))?;
+    let (mut found, mut understood) = (0, String::new());
+    for rest in String::from_utf8_lossy(&text).split(BEGIN).skip(1) {
+        let (body, _) =
+            rest.split_once(END).ok_or_else(|| fault("is cut short: a PEM certificate in it has no end"))?;
+        let block = format!("{BEGIN}{body}{END}\n");
+        let der = CertificateDer::from_pem_slice(block.as_bytes())
+            .map_err(|error| fault(&format!("holds a certificate that is not PEM: {error}")))?;
+        found += 1;
+        if webpki::anchor_from_trusted_cert(&der).is_ok() {
+            understood += &block;
         }
-        _ if found.certs.is_empty() => {
-            return Err(fault(format_args!("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")));
-        }
-        _ => {}
     }
-    // Only the TLS library itself knows what it understands.
-    let understood = |der: &[u8]| {
-        let certificate = Certificate::from_der(der)?;
-        reqwest::Client::builder().tls_certs_only([certificate]).build().map(drop)
-    };
-    let mut answers = found.certs.iter().map(|der| understood(der));
-    let refused = match which {
-        Strictness::All => answers.find_map(Result::err),
-        // The first that is understood is enough.
-        Strictness::Some => answers.try_fold(None, |_, answer| answer.err().map(Some)).flatten(),
-    };
-    match refused {
-        Some(error) => Err(fault(format_args!("holds a certificate that cannot be used: {}", innermost(&error)))),
-        None => Ok(()),
+    match found {
+        0 => Err(fault(&format!("holds no PEM certificate ({BEGIN})"))),
+        _ if understood.is_empty() => Err(fault("holds no certificate that can be used: none is an X.509 certificate")),
+        _ => Ok(understood),
     }
 }
 

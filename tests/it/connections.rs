@@ -118,6 +118,14 @@ async fn certificates_that_cannot_be_used_are_refused_by_variable_file_and_fault
         outcome(with(&world.environment(), &[("SSL_CERT_DIR", empty.to_str().unwrap())]), &["check"]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("SSL_CERT_DIR") && said.contains("no CA certificates"), "{said}");
+    // One that nobody understands, among a system's many, does no harm.
+    let authority = Authority::new().unwrap();
+    let mixed = fs::read_to_string(&nonsense).unwrap() + &fs::read_to_string(authority.file()).unwrap();
+    let mixed = file("mixed.pem", &mixed);
+    for variable in ["AWS_CA_BUNDLE", "SSL_CERT_FILE"] {
+        let (code, said) = outcome(with(&world.environment(), &[(variable, &mixed)]), &["check", "--live"]).await;
+        assert_eq!(code, Some(0), "{variable}: {said}");
+    }
     // Empty is how compose files spell "unset".
     let (code, said) = outcome(with(&world.environment(), &[("AWS_CA_BUNDLE", "")]), &["check", "--live"]).await;
     assert_eq!(code, Some(0), "{said}");

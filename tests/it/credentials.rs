@@ -95,7 +95,7 @@ async fn credentials_that_aws_no_longer_knows_are_fetched_again() {
 async fn an_endpoint_for_credentials_that_hiccups_at_start_is_ridden_out() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
-    for answer in [Answer::Status(429), Answer::Status(500), Answer::Reset, Answer::Hang] {
+    let survived = async |answer: Answer| {
         let credentials = Credentials::start("good").await.unwrap();
         // The SDK asks up to three times by itself.
         credentials.script(std::iter::repeat_n(answer.clone(), 3));
@@ -106,7 +106,13 @@ async fn an_endpoint_for_credentials_that_hiccups_at_start_is_ridden_out() {
             line.json["level"] == "WARN" && line.text.contains("the AWS credentials cannot be fetched")
         };
         assert!(worker.lines().iter().any(told), "{answer:?}: {worker}");
-    }
+    };
+    tokio::join!(
+        survived(Answer::Status(429)),
+        survived(Answer::Status(500)),
+        survived(Answer::Reset),
+        survived(Answer::Hang),
+    );
 }
 
 /// Takes a minute, for that is what it is about.
