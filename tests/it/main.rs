@@ -5,6 +5,7 @@
 
 mod admin;
 mod answers;
+mod cases;
 mod chaos;
 mod commands;
 mod connections;

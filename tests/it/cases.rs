@@ -1,0 +1,127 @@
+//! What `render` prints for inputs that people met in the wild.
+//!
+//! A folder of `tests/cases` holds an event and, where ECS is asked, its `answers`. `expect.json` says what the alert of each
+//! must be; `siblings.json` holds more of the same kind, each as what it changes in the task of one of those events.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::world::BINARY;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn expectations(file: &str) -> BTreeMap<String, Value> {
+    let Value::Object(expectations) = read(&folder().join(file)) else { panic!("{file} is not an object") };
+    expectations.into_iter().collect()
+}
+
+/// The one line that `render` prints for an event.
+fn rendered(event: &Value, answers: &Path) -> Value {
+    let mut render = Command::new(BINARY);
+    render.env_clear().arg("render").stdin(Stdio::piped()).stdout(Stdio::piped());
+    if answers.is_dir() {
+        render.arg("--ecs-answers").arg(answers);
+    }
+    let mut render = render.spawn().unwrap();
+    render.stdin.take().unwrap().write_all(event.to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&render.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// All that a person could read of the payload.
+fn words(payload: &Value) -> String {
+    match payload {
+        Value::String(text) => text.clone() + "\n",
+        Value::Array(items) => items.iter().map(words).collect(),
+        Value::Object(fields) => fields.values().map(words).collect(),
+        _ => String::new(),
+    }
+}
+
+/// What is wrong with the line, by the checks that the expectation lists:
+///
+/// * `outcome`; with `allow_unrouted`, `unrouted` is as good;
+/// * `severity` and `cause`: one of these;
+/// * `has` and `hasnot`: parts of what the payload says; with `ci`, of either case; `text_has`: of its top-level text.
+fn faults(line: &Value, expected: &Value) -> Vec<String> {
+    let list = |key: &str| expected[key].as_array().into_iter().flatten().map(|item| item.as_str().unwrap());
+    let flag = |key: &str| expected[key].as_bool().unwrap_or_default();
+    let unrouted = line["outcome"] == "unrouted";
+    let mut faults = Vec::new();
+    if line["outcome"] != expected["outcome"] && !(unrouted && flag("allow_unrouted")) {
+        faults.push(format!("the outcome is {}", line["outcome"]));
+    }
+    for key in ["severity", "cause"] {
+        if list(key).next().is_some() && !list(key).any(|accepted| line[key] == accepted) {
+            faults.push(format!("the {key} is {}", line[key]));
+        }
+    }
+    let as_compared = |text: &str| if flag("ci") { text.to_lowercase() } else { text.to_owned() };
+    let says = as_compared(&words(&line["payload"]));
+    let text = as_compared(line["payload"]["text"].as_str().unwrap_or_default());
+    if !(unrouted && flag("allow_unrouted")) {
+        faults.extend(list("has").filter(|part| !says.contains(&as_compared(part))).map(|part| format!("no {part:?}")));
+        let lacks = |part: &&str| !text.contains(&as_compared(part));
+        faults.extend(list("text_has").filter(lacks).map(|part| format!("no {part:?} in its text")));
+    }
+    faults.extend(list("hasnot").filter(|part| says.contains(&as_compared(part))).map(|part| format!("a {part:?}")));
+    if !faults.is_empty() {
+        faults.push(format!("in\n{says}"));
+    }
+    faults
+}
+
+/// Panics with all that is wrong, not only the first.
+fn check(results: impl Iterator<Item = (String, Vec<String>)>) {
+    let wrong: Vec<_> = results.filter(|(_, faults)| !faults.is_empty()).collect();
+    let told = wrong.iter().map(|(name, faults)| format!("{name}: {}\n", faults.join("; ")));
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), told.collect::<String>());
+}
+
+#[test]
+fn each_case_gets_the_alert_that_is_right() {
+    check(expectations("expect.json").into_iter().map(|(name, expected)| {
+        let case = folder().join(&name);
+        let faults = faults(&rendered(&read(&case.join("event.json")), &case.join("answers")), &expected);
+        (name, faults)
+    }));
+}
+
+/// `like` names the case; the other keys of `task` replace those of its detail, and null takes one away.
+#[test]
+fn each_sibling_gets_the_alert_that_is_right() {
+    check(expectations("siblings.json").into_iter().map(|(name, expected)| {
+        let case = folder().join(expected["like"].as_str().unwrap());
+        let mut event = read(&case.join("event.json"));
+        for (key, value) in expected["task"].as_object().unwrap() {
+            event["detail"][key] = value.clone();
+        }
+        (name, faults(&rendered(&event, Path::new("")), &expected))
+    }));
+}
+
+#[test]
+fn a_wrong_alert_is_found() {
+    let line = json!({ "outcome": "post", "severity": "info", "cause": null, "payload": { "text": "a b" } });
+    for (expected, count) in [
+        (json!({ "outcome": "post", "severity": ["info"], "has": ["b"], "hasnot": ["c"], "text_has": ["a b"] }), 0),
+        (json!({ "outcome": "post", "has": ["A"], "ci": true }), 0),
+        (json!({ "outcome": "unrouted" }), 1),
+        (json!({ "outcome": "post", "severity": ["critical"], "cause": ["oom"] }), 2),
+        (json!({ "outcome": "post", "has": ["A", "c"], "hasnot": ["a"], "text_has": ["B"] }), 4),
+    ] {
+        assert_eq!(faults(&line, &expected).len().saturating_sub(1), count, "{expected}");
+    }
+}
