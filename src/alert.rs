@@ -14,9 +14,9 @@ mod unknown;
 pub use crash_loop::{Rule as CrashLoopRule, speaks as speaks_for_crash_loop};
 use time::OffsetDateTime;
 
-use crate::cause::{self, Category, Cause, Evidence};
+use crate::cause::{self, Category, Cause};
 use crate::console::Console;
-use crate::diagnosis::{Diagnosis, Service};
+use crate::diagnosis::{Diagnosis, Service, Trouble};
 use crate::event::{Detail, Event};
 
 /// How much it matters. Problems are `Warning` or worse.
@@ -142,8 +142,13 @@ impl Alert {
 
     /// Adds what ECS said. Its cause counts where the event tells none, or only a symptom.
     pub fn diagnosed(mut self, diagnosis: Diagnosis) -> Self {
-        let only_a_symptom = self.cause.as_ref().is_none_or(|cause| cause.category == Category::Deployment);
-        if let Some(trouble) = diagnosis.why.first().filter(|_| only_a_symptom) {
+        let category = self.cause.as_ref().map(|cause| cause.category);
+        let only_a_symptom = category.is_none_or(|category| category == Category::Deployment);
+        // Of the same kind, the answers know the container: an event has no health status.
+        let names_nobody = self.exited.is_some() && !self.facts.iter().any(|(label, _)| label == "Image");
+        let tells_more = |trouble: &&Trouble| names_nobody && Some(trouble.cause.category) == category;
+        let trouble = diagnosis.why.first().filter(|_| only_a_symptom).or(diagnosis.why.iter().find(tells_more));
+        if let Some(trouble) = trouble {
             self.cause = Some(trouble.cause.clone());
         }
         // The event's own task is closer to it than the latest of its kind; often they are the same.
@@ -166,7 +171,7 @@ impl Alert {
     /// Sets the reason, and the cause that it tells.
     fn explain(&mut self, reason: &str) {
         self.reason = Some(reason.to_owned());
-        self.cause = cause::explain(&Evidence { reason: Some(reason), ..Evidence::default() });
+        self.cause = cause::explain_text(reason);
     }
 
     fn fact(&mut self, label: &str, value: Option<&str>) {

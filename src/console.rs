@@ -50,6 +50,11 @@ impl<'a> Console<'a> {
         self.ecs(&format!("clusters/{}/infrastructure", encoded(cluster)?))
     }
 
+    /// A container instance.
+    pub fn container_instance(&self, cluster: &str, id: &str) -> Option<String> {
+        self.ecs(&format!("clusters/{}/infrastructure/container-instances/{}", encoded(cluster)?, encoded(id)?))
+    }
+
     /// A task, also after it stopped, as long as ECS remembers it (about an hour).
     pub fn task(&self, cluster: &str, task_id: &str) -> Option<String> {
         self.ecs(&format!("clusters/{}/tasks/{}", encoded(cluster)?, encoded(task_id)?))
@@ -144,6 +149,15 @@ mod tests {
         assert_eq!(
             console.task_logs("a/../b?c", "1\n2|3").unwrap(),
             "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/a%2F..%2Fb%3Fc/tasks/1%0A2%7C3/logs?region=eu-west-1"
+        );
+    }
+
+    #[test]
+    fn a_container_instance_has_a_page_of_its_own() {
+        let console = Console::new(Some("aws"), "eu-west-1").unwrap();
+        assert_eq!(
+            console.container_instance("prod", "c934433ef349").unwrap(),
+            "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/prod/infrastructure/container-instances/c934433ef349?region=eu-west-1"
         );
     }
 

@@ -1,7 +1,7 @@
 //! A task's state change: which stops are problems, and which are routine life.
 
 use super::{Alert, Severity, console, line, link_to_service, words};
-use crate::cause::{self, Category, Cause, Evidence};
+use crate::cause::{self, Category, Cause, Explanation};
 use crate::event::Event;
 use crate::event::ecs::Task;
 
@@ -14,34 +14,18 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, task: &Task) {
         (None, None) => "unknown task".to_owned(),
     };
     alert.reason = task.reasons();
-    describe_state(alert, task);
-    if name.is_some() {
-        alert.what.insert_str(0, "task ");
-    }
-
-    let culprit = task.culprit().unwrap_or_default();
-    let host = task.capacity_provider.or(task.launch_type);
-    let platform = [host, task.platform_version].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    alert.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
-    alert.fact("Image", culprit.image);
-    alert.fact("Task definition", task.task_definition);
-    alert.fact("Availability Zone", task.availability_zone);
-    alert.fact("Platform", Some(platform.as_str()).filter(|platform| !platform.is_empty()));
-    link(alert, event, task);
-}
-
-fn describe_state(alert: &mut Alert, task: &Task) {
-    let spot = matches!(task.stop_code, Some("SpotInterruption" | "TerminationNotice"));
-    let told_to_stop = task.stop_code.is_some() || task.stopped_reason.is_some();
+    let is_told_to_stop = task.stop_code.is_some() || task.stopped_reason.is_some();
+    let explained = match task.last_status {
+        Some("STOPPED") => cause::explain(task),
+        _ if is_told_to_stop => cause::explain(task),
+        _ => Explanation { culprit: task.only_container(), ..Explanation::default() },
+    };
     match task.last_status {
-        Some("STOPPED") => describe_stop(alert, task),
-        None if told_to_stop => describe_stop(alert, task),
-        // The two-minute warning. The states between it and STOPPED have the same stop code.
-        Some("RUNNING") if spot => {
-            alert.kind = "SPOT_INTERRUPTION".to_owned();
-            alert.severity = Severity::Warning;
-            alert.what = "is about to be stopped by a Spot interruption".to_owned();
-            alert.cause = explain(task);
+        Some("STOPPED") => describe_stop(alert, task, &explained),
+        None if is_told_to_stop => describe_stop(alert, task, &explained),
+        // The states between these and STOPPED have the same stop code and reason.
+        Some("PROVISIONING" | "PENDING" | "ACTIVATING" | "RUNNING") if is_told_to_stop => {
+            describe_warning(alert, task, &explained);
         }
         Some(status) => {
             alert.kind = "TASK_STATE_CHANGE".to_owned();
@@ -53,6 +37,55 @@ fn describe_state(alert: &mut Alert, task: &Task) {
             alert.what = "changed its state".to_owned();
         }
     }
+    if name.is_some() {
+        alert.what.insert_str(0, "task ");
+    }
+
+    let culprit = explained.culprit.unwrap_or_default();
+    // Where nothing is known, the host is all there is to look at.
+    let of_host =
+        alert.severity > Severity::Info && explained.cause.as_ref().is_none_or(|cause| cause.category.is_of_host());
+    let instance = task.container_instance.filter(|_| of_host);
+    let platform = platform(task);
+    alert.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
+    alert.fact("Image", culprit.image);
+    alert.fact("Task definition", task.task_definition);
+    // In the place of the zone, which the page of the instance tells too.
+    alert.fact("Container instance", instance);
+    alert.fact("Availability Zone", task.availability_zone.filter(|_| instance.is_none()));
+    alert.fact("Platform", Some(platform.as_str()).filter(|platform| !platform.is_empty()));
+    link(alert, event, task, instance);
+}
+
+/// "FARGATE 1.4.0", "EC2 WINDOWS_SERVER_2019_CORE".
+fn platform(task: &Task) -> String {
+    let host = task.capacity_provider.or(task.launch_type);
+    let external = Some("EXTERNAL").filter(|_| task.launch_type == Some("EXTERNAL") && host != Some("EXTERNAL"));
+    let windows = task.platform_family.filter(|family| family.to_ascii_uppercase().starts_with("WINDOWS"));
+    [host, external, task.platform_version, windows].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// A task that still runs, and is to stop.
+fn describe_warning(alert: &mut Alert, task: &Task, explained: &Explanation) {
+    alert.cause.clone_from(&explained.cause);
+    let stop = stop(task, alert.cause.as_ref());
+    // Spot's two-minute warning, and the notice of maintenance: there is still time to do something.
+    alert.severity = match stop {
+        Stop::Spot | Stop::Infrastructure => Severity::Warning,
+        _ => Severity::Info,
+    };
+    alert.kind = if stop == Stop::Spot { "SPOT_INTERRUPTION" } else { "TASK_STOPPING" }.to_owned();
+    alert.what = match stop {
+        Stop::Spot => "is about to be stopped by a Spot interruption",
+        Stop::Infrastructure => "is about to be stopped: its host is going away",
+        Stop::User => "is about to be stopped by a user",
+        Stop::Scheduler if failed_health_check(alert.cause.as_ref()) => {
+            "is about to be stopped: it failed its health checks"
+        }
+        Stop::Scheduler => "is about to be stopped by the service scheduler",
+        Stop::FailedToStart | Stop::ContainerExited | Stop::Unknown => "is about to be stopped",
+    }
+    .to_owned();
 }
 
 /// Who or what ended a task.
@@ -67,23 +100,28 @@ enum Stop {
     Unknown,
 }
 
-fn describe_stop(alert: &mut Alert, task: &Task) {
-    alert.cause = explain(task);
+fn describe_stop(alert: &mut Alert, task: &Task, explained: &Explanation) {
+    alert.cause.clone_from(&explained.cause);
     let stop = stop(task, alert.cause.as_ref());
-    let culprit = task.culprit().unwrap_or_default();
+    let category = alert.cause.as_ref().map(|cause| cause.category);
+    let unhealthy = failed_health_check(alert.cause.as_ref());
     alert.severity = match stop {
         Stop::FailedToStart if task.is_of_service() => Severity::Critical,
         // ECS starts another in its place; when that does not help, it says SERVICE_TASK_START_IMPAIRED.
         Stop::FailedToStart | Stop::Spot | Stop::Infrastructure => Severity::Warning,
         // A service's task is not meant to end, not even with 0.
-        Stop::ContainerExited if task.is_of_service() => Severity::Warning,
-        Stop::ContainerExited if culprit.exit_code != Some(0) || culprit.reason.is_some() => Severity::Warning,
+        Stop::ContainerExited if task.is_of_service() || category != Some(Category::Completed) => Severity::Warning,
         // Exit codes say nothing here: 137 and 143 are what a stop leaves.
-        Stop::Scheduler if failed_health_check(task) => Severity::Warning,
+        Stop::Scheduler if unhealthy || category.is_none_or(|category| category == Category::HostGone) => {
+            Severity::Warning
+        }
+        // That was before anybody stopped it.
+        Stop::User if category == Some(Category::Oom) => Severity::Warning,
         Stop::Unknown if alert.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
         Stop::ContainerExited | Stop::Scheduler | Stop::User | Stop::Unknown => Severity::Info,
     };
-    let died = matches!(stop, Stop::ContainerExited | Stop::Scheduler) && alert.severity >= Severity::Warning;
+    let died = (stop == Stop::ContainerExited || stop == Stop::Scheduler && category != Some(Category::HostGone))
+        && alert.severity >= Severity::Warning;
     alert.exited = task.arn.and_then(|arn| arn.name()).filter(|_| died && task.is_of_service()).map(str::to_owned);
     alert.kind = match stop {
         Stop::FailedToStart => "TASK_FAILED_TO_START",
@@ -91,16 +129,15 @@ fn describe_stop(alert: &mut Alert, task: &Task) {
         _ => "TASK_STOPPED",
     }
     .to_owned();
-    alert.what = match (stop, culprit.name, culprit.exit_code) {
+    let culprit = explained.culprit.filter(|culprit| culprit.exit_code.is_some()).and_then(|culprit| culprit.name);
+    alert.what = match (stop, culprit, explained.exit_code) {
         (Stop::FailedToStart, ..) => "failed to start".to_owned(),
         (Stop::ContainerExited, Some(name), Some(code)) => {
             format!("stopped: essential container `{}` exited with code {code}", line(name, 60))
         }
-        (Stop::ContainerExited, Some(name), None) => {
-            format!("stopped: essential container `{}` exited", line(name, 60))
-        }
-        (Stop::ContainerExited, None, _) => "stopped: an essential container exited".to_owned(),
-        (Stop::Scheduler, ..) if failed_health_check(task) => "was stopped: it failed its health checks".to_owned(),
+        (Stop::ContainerExited, _, Some(code)) => format!("stopped: an essential container exited with code {code}"),
+        (Stop::ContainerExited, ..) => "stopped: an essential container exited".to_owned(),
+        (Stop::Scheduler, ..) if unhealthy => "was stopped: it failed its health checks".to_owned(),
         (Stop::Scheduler, ..) => "was stopped by the service scheduler".to_owned(),
         (Stop::User, ..) => "was stopped by a user".to_owned(),
         (Stop::Spot, ..) => "was stopped by a Spot interruption".to_owned(),
@@ -128,29 +165,22 @@ fn stop(task: &Task, cause: Option<&Cause>) -> Stop {
     }
 }
 
-fn explain(task: &Task) -> Option<Cause> {
-    cause::explain(&Evidence::of_task(task))
+fn failed_health_check(cause: Option<&Cause>) -> bool {
+    cause.is_some_and(|cause| matches!(cause.category, Category::HealthCheckLb | Category::HealthCheckContainer))
 }
 
-fn failed_health_check(task: &Task) -> bool {
-    let reason = task.stopped_reason.unwrap_or_default().to_ascii_lowercase();
-    ["health check", "unhealthy", "not healthy"].iter().any(|phrase| reason.contains(phrase))
-}
-
-fn link(alert: &mut Alert, event: &Event, task: &Task) {
+fn link(alert: &mut Alert, event: &Event, task: &Task, instance: Option<&str>) {
     if event.service().is_some() {
         link_to_service(alert, event);
     }
-    let Some(((console, cluster), id)) =
-        console(event).zip(alert.cluster.clone()).zip(task.arn.and_then(|arn| arn.name()))
-    else {
-        return;
-    };
-    let stopped = task.last_status == Some("STOPPED");
-    alert.link(if stopped { "Stopped task" } else { "Task" }, console.task(&cluster, id));
-    // What never ran has no log.
-    let ran = task.started_at.is_some() || task.containers.iter().any(|container| container.exit_code.is_some());
-    if stopped && ran {
-        alert.link("Log", console.task_logs(&cluster, id));
+    let Some((console, cluster)) = console(event).zip(alert.cluster.clone()) else { return };
+    if let Some(id) = task.arn.and_then(|arn| arn.name()) {
+        let stopped = task.last_status == Some("STOPPED");
+        alert.link(if stopped { "Stopped task" } else { "Task" }, console.task(&cluster, id));
+        // What never ran has no log.
+        if stopped && task.ran() {
+            alert.link("Log", console.task_logs(&cluster, id));
+        }
     }
+    alert.link("Container instance", instance.and_then(|id| console.container_instance(&cluster, id)));
 }

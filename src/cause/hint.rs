@@ -4,56 +4,115 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{Category, Container, Evidence, exits, failed_containers};
+use super::{Category, Finding, Rule, also, exits, never_started};
+use crate::event::ecs::{Container, Task};
 
-/// What the text names, then what to do about it.
-pub(super) fn hint(category: Category, text: &str, evidence: &Evidence<'_>) -> String {
-    let advice = category.advice();
+/// What is known, what to do about it, what else there is, and who starts the task again.
+pub(super) fn hint(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String {
+    let mut hint = about(finding, task, culprit);
+    if let Some((container, category)) = also(task, finding) {
+        let name = fragment(container.name.unwrap_or("another container"));
+        let reason = container.reason.unwrap_or_default();
+        let why = category.map(|category| format!(" ({})", category.title())).unwrap_or_default();
+        let what = if never_started(reason) { "did not start" } else { "has a reason of its own" };
+        hint += &format!(" Also: {name} {what}{why}.");
+        if culprit.is_none_or(|culprit| culprit.name != container.name) {
+            hint += &aws_agent(container).map(|advice| format!(" {advice}")).unwrap_or_default();
+        }
+    }
+    if task.is_alone() && !finding.category.is_routine() {
+        let by = task.started_by.map(|by| format!(" (started by {})", fragment(by))).unwrap_or_default();
+        hint += &format!(" ECS does not start a stand-alone task again{by}.");
+    }
+    hint
+}
+
+fn about(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String {
+    let (category, text) = (finding.category, finding.text.as_str());
+    let advice = fitting(finding.advice(), task);
+    if let Some(advice) = culprit.and_then(aws_agent) {
+        let name = culprit.map(named).unwrap_or_default();
+        return match category {
+            Category::HealthCheckContainer => format!("{name} is unhealthy. {advice}"),
+            _ if finding.rule.is_none() => sentences(exited(task), &advice),
+            _ => format!("{name} failed to start. {advice}"),
+        };
+    }
     let fact = match category {
-        Category::Oom => says(evidence, "OutOfMemoryError").map(|who| format!("{who} ran out of memory.")),
-        Category::Iam => return iam_hint(text, advice),
+        Category::Oom if finding.rule.is_some_and(Rule::has_advice) => None,
+        Category::Oom => culprit.map(|who| format!("{} ran out of memory.", named(who))),
+        Category::Iam => return iam_hint(text, &advice),
         Category::SecretMissing if text.contains("staging label") => {
             let secret = find(&SECRET, text).unwrap_or("The secret".into());
             return format!("{secret} has no value at the stage or version asked for: put one, or correct valueFrom.");
+        }
+        Category::SecretMissing if text.contains("deletion") || text.contains("deleted") => {
+            let secret = find(&SECRET, text).unwrap_or("The secret".into());
+            return format!("{secret} is marked for deletion: restore it, or correct valueFrom.");
         }
         Category::SecretMissing => find(&SECRET, text).map(|secret| format!("{secret} was not found.")),
         Category::SecretKeyMissing => find(&SECRET_KEY, text).map(|key| match find(&SECRET, text) {
             Some(secret) => format!("{secret} has no key {key}."),
             None => format!("The secret has no key {key}."),
         }),
-        Category::LogConfig if !LOG_GROUP_LOST.is_match(text.as_bytes()) => {
-            return "The log driver did not start: check logConfiguration, and that its destination can be reached."
-                .into();
+        Category::LogConfig => log_fact(text),
+        Category::EnvFile => find(&S3_KEY, text).map(|key| match find(&S3_BUCKET, text) {
+            Some(bucket) => format!("{key} could not be read from the bucket {bucket}."),
+            None => format!("{key} could not be read."),
+        }),
+        Category::Network => return network_hint(text, &advice),
+        Category::Tls => {
+            find(&PEER, text).map(|peer| format!("The certificate or TLS protocol of {peer} was refused."))
         }
-        Category::LogConfig => find(&LOG_GROUP, text).map(|group| format!("Log group {group} was not found.")),
-        Category::Network => return network_hint(text, advice),
-        Category::ImageMissing => return image_missing_hint(text, evidence, advice),
-        Category::ImageAuth => image(text, evidence).map(|image| format!("The pull of {image} was refused.")),
+        Category::ImageMissing => return image_missing_hint(text, task, culprit, &advice),
+        Category::ImageAuth => image(text, culprit).map(|image| format!("The pull of {image} was refused.")),
         Category::Architecture => {
-            let image = image(text, evidence).unwrap_or("The image".into());
-            let platform = find(&PLATFORM, text).unwrap_or("the CPU it was started on".into());
-            Some(format!("{image} is not built for {platform}."))
+            let image = image(text, culprit).unwrap_or("The image".into());
+            Some(match (find(&WINDOWS_IMAGE, text), find(&WINDOWS_HOST, text)) {
+                (Some(built), Some(host)) => {
+                    format!("{image} is built for Windows {built}, and its host is Windows {host}.")
+                }
+                _ if text.contains("operating system") => {
+                    format!("{image} is built for another operating system than its host's.")
+                }
+                _ => {
+                    let platform = find(&PLATFORM, text).unwrap_or("the CPU it was started on".into());
+                    format!("{image} is not built for {platform}.")
+                }
+            })
         }
-        Category::ImageCorrupt | Category::ImagePull => {
-            image(text, evidence).map(|image| format!("{image} could not be pulled."))
-        }
+        Category::ImageCorrupt => image(text, culprit).map(|image| format!("{image} could not be pulled.")),
+        Category::ImagePull | Category::ContainerStart | Category::ResourceInit => class_fact(category, text, culprit),
         Category::HealthCheckLb => match (find(&TARGET, text), find(&UNHEALTHY, text)) {
             (Some(target), Some(reason)) => Some(format!("Unhealthy in {target}: {reason}.")),
             (Some(target), None) => Some(format!("Unhealthy in {target}.")),
             (None, reason) => reason.map(|reason| format!("Unhealthy: {reason}.")),
         },
+        Category::HealthCheckContainer => {
+            let names: Vec<_> = task.containers.iter().filter(|it| it.health == Some("UNHEALTHY")).map(named).collect();
+            (!names.is_empty()).then(|| format!("Unhealthy: {}.", names.join(", ")))
+        }
         Category::Capacity => find(&RESOURCE, text).map(|what| format!("Lacking: {what}.")),
+        Category::PortInUse => find(&PORT, text).map(|port| format!("The host's port {port} is taken.")),
         Category::Quota => find(&QUOTA, text).map(|what| format!("The limit is on {what}.")),
         Category::Eni => find(&SUBNET, text).map(|subnet| format!("Subnet {subnet}.")),
-        Category::Volume => find(&FILE_SYSTEM, text).map(|id| format!("File system {id}.")),
-        Category::StartCommand => find(&EXECUTABLE, text).map(|path| format!("The container could not run {path}.")),
-        Category::Dependency => {
-            let failed = failed_containers(evidence);
-            failed.first().is_some_and(|(_, code)| *code != 0).then(|| exits(&failed))
+        Category::Volume => find(&FILE_SYSTEM, text)
+            .map(|id| format!("File system {id}."))
+            .or_else(|| find(&MOUNT, text).map(|path| format!("Mount {path}."))),
+        Category::StartCommand if finding.rule.is_some() => {
+            find(&EXECUTABLE, text).map(|path| format!("The container could not run {path}."))
         }
+        Category::Completed | Category::Crash | Category::Sigkill | Category::Sigterm | Category::StartCommand => {
+            let code = exits::failed(task).first().map(|(_, code)| *code).unwrap_or_default();
+            return sentences(exited(task), exits::advice(code, task.is_of_service()));
+        }
+        Category::Dependency => culprit.map(|one| match one.exit_code {
+            Some(code) => exits::sentence(&[(*one, code)]),
+            None => format!("{} did not reach the condition that another waits for.", named(one)),
+        }),
         // 137 here is neither a crash nor for memory.
         Category::RoutineScaling | Category::User => {
-            match evidence.containers.iter().find(|container| container.exit_code == Some(137)) {
+            match task.containers.iter().find(|container| container.exit_code == Some(137)) {
                 Some(container) => {
                     return format!(
                         "A routine stop. {} outran its stopTimeout and was killed (exit code 137, SIGKILL): let it heed \
@@ -68,7 +127,84 @@ pub(super) fn hint(category: Category, text: &str, evidence: &Evidence<'_>) -> S
         Category::Throttled => find(&THROTTLED, text).map(|api| format!("Throttled: {api}.")),
         _ => None,
     };
-    sentences(fact, advice)
+    sentences(fact, &advice)
+}
+
+/// Which containers exited, and how.
+fn exited(task: &Task) -> Option<String> {
+    let failed = exits::failed(task);
+    (!failed.is_empty()).then(|| exits::sentence(&failed))
+}
+
+/// Advice about a container that AWS added to the task: nobody can change its image, command or health check.
+fn aws_agent(container: &Container) -> Option<String> {
+    let advice = if container.is_service_connect() {
+        // <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-connect-concepts-deploy.html>
+        "This is the proxy that ECS Service Connect adds to the task. Give the task 256 CPU units and 64 MiB more for it, \
+         and turn on logConfiguration in the service's serviceConnectConfiguration to see why."
+    } else if container.is_injected() {
+        // <https://docs.aws.amazon.com/guardduty/latest/ug/prereq-runtime-monitoring-ecs-support.html>
+        "This is the agent that GuardDuty adds to the task. Let the task execution role pull from ECR \
+         (AmazonECSTaskExecutionRolePolicy) and the subnet reach it, or tag the cluster GuardDutyManaged=false."
+    } else {
+        return None;
+    };
+    Some(advice.to_owned())
+}
+
+/// The sentences of an advice that are for such a task, without their labels.
+fn fitting(advice: &str, task: &Task) -> String {
+    let on_fargate =
+        task.launch_type == Some("FARGATE") || task.capacity_provider.is_some_and(|it| it.starts_with("FARGATE"));
+    let on_instance = task.is_on_instance();
+    let labels = [
+        ("EC2: ", (on_instance || on_fargate).then_some(on_instance)),
+        ("Fargate: ", (on_instance || on_fargate).then_some(!on_instance)),
+        ("Service: ", Some(!task.is_alone())),
+        ("Stand-alone: ", Some(task.is_alone())),
+    ];
+    let fits = |sentence: &str| {
+        for (label, fits) in labels {
+            match (sentence.strip_prefix(label), fits) {
+                (Some(_), Some(false)) => return None,
+                (Some(rest), Some(true)) => return Some(capitalised(rest)),
+                _ => {}
+            }
+        }
+        Some(sentence.to_owned())
+    };
+    advice.split_inclusive(". ").filter_map(fits).collect::<String>().trim_end().to_owned()
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// What little the class of an error tells. That the text tells no more is said only where it is cut off or at its end.
+fn class_fact(category: Category, text: &str, culprit: Option<&Container>) -> Option<String> {
+    let fact = match category {
+        Category::ImagePull => image(text, culprit).map(|image| format!("{image} could not be pulled.")),
+        _ => culprit
+            .filter(|_| category == Category::ContainerStart)
+            .map(|who| format!("{} could not be started.", named(who))),
+    };
+    let ends_early = NOTHING_MORE.is_match(text.trim().as_bytes());
+    let early = ends_early.then(|| "ECS's words end before the cause.".to_owned());
+    match (fact, early) {
+        (Some(fact), Some(early)) => Some(format!("{fact} {early}")),
+        (fact, early) => fact.or(early),
+    }
+}
+
+/// What of the log configuration the text names.
+fn log_fact(text: &str) -> Option<String> {
+    if LOG_GROUP_LOST.is_match(text.as_bytes()) {
+        return find(&LOG_GROUP, text).map(|group| format!("Log group {group} was not found."));
+    }
+    let key = find(&S3_KEY, text)?;
+    let from = find(&S3_BUCKET, text).map(|bucket| format!(" from the bucket {bucket}")).unwrap_or_default();
+    Some(format!("The log router's {key} could not be read{from}."))
 }
 
 /// Which role lacks which action on which resource, and in which kind of policy.
@@ -107,27 +243,30 @@ fn network_hint(text: &str, advice: &str) -> String {
         Some(peer) => Some(format!("The task could not reach {peer}.")),
         None => None,
     };
-    if EFS.is_match(text.as_bytes()) {
-        return sentences(fact, Category::Volume.advice());
-    }
     sentences(fact, advice)
 }
 
 /// Which image, and whether it is known to be missing or only out of reach.
-fn image_missing_hint(text: &str, evidence: &Evidence<'_>, advice: &str) -> String {
-    let image = image(text, evidence);
+fn image_missing_hint(text: &str, task: &Task, culprit: Option<&Container>, advice: &str) -> String {
+    let image = image(text, culprit);
     if text.contains("invalid reference format") {
         let name = image.map(|image| format!(" ({image})")).unwrap_or_default();
         return format!("The image's name{name} is malformed: correct it in the task definition.");
     }
     let image = image.unwrap_or("The image".into());
+    if text.contains("o such image") {
+        return format!(
+            "{image} was not on the host when the container was to be created: its pull failed, or a cleanup removed it. \
+             Check its name, and the agent's image cleanup and ECS_IMAGE_PULL_BEHAVIOR."
+        );
+    }
     if text.contains("docker login") || text.contains("access to the resource is denied") {
         return format!("{image} does not exist, or needs a login: check the name, then the registry's credentials.");
     }
     if !ABSENT.is_match(text.as_bytes()) {
         return format!("{image} was not found, or its registry could not be reached. Check the tag, then the route.");
     }
-    if image.contains("@sha256:") {
+    if image.contains("@sha256:") && !task.is_alone() {
         return format!(
             "{image} is not in the registry. ECS pins a deployment to a digest: if the tag was moved or expired, force a \
              new deployment."
@@ -136,26 +275,23 @@ fn image_missing_hint(text: &str, evidence: &Evidence<'_>, advice: &str) -> Stri
     format!("{image} is not in the registry. {advice}")
 }
 
-/// The image: the one in the text, else that of the container which says it could not be pulled, else the only one.
-fn image(text: &str, evidence: &Evidence<'_>) -> Option<String> {
+/// The image: the one in the text, else the culprit's.
+fn image(text: &str, culprit: Option<&Container>) -> Option<String> {
+    image_in(text).or_else(|| culprit?.image.map(fragment))
+}
+
+/// The image that the text names.
+pub(super) fn image_in(text: &str) -> Option<String> {
     find(&IMAGE, text).or_else(|| {
-        let pulled = |container: &&Container<'_>| container.reason.is_some_and(|reason| reason.contains("CannotPull"));
-        let container = match evidence.containers.as_slice() {
-            [only] => Some(only),
-            several => several.iter().find(pulled),
-        };
-        container?.image.map(fragment)
+        let captures = IMAGE_URL.captures(text.as_bytes())?;
+        let part = |index| captures.get(index).map(|part| String::from_utf8_lossy(part.as_bytes()).into_owned());
+        let (registry, repository) = (part(1)?, part(2)?);
+        Some(fragment(&if registry.ends_with("docker.io") { repository } else { format!("{registry}/{repository}") }))
     })
 }
 
-/// The container that says so itself.
-fn says(evidence: &Evidence<'_>, phrase: &str) -> Option<String> {
-    let says = |container: &&Container<'_>| container.reason.is_some_and(|reason| reason.contains(phrase));
-    evidence.containers.iter().find(says).map(named)
-}
-
 /// "Container app".
-fn named(container: &Container<'_>) -> String {
+pub(super) fn named(container: &Container) -> String {
     container.name.map_or("A container".into(), |name| format!("Container {}", fragment(name)))
 }
 
@@ -210,23 +346,30 @@ details! {
     ASSUME r"unable to assume|trust relationship"
     DENIED_RESOURCE r"not authorized to perform:? \S+ on (?:the )?resource:? (\S+)"
     DENY r"explicit deny in an? ((?:[\w-]+ ){0,4}?(?:policy|boundary))"
-    EFS r"\bEFS\b"
     EXECUTABLE r#"\bexec: \\?"([^"\\]+)|\bexec (/\S+?):? "#
     FILE_SYSTEM r"\b(fs-[0-9a-f]+|fsap-[0-9a-f]+)\b"
-    IMAGE r#"failed to resolve ref(?:erence)? ["']?([^\s"']+)|manifest for (\S+) not found|pull access denied for ([^\s,]+)|repository ([\w.-]+/\S+) not found|repository with name '([^']+)'|can(?:not|'t) pull (?:the image )?["']?([\w.-]+[/:@][^\s"']+)"#
+    IMAGE r#"failed to resolve ref(?:erence)? ["']?([^\s"']+)|manifest for (\S+) not found|pull access denied for ([^\s,]+)|repository ([\w.-]+/\S+) not found|repository with name '([^']+)'|can(?:not|'t) pull (?:the image )?["']?([\w.-]+[/:@][^\s"']+)|\bno such image: (\S+)"#
+    IMAGE_URL r"https?://([^/\s]+)/v2/(\S+?)/(?:manifests|blobs)/"
     INSTANCE r"\(instance (i-[0-9a-f]+)\)"
     LOG_GROUP r#"log.?group(?: name)?:? (?:'([^']+)'|"([^"]+)"|(/[\w./#-]+))|:log-group:([\w./#-]+)"#
     LOG_GROUP_LOST r"log group does not exist|find the Amazon CloudWatch log group"
+    MOUNT r#"error mounting \\?"([^"\\]+)|bind source path does not exist: (\S+)|mount source path '([^']+)'|\bplugin \\?"?([\w./:-]+?)\\?"? not found|\b(vol-[0-9a-f]+)\b"#
+    NOTHING_MORE r"(?:\.\.\.|\xE2\x80\xA6)$|^(?:\w+Error:? *)+$"
     PEER r#"https?://([^/\s"':]+)|\blookup (\S+)|connection (?:issue )?between the task and ((?:AWS|Amazon) [A-Z]\w+(?: (?:Manager|Logs))?)|dial tcp (\d[\d.:]+)"#
     PLATFORM r"descriptor matching platform '?([\w/]+)|no matching manifest for (\S+)"
     POLICY r"because no ((?:[\w-]+ ){0,4}?(?:policy|boundary)) allows"
+    PORT r"\bBind for \S*?:(\d+) failed|\blisten \w+ \S*?:(\d+): |\bport (?:\S*:)?(\d+)"
     QUOTA r"limit on the number of (\w+)|requested (\w+) configuration"
     RESOURCE r"\bRESOURCE:(\w+)|\binsufficient (\w+)|\bnot have enough (CPU|memory)|(a port) required|(container instances) were found"
     ROLE r#"assumed-role/([^/\s]+)|:role/([\w+=,.@/-]+)"#
+    S3_BUCKET r#"\bbucket "?([\w.-]+)"?"#
+    S3_KEY r#"\bs3 config (\S+) from\b|\bwith key (\S+) from\b"#
     SECRET r#"arn:[\w-]+:secretsmanager:[\w-]*:\d*:secret:([^\s:'"]+)|arn:[\w-]+:ssm:[\w-]*:\d*:parameter(/[^\s:'"]+)|secret with ARN ['"]?(?:arn:[\w-]+:secretsmanager:[\w-]*:\d*:secret:)?([^\s:'"]+)|\binvalid (?:ssm )?parameters:? \[?([^\s\]]+)"#
     SECRET_KEY r#"did not contain json key ['"]?([^\s'"]+)|specific key ['"]?([^\s'"]+?)['"]? (?:was |is )?not found"#
     SUBNET r"\b(subnet-[0-9a-f]+)\b"
     TARGET r"(?::|\b)targetgroup/([^/\s)]+)|\(elb ([^)\s]+)\)"
     THROTTLED r"throttled on (\w+)|calling the (\w+) operation|operation error ([\w ]+: \w+)"
     UNHEALTHY r"due to \(reason ([^)]+)\)"
+    WINDOWS_HOST r"incompatible with an? (\d[\d.]+) host|\bwindows/\w+ (\d[\d.]+)"
+    WINDOWS_IMAGE r"\bWindows version (\d[\d.]+)-based image"
 }

@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::changes::differences;
 use super::{Change, CircuitBreaker, Diagnosis, Rollout, Service, State, Stop, Trouble};
-use crate::cause::{self, Category, Cause, Evidence};
+use crate::cause::{self, Category, Cause};
 use crate::console::Console;
 use crate::event::{Arn, drop_environments, drop_quoted_environment, ecs::Task, parse_time, text};
 
@@ -134,6 +134,9 @@ struct Stopped<'a> {
     at: Option<OffsetDateTime>,
     ran: bool,
     cause: Cause,
+    /// The name of the container that the cause is about.
+    container: Option<&'a str>,
+    /// With which code it exited.
     exit_code: Option<i64>,
 }
 
@@ -205,7 +208,7 @@ impl<'a> Picture<'a> {
                 Some(trouble) => trouble.count += 1,
                 None => why.push(Trouble {
                     cause: stopped.cause.clone(),
-                    exit_code: stopped.exit_code,
+                    exit_code: stopped.key().1,
                     count: 1,
                     example: stopped.task.reasons(),
                 }),
@@ -225,7 +228,7 @@ impl<'a> Picture<'a> {
         events.sort_by_key(|event| Reverse(at(event)));
         events.into_iter().find_map(|event| {
             let message = text(event, "message")?;
-            let cause = cause::explain(&Evidence { reason: Some(message), ..Evidence::default() })?;
+            let cause = cause::explain_text(message)?;
             let tells = !cause.category.is_routine() && cause.category != Category::Deployment;
             let example = Some(message.to_owned());
             tells.then_some(Trouble { cause, exit_code: None, count: 0, example })
@@ -240,7 +243,7 @@ impl<'a> Picture<'a> {
 
     fn log_stream(&self, answers: &Answers) -> Option<LogStream> {
         let stopped = self.leading().find(|stopped| stopped.ran)?;
-        let container = stopped.task.culprit()?.name?;
+        let container = stopped.container?;
         let definition = answers.task_definition(stopped.task_definition?)?;
         let containers = &mut list(definition, "containerDefinitions");
         let log = containers.find(|defined| text(defined, "name") == Some(container))?.get("logConfiguration")?;
@@ -309,22 +312,24 @@ impl<'a> Stopped<'a> {
     /// None for a task that still runs, or whose end was routine.
     fn read(value: &'a Value) -> Option<Self> {
         let task = Task::read(value);
-        let cause = cause::explain(&Evidence::of_task(&task)).filter(|_| task.last_status == Some("STOPPED"))?;
+        if task.last_status != Some("STOPPED") {
+            return None;
+        }
+        let explained = cause::explain(&task);
+        // Words that are not known are quoted, not dropped.
+        let unknown = || task.reasons().map(|_| Cause { category: Category::Unknown, hint: String::new() });
+        let cause = explained.cause.or_else(unknown)?;
         // A service's task is not meant to end, not even with 0.
         if cause.category.is_routine() && cause.category != Category::Completed {
             return None;
         }
-        let exits = matches!(
-            cause.category,
-            Category::Completed | Category::Crash | Category::Sigkill | Category::Sigterm | Category::StartCommand
-        );
-        let exit_code = task.culprit().and_then(|container| container.exit_code);
         Some(Self {
             task_definition: text(value, "taskDefinitionArn"),
             at: ["stoppedAt", "stoppingAt", "createdAt"].into_iter().find_map(|key| time(value, key)),
-            ran: exit_code.is_some() || time(value, "startedAt").is_some(),
+            ran: task.ran(),
             cause,
-            exit_code: exit_code.filter(|_| exits),
+            container: explained.culprit.and_then(|container| container.name),
+            exit_code: explained.exit_code,
             task,
         })
     }
@@ -332,14 +337,18 @@ impl<'a> Stopped<'a> {
     /// None for what never ran, and for what stopped because its host was lost or taken back.
     fn stop(&self) -> Option<Stop> {
         let lost_its_host = matches!(self.cause.category, Category::Spot | Category::HostGone);
-        let exit_code = self.task.culprit().and_then(|container| container.exit_code);
+        let started = self.ran && self.task.stop_code != Some("TaskFailedToStart");
         let task = self.task.arn?.name()?.to_owned();
-        (self.ran && !lost_its_host).then_some(Stop { task, at: self.at?, exit_code })
+        (started && !lost_its_host).then_some(Stop { task, at: self.at?, exit_code: self.exit_code })
     }
 
-    /// What it has in common with others.
+    /// What it has in common with others: the cause, and the exit code where that is what is known.
     fn key(&self) -> (Category, Option<i64>) {
-        (self.cause.category, self.exit_code)
+        let exits = matches!(
+            self.cause.category,
+            Category::Completed | Category::Crash | Category::Sigkill | Category::Sigterm | Category::StartCommand
+        );
+        (self.cause.category, self.exit_code.filter(|_| exits))
     }
 }
 

@@ -74,6 +74,63 @@ fn stopped_tasks_are_counted_by_cause_and_exit_code() {
     assert!(diagnosis.task_url.unwrap().contains("/tasks/4?"), "the latest");
 }
 
+/// Which of the stops count towards a crash loop.
+#[test]
+fn neither_user_stops_nor_scale_ins_count_whatever_a_sidecar_says() {
+    let sidecar = json!({ "name": "xray", "image": "xray", "reason": "CannotPullContainerError: dial tcp 10.0.0.1:443: i/o timeout" });
+    let task = |id, stop_code: &str, reason: &str, exit_code| {
+        let mut task = stopped(id, "1", 7, 10, exit_code);
+        task["stopCode"] = stop_code.into();
+        task["stoppedReason"] = reason.into();
+        task["startedAt"] = 5.into();
+        task["containers"].as_array_mut().unwrap().insert(0, sidecar.clone());
+        task
+    };
+    let mut never_ran = task("f", "TaskFailedToStart", "Task failed to start", 137);
+    never_ran["startedAt"] = Value::Null;
+    let tasks = [
+        task("a", "EssentialContainerExited", "Essential container in task exited", 1),
+        task("b", "UserInitiated", "restarted by ops after an i/o timeout", 143),
+        task("c", "ServiceSchedulerInitiated", "Scaling activity initiated by (deployment ecs-svc/1)", 143),
+        task("d", "ServiceSchedulerInitiated", "Task failed ELB health checks in (elb web)", 137),
+        task("e", "SpotInterruption", "Your Spot Task was interrupted.", 143),
+        never_ran,
+    ];
+    let deployments = json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]);
+    let diagnosis = diagnosis([described(deployments), json!({ "tasks": tasks })]);
+    let counted: Vec<&str> = diagnosis.stops.iter().map(|stop| stop.task.as_str()).collect();
+    assert_eq!(counted, ["a", "d"]);
+    let mut why: Vec<_> = diagnosis.why.iter().map(|why| why.cause.category.as_str()).collect();
+    why.sort_unstable();
+    assert_eq!(why, ["crash", "health_check_lb", "network", "spot"]);
+}
+
+#[test]
+fn words_that_nobody_knows_are_quoted() {
+    let mut task = stopped("a", "1", 7, 10, 1);
+    task["stopCode"] = "TaskFailedToStart".into();
+    task["stoppedReason"] = "QuantumFluxError: the flux is out of phase".into();
+    task["containers"] = json!([{ "name": "app", "image": "api" }]);
+    let deployments = json!([deployment("1", "PRIMARY", 7, 1, "IN_PROGRESS")]);
+    let diagnosis = diagnosis([described(deployments), json!({ "tasks": [task] })]);
+    let why: Vec<_> = diagnosis.why.iter().map(|why| (why.cause.category, why.example.as_deref())).collect();
+    assert_eq!(why, [(Category::Unknown, Some("QuantumFluxError: the flux is out of phase"))]);
+}
+
+#[test]
+fn an_unhealthy_container_is_named_by_its_health_status() {
+    let mut task = stopped("a", "1", 7, 10, 143);
+    task["stopCode"] = "ServiceSchedulerInitiated".into();
+    task["stoppedReason"] = "Task failed container health checks".into();
+    task["containers"] = json!([
+        { "name": "app", "image": "api", "exitCode": 143, "healthStatus": "UNKNOWN" },
+        { "name": "cache", "image": "redis", "exitCode": 0, "healthStatus": "UNHEALTHY" },
+    ]);
+    let deployments = json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]);
+    let diagnosis = diagnosis([described(deployments), json!({ "tasks": [task] })]);
+    assert!(diagnosis.why[0].cause.hint.starts_with("Unhealthy: Container cache."), "{:?}", diagnosis.why);
+}
+
 #[test]
 fn a_new_deployment_that_fails_is_compared_with_the_one_it_is_to_replace() {
     let deployments =

@@ -74,6 +74,10 @@ pub struct Task<'a> {
     pub capacity_provider: Option<&'a str>,
     /// Of Fargate: `1.4.0`.
     pub platform_version: Option<&'a str>,
+    /// `Linux`, `WINDOWS_SERVER_2019_CORE`.
+    pub platform_family: Option<&'a str>,
+    /// ECS's own id of the container instance it is on.
+    pub container_instance: Option<&'a str>,
     /// In the event's order.
     pub containers: Vec<Container<'a>>,
 }
@@ -89,6 +93,8 @@ pub struct Container<'a> {
     pub exit_code: Option<i64>,
     /// In the words of ECS or of the container's runtime.
     pub reason: Option<&'a str>,
+    /// `HEALTHY`, `UNHEALTHY`, `UNKNOWN`; most events do not have it, the API's answers do.
+    pub health: Option<&'a str>,
 }
 
 impl<'a> Task<'a> {
@@ -107,6 +113,8 @@ impl<'a> Task<'a> {
             launch_type: text(detail, "launchType"),
             capacity_provider: text(detail, "capacityProviderName"),
             platform_version: text(detail, "platformVersion"),
+            platform_family: text(detail, "platformFamily"),
+            container_instance: instance_id(detail),
             containers: list(detail, "containers").take(MAX_CONTAINERS).map(Container::read).collect(),
         }
     }
@@ -123,41 +131,82 @@ impl<'a> Task<'a> {
             || self.started_by.is_some_and(|by| by.starts_with("ecs-svc/"))
     }
 
-    /// The container that most likely ended the task. When one ends, ECS stops the others, which leave 143, or 137 if they
-    /// do not heed SIGTERM.
-    pub fn culprit(&self) -> Option<Container<'a>> {
-        let rank = |container: &Container| match (container.reason, container.exit_code) {
-            (Some(_), _) => 0,
-            (None, Some(code)) if !matches!(code, 0 | 137 | 143) => 1,
-            (None, Some(137)) => 2,
-            (None, Some(0)) => 3,
-            (None, Some(_)) => 4,
-            (None, None) => 5,
-        };
-        self.containers.iter().min_by_key(|container| rank(container)).copied()
+    /// Whether it was started by itself, for one job: ECS does not start it again.
+    pub fn is_alone(&self) -> bool {
+        let of_others = |group: &str| group.starts_with("service:") || group.starts_with("daemon:");
+        self.group.is_some_and(|group| !of_others(group))
+            && !self.is_of_service()
+            && !self.started_by.is_some_and(|by| by.starts_with("ecs-daemon"))
     }
 
-    /// The containers' reasons and the task's, which may say no more than that it failed to start or that a container
-    /// exited: then it comes last.
+    /// Whether it runs on a container instance: EC2, a server of the user's own, or one that ECS manages.
+    pub fn is_on_instance(&self) -> bool {
+        self.container_instance.is_some() || matches!(self.launch_type, Some("EC2" | "EXTERNAL" | "MANAGED_INSTANCES"))
+    }
+
+    /// Whether any of it ran.
+    pub fn ran(&self) -> bool {
+        self.started_at.is_some() || self.containers.iter().any(|container| container.exit_code.is_some())
+    }
+
+    /// The container, where there is only one that is not AWS's own.
+    pub fn only_container(&self) -> Option<Container<'a>> {
+        let mut own = self.containers.iter().filter(|container| !container.is_of_aws());
+        match (own.next(), own.next()) {
+            (Some(only), None) => Some(*only),
+            _ => self.containers.first().filter(|_| self.containers.len() == 1).copied(),
+        }
+    }
+
+    /// The task's reason, where it says more than that the task failed to start or that a container exited.
+    pub fn own_reason(&self) -> Option<&'a str> {
+        self.stopped_reason.filter(|reason| !is_general(reason) && !reason.trim().is_empty())
+    }
+
+    /// The reasons in ECS's words: the task's own; those of its containers; and last, what only says that it failed to start
+    /// or that a container exited. A container that never started while others ran comes after that.
     pub fn reasons(&self) -> Option<String> {
-        let general = ["Task failed to start", "Essential container in task exited"];
-        let is_general = |reason: &&str| general.contains(&reason.trim().trim_end_matches('.'));
-        let mut reasons: Vec<String> =
-            self.stopped_reason.filter(|reason| !is_general(reason)).map(str::to_owned).into_iter().collect();
-        for container in &self.containers {
-            let is_new = |reason: &&str| !reasons.iter().any(|known| known.contains(reason));
-            let Some(reason) = container.reason.filter(is_new) else { continue };
-            match container.name.filter(|_| self.containers.len() > 1) {
-                Some(name) => reasons.push(format!("{name}: {reason}")),
-                None => reasons.push(reason.to_owned()),
+        let mut reasons: Vec<String> = self.own_reason().map(str::to_owned).into_iter().collect();
+        let ran = self.started_at.is_some();
+        for never_started in [false, true] {
+            for container in self.containers.iter().filter(|it| (ran && it.exit_code.is_none()) == never_started) {
+                let is_new = |reason: &&str| !reasons.iter().any(|known| known.contains(reason));
+                let Some(reason) = container.reason.filter(is_new) else { continue };
+                match container.name.filter(|_| self.containers.len() > 1) {
+                    Some(name) => reasons.push(format!("{name}: {reason}")),
+                    None => reasons.push(reason.to_owned()),
+                }
+            }
+            if !never_started {
+                reasons.extend(self.stopped_reason.filter(|reason| is_general(reason)).map(str::to_owned));
             }
         }
-        reasons.extend(self.stopped_reason.filter(is_general).map(str::to_owned));
         (!reasons.is_empty()).then(|| reasons.join("\n"))
     }
 }
 
+fn is_general(reason: &str) -> bool {
+    ["Task failed to start", "Essential container in task exited"].contains(&reason.trim().trim_end_matches('.'))
+}
+
 impl<'a> Container<'a> {
+    /// Whether AWS added it to the task: its image, command and health check are not the user's.
+    pub fn is_of_aws(&self) -> bool {
+        self.is_injected() || self.is_service_connect()
+    }
+
+    /// Whether it is the agent of GuardDuty's Runtime Monitoring, which is never essential.
+    /// <https://docs.aws.amazon.com/guardduty/latest/ug/how-runtime-monitoring-works-ecs-fargate.html>
+    pub fn is_injected(&self) -> bool {
+        self.name.is_some_and(|name| name.starts_with("aws-guardduty-agent"))
+    }
+
+    /// Whether it is the proxy of ECS Service Connect, which is essential.
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-connect-concepts-deploy.html>
+    pub fn is_service_connect(&self) -> bool {
+        self.name.is_some_and(|name| name.starts_with("ecs-service-connect-"))
+    }
+
     fn read(container: &'a Value) -> Self {
         let exit_code =
             container.get("exitCode").and_then(|code| code.as_i64().or_else(|| code.as_str()?.parse().ok()));
@@ -166,6 +215,7 @@ impl<'a> Container<'a> {
             image: text(container, "image"),
             exit_code,
             reason: text(container, "reason"),
+            health: text(container, "healthStatus"),
         }
     }
 }

@@ -139,7 +139,10 @@ const SCENARIOS: [Scenario; 10] = [
         folder: "wrong_architecture",
         service: "tracker",
         cause: "architecture",
-        words: &["Wrong CPU architecture — 2 of the last 2 tasks", "• runtime platform: LINUX/ARM64 → LINUX/X86_64"],
+        words: &[
+            "Image for another platform — 2 of the last 2 tasks",
+            "• runtime platform: LINUX/ARM64 → LINUX/X86_64",
+        ],
     },
 ];
 

@@ -1,0 +1,65 @@
+//! `docs/causes.md`, made from the catalogue: `UPDATE_DOCS=1 cargo test --lib cause::docs` writes it.
+
+use super::catalogue::{RULES, Rule};
+use super::{Category, cleaned};
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/causes.md");
+
+fn page() -> String {
+    let mut page = String::from(
+        "# Causes\n\n\
+         What an alert may give as the reason why a task stopped or did not start. `render` prints the name, an alert the title, \
+         and what to do where the text itself does not say it better. This page is made from `src/cause/catalogue.rs`:\n\
+         `UPDATE_DOCS=1 cargo test --lib cause::docs`.\n\n\
+         A sentence that begins with `EC2:` or `Fargate:` is only for tasks there, one with `Service:` or `Stand-alone:` only for \
+         a service's tasks or for tasks that no service started. A cause that may heal by itself may be gone with the next attempt.\n\n\
+         The quotes are examples of ECS's words; what stands below one is for such words.\n",
+    );
+    for category in Category::ALL {
+        let heals = if category.may_heal() { " It may heal by itself." } else { "" };
+        page += &format!("\n## {}: `{}`\n\n{}{heals}\n\n", category.title(), category.as_str(), category.meaning());
+        page += &format!("What to do: {}\n", category.advice());
+        let of_category = || RULES.iter().filter(|rule| rule.category == *category);
+        let quoted = |rule: &Rule| rule.examples.first().map(|example| format!("\n> {}\n", shown(example)));
+        page.extend(of_category().find(|rule| !rule.has_advice()).and_then(|rule| quoted(rule)));
+        for rule in of_category().filter(|rule| rule.has_advice()) {
+            page.extend(quoted(rule));
+            page += &format!("\n{}\n", rule.advice());
+        }
+        if let Some(codes) = exit_codes(*category) {
+            page += &format!("\nExit code {codes}.\n");
+        }
+    }
+    page
+}
+
+/// As a quote of Markdown: short enough to read, and without what Markdown takes for markup.
+fn shown(example: &str) -> String {
+    let line = cleaned(example);
+    let mut short: String = line.chars().take(300).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    short.chars().flat_map(|c| [Some('\\').filter(|_| "<>*_`[]|".contains(c)), Some(c)]).flatten().collect()
+}
+
+const fn exit_codes(category: Category) -> Option<&'static str> {
+    Some(match category {
+        Category::Completed => "0",
+        Category::StartCommand => "126 or 127",
+        Category::Sigkill => "137, where nothing says that it was for memory",
+        Category::Sigterm => "143",
+        Category::Crash => "of any other number",
+        _ => return None,
+    })
+}
+
+#[test]
+fn the_page_about_causes_is_what_the_catalogue_says() {
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PATH, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(PATH).unwrap_or_default();
+    assert!(written == page, "docs/causes.md is out of date: UPDATE_DOCS=1 cargo test --lib cause::docs");
+}
