@@ -66,10 +66,16 @@ pub struct Alert {
     pub subject: String,
     /// What is wrong, so that "{subject} {what}" is a sentence: "is unable to consistently start tasks successfully".
     pub what: String,
-    /// Why, in ECS's own words.
+    /// Why, in AWS's own words.
     pub reason: Option<String>,
     /// Why, as far as it could be told from the event.
     pub cause: Option<Cause>,
+    /// What follows, or what to do, in this program's words: for events that have no [`Cause`] to say so.
+    pub advice: Option<String>,
+    /// Commands that do it, ready to copy. Each is of plain ASCII words.
+    pub commands: Vec<String>,
+    /// What its owner wrote about it: an alarm's description. The https addresses in it become links.
+    pub note: Option<String>,
     /// The ECS cluster's name.
     pub cluster: Option<String>,
     /// The AWS account's id.
@@ -102,6 +108,9 @@ impl Alert {
             what: String::new(),
             reason: None,
             cause: None,
+            advice: None,
+            commands: Vec::new(),
+            note: None,
             cluster: event.cluster().map(str::to_owned),
             account: event.account().map(str::to_owned),
             region: event.region().map(str::to_owned),
@@ -188,6 +197,8 @@ impl Alert {
         self.subject = line(&self.subject, 255);
         self.what = line(&self.what, 500);
         self.reason = self.reason.as_deref().map(|reason| text(reason, 10_000)).filter(|reason| !reason.is_empty());
+        self.advice = self.advice.as_deref().map(|advice| line(advice, 500)).filter(|advice| !advice.is_empty());
+        self.note = self.note.as_deref().map(|note| text(note, 1_024)).filter(|note| !note.is_empty());
         for field in [&mut self.kind, &mut self.subject].into_iter().filter(|field| field.is_empty()) {
             *field = "UNKNOWN".to_owned();
         }

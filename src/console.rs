@@ -26,6 +26,7 @@ impl<'a> Console<'a> {
             "aws" => "console.aws.amazon.com",
             "aws-cn" => "console.amazonaws.cn",
             "aws-us-gov" => "console.amazonaws-us-gov.com",
+            "aws-eusc" => "console.amazonaws-eusc.eu",
             _ => return None,
         };
         let is_region = region.len() <= 32
@@ -95,7 +96,8 @@ fn partition_of(region: &str) -> &'static str {
     match region {
         _ if region.starts_with("cn-") => "aws-cn",
         _ if region.starts_with("us-gov-") => "aws-us-gov",
-        _ if region.contains("-iso") || region.starts_with("eusc-") => "",
+        _ if region.starts_with("eusc-") => "aws-eusc",
+        _ if region.contains("-iso") => "",
         _ => "aws",
     }
 }
@@ -115,11 +117,13 @@ mod tests {
             (Some("aws"), "eu-west-1", Some("eu-west-1.console.aws.amazon.com")),
             (Some("aws-cn"), "cn-north-1", Some("cn-north-1.console.amazonaws.cn")),
             (Some("aws-us-gov"), "us-gov-west-1", Some("us-gov-west-1.console.amazonaws-us-gov.com")),
+            (Some("aws-eusc"), "eusc-de-east-1", Some("eusc-de-east-1.console.amazonaws-eusc.eu")),
             (Some("aws-iso"), "us-iso-east-1", None),
             (Some(""), "eu-west-1", None),
             (None, "ap-southeast-2", Some("ap-southeast-2.console.aws.amazon.com")),
             (None, "cn-northwest-1", Some("cn-northwest-1.console.amazonaws.cn")),
             (None, "us-gov-east-1", Some("us-gov-east-1.console.amazonaws-us-gov.com")),
+            (None, "eusc-de-east-1", Some("eusc-de-east-1.console.amazonaws-eusc.eu")),
             (None, "us-isob-east-1", None),
         ] {
             let link = Console::new(partition, region).and_then(|console| console.service("prod", "checkout"));

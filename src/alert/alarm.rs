@@ -24,7 +24,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
     };
     alert.reason = alarm.reason.map(str::to_owned);
     alert.cluster = alert.cluster.take().or(alarm.cluster.map(str::to_owned));
-    alert.fact("Description", alarm.description);
+    alert.note = alarm.description.map(str::to_owned);
     alert.fact("Service", alarm.service);
     let metric = alarm.metric.map(|(namespace, name)| format!("{namespace} {name}"));
     alert.fact("Metric", metric.as_deref());

@@ -110,7 +110,12 @@ fn each_event_tells_its_story() {
 
 #[test]
 fn every_alert_has_a_sentence_links_of_aws_only_and_few_facts() {
-    let hosts = [".console.aws.amazon.com/", ".console.amazonaws.cn/", ".console.amazonaws-us-gov.com/"];
+    let hosts = [
+        ".console.aws.amazon.com/",
+        ".console.amazonaws.cn/",
+        ".console.amazonaws-us-gov.com/",
+        ".console.amazonaws-eusc.eu/",
+    ];
     for (name, alert) in fixtures() {
         assert!(!alert.subject.is_empty() && !alert.what.is_empty() && !alert.kind.is_empty(), "{name}");
         assert!(alert.facts.len() <= 5, "{name}: {:?}", alert.facts);

@@ -184,6 +184,62 @@ impl Text {
         fits
     }
 
+    /// Appends text from outside as one line, in which each whole https address is a link that shows itself: what a reader sees
+    /// is where it leads. Anything else that looks like a link stays text.
+    pub fn linking(&mut self, text: &str, max: usize) -> &mut Self {
+        let end = self.units + max.min(self.room());
+        let mut rest = visible(text);
+        while let Some(at) = rest.find("https://") {
+            let (before, found) = rest.split_at(at);
+            let url = address(found);
+            let link = format!("<{}>", url.replace('&', "&amp;"));
+            if !self.words(before, end) {
+                return self;
+            }
+            let room = end.saturating_sub(self.units);
+            if is_plain_address(url) && utf16_len(&link) < room {
+                self.markup(&link);
+            } else {
+                self.outside(url, room);
+                if utf16_len(url) >= room {
+                    return self;
+                }
+            }
+            rest = found.get(url.len()..).unwrap_or_default();
+        }
+        self.words(rest, end);
+        self
+    }
+
+    /// [`Text::outside`], with a space where the text has one at either end. Whether it was appended whole.
+    fn words(&mut self, text: &str, end: usize) -> bool {
+        let space = |is_there: bool| if is_there { " " } else { "" };
+        let whole = visible(text);
+        if !whole.is_empty() {
+            self.markup(space(text.starts_with(char::is_whitespace)));
+            // What follows needs two characters at least, if only to say that there is more.
+            let room = end.saturating_sub(self.units + 2);
+            self.outside(whole, room);
+            if room == 0 || (self.markup.ends_with('…') && !whole.ends_with('…')) {
+                return false;
+            }
+        }
+        if self.units < end {
+            self.markup(space(text.ends_with(char::is_whitespace)));
+        }
+        true
+    }
+
+    /// Appends a command on a line of its own, as code to copy; all of it or, if it does not fit or could break out, nothing.
+    pub fn command(&mut self, command: &str) -> &mut Self {
+        let is_plain = |c: u8| matches!(c, b' '..=b'~') && !b"<>&`".contains(&c);
+        let start = if self.is_empty() { "" } else { "\n" };
+        if !command.is_empty() && command.bytes().all(is_plain) {
+            self.markup(&format!("{start}```{command}```"));
+        }
+        self
+    }
+
     /// Appends text from outside as a quotation of at most `lines` lines and `max` characters; blank lines are left out.
     pub fn quote(&mut self, text: &str, lines: usize, max: usize) -> &mut Self {
         let end = self.units + max.min(self.room());
@@ -249,6 +305,30 @@ fn reads_as_formatting(name: &str, max: usize) -> bool {
         before = c;
     }
     false
+}
+
+/// The address at the start of a text, without the punctuation after it.
+fn address(text: &str) -> &str {
+    let ends =
+        |c: char| !c.is_ascii_graphic() || matches!(c, '<' | '>' | '|' | '`' | '"' | '\'' | '\\' | '^' | '{' | '}');
+    let mut address = text.split(ends).next().unwrap_or_default();
+    loop {
+        let closes =
+            !address.contains('(') && address.ends_with(')') || !address.contains('[') && address.ends_with(']');
+        match address.strip_suffix(|c: char| closes || ".,;:!?*_~".contains(c)) {
+            Some(shorter) => address = shorter,
+            None => return address,
+        }
+    }
+}
+
+/// Whether it has a host in ASCII, and no user's name before it that could pass for the host.
+fn is_plain_address(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    url.len() <= MAX_URL
+        && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && host.bytes().all(|c| c.is_ascii_alphanumeric() || b".-:".contains(&c))
 }
 
 fn utf16_len(text: &str) -> usize {
@@ -321,6 +401,54 @@ mod tests {
         }
         assert_eq!(link(9_000, &format!("https://a/{}", "x".repeat(MAX_URL)), "x"), "");
         assert_eq!(link(100, "https://a/", " "), "");
+    }
+
+    #[test]
+    fn an_address_in_a_text_can_be_tapped_and_shows_where_it_leads() {
+        let linking = |text: &str, max: usize| {
+            let text = Text::with_limit(MAX_SECTION).linking(text, max).clone();
+            assert!(text.units() <= max, "{max}: {}", text.markup);
+            text.markup
+        };
+        assert_eq!(
+            linking("Runbook: https://wiki.example.com/x?a=1&b=2#c, then call <@U1>.", 200),
+            "Runbook: <https://wiki.example.com/x?a=1&amp;b=2#c>, then call &lt;@U1&gt;."
+        );
+        assert_eq!(
+            linking("(see https://a.example/b) or https://a.example/c_(d)", 200),
+            "(see <https://a.example/b>) or <https://a.example/c_(d)>"
+        );
+        assert_eq!(linking("https://a.example/ https://b.example", 200), "<https://a.example/> <https://b.example>");
+        for text in [
+            "http://a.example/",
+            "https://",
+            "https:// a",
+            "javascript:alert(1)",
+            "https://console.aws.amazon.com@evil.example/",
+            "https://аws.example/",
+            "https://`x`/",
+        ] {
+            assert!(!linking(text, 200).contains('<'), "{text}");
+        }
+        assert_eq!(
+            linking("<https://evil.example|x>", 200),
+            "&lt;<https://evil.example>|x&gt;",
+            "its label shows beside it"
+        );
+        for max in 0..70 {
+            let cut = linking("Look at https://wiki.example.com/a/long/way and think", max);
+            assert!(!cut.contains('<') || cut.contains("<https://wiki.example.com/a/long/way>"), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_whole_and_plain_or_absent() {
+        let command = |command: &str| Text::with_limit(30).command(command).markup.clone();
+        assert_eq!(command("aws ecs --action ROLLBACK"), "");
+        assert_eq!(command("aws ecs list-tasks"), "```aws ecs list-tasks```");
+        for bad in ["", "a`b", "a<b", "a&b", "a\nb", "é"] {
+            assert_eq!(command(bad), "", "{bad}");
+        }
     }
 
     #[test]

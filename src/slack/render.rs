@@ -9,10 +9,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 pub use self::digest::digest;
-use super::message::{MAX_SECTION, Payload, Text, context, section, visible};
+use super::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, section, visible};
 use crate::alert::{Alert, Severity};
+use crate::cause::Category;
 
-// How much of each part is shown, in characters. Together they stay well under `MAX_MESSAGE`.
+// How much of each part is shown, in characters. Those of any real alert stay well under `MAX_MESSAGE`; what goes beyond it is
+// left out, the last part first.
 
 /// The notification.
 const NOTIFICATION: usize = 700;
@@ -23,6 +25,9 @@ const WHAT: usize = 300;
 const REASON: usize = 1_200;
 const REASON_LINES: usize = 8;
 const HINT: usize = 600;
+/// What its owner wrote about it: CloudWatch takes 1,024 characters for an alarm's description.
+const NOTE: usize = 1_100;
+const NOTE_LINES: usize = 8;
 const FACTS: usize = 5;
 const LABEL: usize = 40;
 const FACT: usize = 300;
@@ -84,24 +89,30 @@ impl<'a> Group<'a> {
     }
 }
 
-/// One alert, and its repeats, with all there is to say.
+/// One alert, and its repeats, with all there is to say: who and what; why, and what to do; then AWS's own words, and the rest.
 fn full(group: &Group, account_name: Option<&str>) -> Payload {
     let alert = group.alert;
     let mut blocks = Vec::new();
+    let mut room = MAX_MESSAGE;
     let mut add = |text: Text, block: fn(Text) -> Value| {
-        if !text.is_empty() {
+        let units = text.units() + BLOCK;
+        if !text.is_empty() && units <= room {
+            room -= units;
             blocks.push(block(text));
         }
     };
 
     let mut head = Text::with_limit(MAX_SECTION);
     head.markup("*").name(subject(alert), NAME).markup("* ").outside(&alert.what, WHAT);
-    if let Some(reason) = reason(alert) {
-        head.markup("\n").quote(reason, REASON_LINES, REASON);
-    }
     add(head, section);
 
     add(diagnosis::why(alert), section);
+    add(what_to_do(alert), section);
+    if let Some(reason) = reason(alert) {
+        let mut quote = Text::with_limit(MAX_SECTION);
+        quote.quote(reason, REASON_LINES, REASON);
+        add(quote, section);
+    }
     if let Some(diagnosis) = &alert.diagnosis {
         add(diagnosis::log(diagnosis), section);
         add(diagnosis::change(diagnosis), section);
@@ -139,12 +150,53 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     Payload::new(text, color(alert.severity), blocks)
 }
 
-/// " — Image not found"
+/// What follows, the commands to copy, and what the alarm's owner wrote for whoever reads this.
+fn what_to_do(alert: &Alert) -> Text {
+    let mut text = Text::with_limit(MAX_SECTION);
+    if let Some(advice) = present(alert.advice.as_deref()) {
+        text.outside(advice, HINT);
+    }
+    for command in &alert.commands {
+        text.command(command);
+    }
+    let note = alert.note.as_deref().unwrap_or_default().lines().filter(|line| !visible(line).is_empty());
+    let end = text.units() + NOTE;
+    for line in note.take(NOTE_LINES) {
+        if !text.is_empty() {
+            text.markup("\n");
+        }
+        let room = end.saturating_sub(text.units());
+        text.linking(line, room);
+    }
+    text
+}
+
+/// " — Image not found", unless the sentence before it says so already.
 fn title(text: &mut Text, alert: &Alert) {
-    if let Some(cause) = &alert.cause {
-        text.markup(" — ").outside(cause.category.title(), LABEL);
+    let Some(category) = alert.cause.as_ref().map(|cause| cause.category) else { return };
+    let said = ALREADY_SAID.iter().find(|(said, phrase, _)| *said == category && alert.what.contains(phrase));
+    let title = said.map_or(category.title(), |(_, _, rest)| rest);
+    if !title.is_empty() {
+        text.markup(" — ").outside(title, LABEL);
     }
 }
+
+/// What [`Alert::what`] may hold of a cause's title, and what of the title is then left to say.
+const ALREADY_SAID: &[(Category, &str, &str)] = &[
+    (Category::Spot, "Spot interruption", ""),
+    (Category::User, "by a user", ""),
+    (Category::RoutineScaling, "by the service scheduler", ""),
+    (Category::HealthCheckLb, "health check", "load balancer"),
+    (Category::HealthCheckContainer, "health check", "container"),
+    (Category::Crash, "exited with code", ""),
+    (Category::Crash, "exit code", ""),
+    (Category::Completed, "exited with code 0", ""),
+    (Category::Completed, "exit code 0", ""),
+    (Category::Deployment, "tasks failed to start", ""),
+    (Category::HostGone, "infrastructure is impaired", ""),
+    (Category::Agent, "agent disconnected", ""),
+    (Category::Agent, "agent connectivity", ""),
+];
 
 /// "example-cluster · platform · eu-west-1 · 3 minutes ago"
 fn where_and_when(text: &mut Text, group: &Group, account_name: Option<&str>) {

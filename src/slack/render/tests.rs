@@ -25,6 +25,9 @@ fn impaired(service: &str) -> Alert {
         what: "is unable to consistently start tasks successfully".to_owned(),
         reason: None,
         cause: None,
+        advice: None,
+        commands: Vec::new(),
+        note: None,
         cluster: Some("example".to_owned()),
         account: Some("123456789012".to_owned()),
         region: Some("eu-west-1".to_owned()),
@@ -129,7 +132,8 @@ fn assert_inert(text: &str) {
     let mut rest = text;
     while let Some(start) = rest.find('<') {
         let (inside, after) = rest[start + 1..].split_once('>').unwrap_or_else(|| panic!("unclosed: {text}"));
-        let (target, label) = inside.split_once('|').unwrap_or_else(|| panic!("no label: {inside}"));
+        // Without a label a link shows where it leads.
+        let (target, label) = inside.split_once('|').unwrap_or((inside, inside));
         assert!(target.starts_with("https://") || target.starts_with("!date^"), "{inside}");
         assert!(target.len() <= MAX_URL && !label.is_empty(), "{inside}");
         assert!(!inside.contains(['\n', '<']) && !label.contains('|'), "{inside}");
@@ -205,8 +209,9 @@ fn a_full_alert_leads_with_what_matters_and_ends_with_where_to_look() {
         json!({
             "text": ":rotating_light: api is unable to consistently start tasks successfully — Image not found",
             "attachments": [{"color": "danger", "blocks": [
-                {"type": "section", "text": mrkdwn("*api* is unable to consistently start tasks successfully\n> CannotPullContainerError: manifest for api:v2 not found\n> retried 5 time(s)")},
+                {"type": "section", "text": mrkdwn("*api* is unable to consistently start tasks successfully")},
                 {"type": "section", "text": mrkdwn("*Why:* Image not found\nPush the tag, or deploy one that exists.")},
+                {"type": "section", "text": mrkdwn("> CannotPullContainerError: manifest for api:v2 not found\n> retried 5 time(s)")},
                 {"type": "section", "text": mrkdwn("Image: api:v2")},
                 {"type": "context", "elements": [mrkdwn("example · platform · eu-west-1 · <!date^1795316532^{ago}|2026-11-22 03:02:12 UTC>")]},
                 {"type": "section", "text": mrkdwn("<https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/example/services/api/health?region=eu-west-1|View in console> · <https://logs.example/?a=1&amp;b=2|Log>")},
@@ -214,6 +219,51 @@ fn a_full_alert_leads_with_what_matters_and_ends_with_where_to_look() {
         })
     );
     assert_eq!(serde_json::from_str::<Value>(&payload.body()).unwrap(), payload.to_value());
+}
+
+#[test]
+fn what_to_do_comes_before_the_words_of_aws_and_after_what_happened() {
+    let mut alert = impaired("api");
+    alert.advice = Some("If nobody acts, ECS rolls it back.".to_owned());
+    alert.commands = vec!["aws ecs continue".to_owned()];
+    alert.note = Some("Runbook:\n\nhttps://wiki.example/api".to_owned());
+    alert.reason = Some("Waiting.".to_owned());
+    let payload = single(&alert, None).to_value();
+    assert_eq!(
+        block_texts(&payload).split("\nexample · ").next().unwrap(),
+        "*api* is unable to consistently start tasks successfully\nIf nobody acts, ECS rolls it back.\n```aws ecs \
+         continue```\nRunbook:\n<https://wiki.example/api>\n> Waiting."
+    );
+}
+
+#[test]
+fn the_headline_says_each_thing_once() {
+    let headline = |category, what: &str| {
+        let cause = Some(Cause { category, hint: String::new() });
+        let alert = Alert { cause, what: what.to_owned(), ..bare("api") };
+        single(&alert, None).to_value()["text"].as_str().unwrap().trim_start_matches(":rotating_light: ").to_owned()
+    };
+    for (category, what, expected) in [
+        (Category::Spot, "task was stopped by a Spot interruption", "task was stopped by a Spot interruption"),
+        (
+            Category::Crash,
+            "is crash-looping: 3 exits in 5 min, exit code 1",
+            "is crash-looping: 3 exits in 5 min, exit code 1",
+        ),
+        (
+            Category::Oom,
+            "is crash-looping: 3 exits in 5 min, exit code 137",
+            "is crash-looping: 3 exits in 5 min, exit code 137 — Out of memory",
+        ),
+        (
+            Category::HealthCheckLb,
+            "task was stopped: it failed its health checks",
+            "task was stopped: it failed its health checks — load balancer",
+        ),
+        (Category::HealthCheckLb, "deployment failed", "deployment failed — Load balancer health check failed"),
+    ] {
+        assert_eq!(headline(category, what), format!("api {expected}"));
+    }
 }
 
 #[test]
@@ -227,7 +277,7 @@ fn what_a_diagnosis_repeats_of_the_event_is_said_once() {
     alert.diagnosis = Some(known);
     let text = block_texts(&single(&alert, None).to_value());
     assert_eq!(text.matches("api:v2: not found").count(), 1);
-    assert!(text.contains("*Why:* Image not found — 9 of the last 9 tasks\nPush the tag, or deploy one that exists.\n*How bad:* 1 of 2 tasks running\n"), "{text}");
+    assert!(text.contains("*Why:* Image not found — 9 of the last 9 tasks\nPush the tag, or deploy one that exists.\n> api:v2: not found\n*How bad:* 1 of 2 tasks running\n"), "{text}");
 }
 
 #[test]
@@ -395,6 +445,9 @@ fn hostile_text_neither_pages_nor_breaks_a_limit() {
     alert.links =
         (0..100).map(|i| Link { label: "Log", url: format!("https://a/{i}{}", "&x".repeat(i * 20)) }).collect();
     alert.links.push(Link { label: "Log", url: "https://evil|x>".to_owned() });
+    alert.advice = Some("<@U1>&".repeat(1_000));
+    alert.commands = vec!["`<!channel>`".to_owned(), "x".repeat(600), "x".repeat(10_000)];
+    alert.note = Some("<!channel> https://evil.example/<|x> `*&\n".repeat(1_000));
     alert.diagnosis = Some(diagnosis(&"<!channel> `*&\n".repeat(1_000)));
     for text in [single(&alert, Some("<!channel>")), plain_text(&alert, None)] {
         assert_within_limits(&text.to_value());
@@ -461,6 +514,9 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                     what,
                     reason,
                     cause,
+                    advice: Some(pick()),
+                    commands: vec![pick(), "x".repeat(pick().len())],
+                    note: Some(pick() + "https://a.example/" + &pick()),
                     cluster,
                     account,
                     region,

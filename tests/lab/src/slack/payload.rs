@@ -15,7 +15,8 @@ const SECTION: usize = 3_000;
 const MESSAGE: usize = 12_000;
 const BLOCK: usize = 80;
 /// The only places a link may lead to, each below a region.
-const CONSOLES: [&str; 3] = ["console.aws.amazon.com", "console.amazonaws.cn", "console.amazonaws-us-gov.com"];
+const CONSOLES: [&str; 4] =
+    ["console.aws.amazon.com", "console.amazonaws.cn", "console.amazonaws-us-gov.com", "console.amazonaws-eusc.eu"];
 
 /// The first thing that is wrong with a payload: Slack would refuse or cut it, or something from outside got into it as more
 /// than text.
@@ -73,8 +74,8 @@ fn markup_fault(text: &str) -> Option<&'static str> {
         match c {
             '<' => {
                 let Some((inside, _)) = rest[1..].split_once('>') else { return Some("a tag without an end") };
-                if !is_console_link(inside) && !is_date(inside) {
-                    return Some("a tag that is neither a link to a console nor a date");
+                if !is_console_link(inside) && !is_bare_address(inside) && !is_date(inside) {
+                    return Some("a tag that is neither a link to a console, nor a bare address, nor a date");
                 }
                 end = inside.len() + 2;
             }
@@ -103,6 +104,15 @@ fn is_console_link(inside: &str) -> bool {
         && !label.trim().is_empty()
         && !label.contains(['|', '<', '\n'])
         && markup_fault(label).is_none()
+}
+
+/// A link without a label shows where it leads.
+fn is_bare_address(inside: &str) -> bool {
+    let Some(rest) = inside.strip_prefix("https://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    !host.is_empty()
+        && host.bytes().all(|c| c.is_ascii_alphanumeric() || b".-:".contains(&c))
+        && rest.bytes().all(|c| c.is_ascii_graphic() && !b"<>|`".contains(&c))
 }
 
 fn is_date(inside: &str) -> bool {
@@ -140,6 +150,8 @@ mod tests {
             "a &amp; b &lt;!channel&gt;",
             "<https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/a%3Cb?region=eu-west-1&amp;x|`_odd_` &gt;>",
             "<!date^1795316412^{ago}|2026-11-22 03:00:12 UTC>",
+            "Runbook: <https://wiki.example.com/a?b=c&amp;d>",
+            "```aws ecs list-tasks```\n```aws ecs list-clusters```",
         ] {
             assert_eq!(fault(&message(&[text])), None, "{text}");
         }
@@ -157,7 +169,8 @@ mod tests {
             "<https://evil.example/.console.aws.amazon.com/|x>",
             "<https://evil.example#.console.aws.amazon.com/|x>",
             "<https://eu-west-1.console.aws.amazon.com/|a|b>",
-            "<https://eu-west-1.console.aws.amazon.com/>",
+            "<https://console.aws.amazon.com@evil.example/>",
+            "<http://evil.example/>",
             "<!date^1^{ago}^https://evil.example|2026-11-22 03:00:12 UTC>",
             "a > b",
             "a & b",
