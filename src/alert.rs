@@ -6,13 +6,18 @@
 
 mod action;
 mod alarm;
+mod api_call;
+mod code_deploy;
 mod crash_loop;
+mod health;
+mod image_scan;
 mod instance;
+mod scaling;
 mod task;
 mod unknown;
 
 pub use crash_loop::{Rule as CrashLoopRule, speaks as speaks_for_crash_loop};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
@@ -133,6 +138,11 @@ impl Alert {
             Detail::InstanceState(instance) => instance::describe_state(&mut alert, event, instance),
             Detail::InstanceHealth(instance) => instance::describe_health(&mut alert, event, instance),
             Detail::Alarm(alarm) => alarm::describe(&mut alert, event, alarm),
+            Detail::Health(notice) => health::describe(&mut alert, event, notice),
+            Detail::ApiCall(call) => api_call::describe(&mut alert, event, call),
+            Detail::ImageScan(scan) => image_scan::describe(&mut alert, event, scan),
+            Detail::CodeDeploy(deployment) => code_deploy::describe(&mut alert, event, deployment),
+            Detail::Scaling(scaling) => scaling::describe(&mut alert, event, scaling),
             Detail::Other => unknown::describe(&mut alert, event),
         }
         alert.bound();
@@ -183,6 +193,17 @@ impl Alert {
         self.cause = cause::explain_text(reason);
     }
 
+    /// Adds a command made of these words; none if one of them is not a plain name, which a shell could take for more.
+    fn command<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
+        let words: Vec<&str> = words.into_iter().collect();
+        let is_plain = |word: &&str| {
+            !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_./:=+,@".contains(&c))
+        };
+        if words.iter().all(is_plain) && words.iter().map(|word| word.len() + 1).sum::<usize>() <= MAX_COMMAND {
+            self.commands.push(words.join(" "));
+        }
+    }
+
     fn fact(&mut self, label: &str, value: Option<&str>) {
         self.facts.extend(value.map(|value| (label.to_owned(), value.to_owned())));
     }
@@ -199,6 +220,7 @@ impl Alert {
         self.reason = self.reason.as_deref().map(|reason| text(reason, 10_000)).filter(|reason| !reason.is_empty());
         self.advice = self.advice.as_deref().map(|advice| line(advice, 500)).filter(|advice| !advice.is_empty());
         self.note = self.note.as_deref().map(|note| text(note, 1_024)).filter(|note| !note.is_empty());
+        self.commands.truncate(MAX_COMMANDS);
         for field in [&mut self.kind, &mut self.subject].into_iter().filter(|field| field.is_empty()) {
             *field = "UNKNOWN".to_owned();
         }
@@ -215,6 +237,9 @@ impl Alert {
 
 /// More is not read on a phone.
 const MAX_FACTS: usize = 5;
+const MAX_COMMANDS: usize = 3;
+/// Longer than any command made of real names, in characters.
+const MAX_COMMAND: usize = 600;
 
 /// The service of an event about a service or a task that is a problem, unless what is known of the service could not explain it.
 fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
@@ -247,6 +272,22 @@ fn link_to_service(alert: &mut Alert, event: &Event) {
         None => console.cluster(cluster),
     });
     alert.link("View in console", page);
+}
+
+/// "a, b, c and 5 more"
+fn several(names: &[&str], max: usize) -> String {
+    let shown = names.get(..max).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(max) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// "2026-03-05 16:04 UTC"
+fn utc(time: OffsetDateTime) -> String {
+    let utc = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
+    let (year, month, day) = utc.to_calendar_date();
+    format!("{year:04}-{:02}-{day:02} {:02}:{:02} UTC", u8::from(month), utc.hour(), utc.minute())
 }
 
 /// "SERVICE_FOO_BAR" → "service foo bar"

@@ -81,6 +81,26 @@ impl<'a> Console<'a> {
         self.url(&format!("cloudwatch/home?region={}#alarmsV2:alarm/{}", self.region, encoded(name)?))
     }
 
+    /// A private repository in ECR, whose name may hold slashes.
+    pub fn image_repository(&self, account: &str, name: &str) -> Option<String> {
+        let name: Option<Vec<String>> = name.split('/').map(encoded).collect();
+        self.url(&format!("ecr/repositories/private/{}/{}?region={}", encoded(account)?, name?.join("/"), self.region))
+    }
+
+    /// A deployment by CodeDeploy.
+    pub fn code_deployment(&self, id: &str) -> Option<String> {
+        self.url(&format!("codesuite/codedeploy/deployments/{}?region={}", encoded(id)?, self.region))
+    }
+
+    /// What an Auto Scaling group did.
+    pub fn scaling_group(&self, name: &str) -> Option<String> {
+        self.url(&format!(
+            "ec2/home?region={}#AutoScalingGroupDetails:id={};view=activity",
+            self.region,
+            encoded(name)?
+        ))
+    }
+
     fn ecs(&self, page: &str) -> Option<String> {
         self.url(&format!("ecs/v2/{page}?region={}", self.region))
     }

@@ -2,8 +2,8 @@
 //!
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
-use super::{Alert, Severity, link_to_service, words};
-use crate::event::{Arn, Event, ecs::Action};
+use super::{Alert, Severity, console, line, link_to_service, utc, words};
+use crate::event::{Arn, Event, ecs::Action, parse_time};
 use Severity::{Critical, Info, Warning};
 
 /// `whose` is "service" or "daemon".
@@ -26,12 +26,14 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, action: &Action, whose:
     if let Some(reason) = action.reason {
         alert.explain(reason);
     }
-
-    let expiry = if action.name == Some("HOOK_AWAITING_ACTION") { "Act before" } else { "Expires" };
+    if action.name == Some("HOOK_AWAITING_ACTION") {
+        ask_for_action(alert, event, action);
+    } else {
+        alert.fact("Lifecycle stage", action.lifecycle_stage);
+        alert.fact("Expires", action.expires_at);
+    }
     alert.fact("Failure type", action.failure_type);
     alert.fact("Deployment", action.deployment_id);
-    alert.fact("Lifecycle stage", action.lifecycle_stage);
-    alert.fact(expiry, action.expires_at);
     alert.fact("Capacity provider", action.capacity_provider);
     match action.container_instances.as_slice() {
         [] => {}
@@ -39,20 +41,137 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, action: &Action, whose:
         ids => alert.fact("Container instances", Some(&ids.len().to_string())),
     }
     link_to_service(alert, event);
+    let task = console(event).zip(action.task).and_then(|(console, task)| console.task(task.cluster()?, task.name()?));
+    alert.link("Stopped task", task);
+}
+
+/// What happens if nobody acts, and the two commands with which somebody can.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/pause-lifecycle-hooks.html>
+fn ask_for_action(alert: &mut Alert, event: &Event, action: &Action) {
+    if let Some(stage) = action.lifecycle_stage {
+        alert.what = format!("{} at {}", alert.what, line(stage, 60));
+    }
+    let then = match action.timeout_action {
+        Some("CONTINUE") => "ECS goes on with the deployment",
+        Some("ROLLBACK") => "ECS rolls the deployment back",
+        // The event need not say; ROLLBACK is the default.
+        _ => "ECS rolls the deployment back, unless the hook is set up to continue",
+    };
+    let by = action.expires_at.map(|at| parse_time(at).map_or_else(|| line(at, 60), utc));
+    alert.advice = Some(match by {
+        Some(by) => format!("If nobody acts by {by}, {then}."),
+        None => format!("If nobody acts in time, {then}."),
+    });
+    let arn = action.service_deployment.or_else(|| {
+        let is_deployment =
+            |text: &&str| Arn::parse(text).is_some_and(|arn| arn.resource_type() == "service-deployment");
+        event.resources().find(is_deployment)
+    });
+    if let (Some(arn), Some(hook)) = (arn, action.hook_id) {
+        let region = Arn::parse(arn).map(|arn| arn.region).filter(|region| !region.is_empty()).or(event.region());
+        for choice in ["CONTINUE", "ROLLBACK"] {
+            let names =
+                ["aws", "ecs", "continue-service-deployment", "--service-deployment-arn", arn, "--hook-id", hook];
+            let region = region.into_iter().flat_map(|region| ["--region", region]);
+            alert.command(names.into_iter().chain(["--action", choice]).chain(region));
+        }
+    }
 }
 
 fn judge(action: &Action) -> (Severity, String) {
     let name = action.name.unwrap_or_default();
-    // ECS calls a rollback INFO, and says so in the reason of a deployment's progress only.
-    let reason = action.reason.unwrap_or_default().to_ascii_lowercase();
-    let rolls_back = reason.contains("rolling back") || (name.contains("IN_PROGRESS") && reason.contains("rollback"));
-    match known(name) {
-        Some((Info, _)) if rolls_back => (Warning, "is rolling back to its last deployment".to_owned()),
-        Some((severity, what)) => (severity, what.to_owned()),
+    let rollback = action.reason.and_then(|reason| Rollback::told_by(name, reason));
+    match (known(name), rollback) {
+        // ECS calls a rollback INFO, and says so in the reason of a deployment's progress only.
+        (Some((Info, what)), Some(rollback)) => match (name.ends_with("_COMPLETED"), rollback.is_over) {
+            (true, _) => (Info, format!("{what}: it was a rollback")),
+            (false, true) => (Warning, rollback.sentence("was rolled back to its last deployment")),
+            (false, false) => (Warning, rollback.sentence("is rolling back to its last deployment")),
+        },
+        (Some((severity, what)), Some(rollback)) if name.ends_with("_FAILED") || name.ends_with("_TIMED_OUT") => {
+            let state = if rollback.is_over { "was rolled back" } else { "is being rolled back" };
+            (severity, rollback.sentence(&format!("{what} and {state}")))
+        }
+        (Some(_), None) if (name, action.hook_type) == ("HOOK_FAILED", Some("PAUSE")) && action.reason.is_none() => {
+            // For a hook that waits for people it is what they decided.
+            (Warning, "deployment is being rolled back: so it was decided at a lifecycle hook".to_owned())
+        }
+        (Some(_), None) if (name, action.timeout_action) == ("HOOK_TIMED_OUT", Some("CONTINUE")) => {
+            (Warning, "deployment goes on: nobody acted at a lifecycle hook in time".to_owned())
+        }
+        (Some(_), None) if (name, action.timeout_action) == ("HOOK_TIMED_OUT", Some("ROLLBACK")) => {
+            (Critical, "deployment timed out at a lifecycle hook and is being rolled back".to_owned())
+        }
+        (Some((severity, _)), _) if name == "DAEMON_TASK_START_IMPAIRED" && action.failure_type.is_some() => {
+            (severity, failure(action.failure_type.unwrap_or_default()))
+        }
+        (Some((severity, what)), _) => (severity, what.to_owned()),
         // Newer than this program. Somebody sent it here on purpose, so it is not for us to call it routine.
-        None if name.is_empty() => (Warning, "reported: an event without a name".to_owned()),
-        None => (Warning, format!("reported: {}", words(name))),
+        (None, Some(rollback)) => (Warning, rollback.sentence(&format!("reported: {}, a rollback", words(name)))),
+        (None, None) if name.is_empty() => (Warning, "reported: an event without a name".to_owned()),
+        (None, None) => (Warning, format!("reported: {}", words(name))),
     }
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-daemons-eventbridge-events.html>
+fn failure(failure_type: &str) -> String {
+    match failure_type {
+        "TASK_FAILED_TO_RUN" => "has a task that was started but failed to run".to_owned(),
+        "TASK_CREATION_FAILED" => "has a task that could not be created on a container instance".to_owned(),
+        other => format!("is unable to consistently start tasks: {}", words(&line(other, 60))),
+    }
+}
+
+/// What a reason says of a rollback.
+#[derive(Debug)]
+struct Rollback {
+    /// Or it is under way.
+    is_over: bool,
+    /// In ECS's words or fewer.
+    why: Option<String>,
+}
+
+impl Rollback {
+    fn told_by(name: &str, reason: &str) -> Option<Self> {
+        let lower = reason.to_ascii_lowercase();
+        let is_over = lower.contains("rolled back");
+        let is_one = is_over
+            || lower.contains("rolling back")
+            || (lower.contains("rollback") && (name.ends_with("_IN_PROGRESS") || name.ends_with("_COMPLETED")));
+        // Nothing to go back to, or a rollback that failed itself.
+        let is_none = ["no rollback", "not rolled back", "cannot be rolled back", "rollback failed", "unable to roll"];
+        if !is_one || is_none.iter().any(|phrase| lower.contains(phrase)) {
+            return None;
+        }
+        // Lower-casing ASCII keeps every place.
+        let said = lower.find("back because").and_then(|at| reason.get(at + "back because".len()..));
+        let said =
+            said.map(|why| why.trim_start().trim_start_matches("of ").trim_start_matches("the ")).map(first_sentence);
+        let known = || {
+            let known = [
+                ("circuit breaker", "the circuit breaker triggered"),
+                ("hook", "a lifecycle hook failed"),
+                ("listener", "a listener rule is at fault"),
+                ("alarm", "an alarm went off"),
+                ("requested", "somebody asked for it"),
+            ];
+            known.iter().find(|(phrase, _)| lower.contains(phrase)).map(|(_, why)| (*why).to_owned())
+        };
+        Some(Self { is_over, why: said.filter(|why| !why.is_empty()).or_else(known) })
+    }
+
+    /// "…: circuit breaker threshold was exceeded"
+    fn sentence(&self, what: &str) -> String {
+        match &self.why {
+            Some(why) => format!("{what}: {why}"),
+            None => what.to_owned(),
+        }
+    }
+}
+
+fn first_sentence(text: &str) -> String {
+    let end = text.find(". ").unwrap_or(text.len());
+    line(text.get(..end).unwrap_or_default().trim_end_matches('.'), 180)
 }
 
 /// Critical: the service cannot start or place its tasks, or its deployment failed. Warning: it still works, or ECS tries

@@ -1,6 +1,6 @@
-//! CloudWatch alarms.
+//! CloudWatch alarms: on a metric, on several, and composite ones.
 
-use super::{Alert, Severity, console, words};
+use super::{Alert, Severity, console, line, several, words};
 use crate::event::Event;
 use crate::event::cloudwatch::Alarm;
 
@@ -12,6 +12,8 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
     alert.severity = match alarm.state {
         Some("OK" | "INSUFFICIENT_DATA") => Severity::Info,
         Some("ALARM") if of_scaling => Severity::Info,
+        // Its owner set it up so that nobody is called. When that ends, CloudWatch sends another event.
+        Some("ALARM") if alarm.suppressed_by.is_some() => Severity::Info,
         Some("ALARM") => Severity::Critical,
         _ => Severity::Warning,
     };
@@ -22,11 +24,66 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
         Some(state) => format!("is in state {}", words(state)),
         None => "changed its state".to_owned(),
     };
+    if let Some(by) = alarm.suppressed_by {
+        alert.what.push_str(&suppression(by, alarm.suppressor));
+    }
     alert.reason = alarm.reason.map(str::to_owned);
-    alert.cluster = alert.cluster.take().or(alarm.cluster.map(str::to_owned));
     alert.note = alarm.description.map(str::to_owned);
+    alert.cluster = alert.cluster.take().or(alarm.cluster.map(str::to_owned));
+    let names: Vec<&str> = alarm.triggered_by.iter().map(String::as_str).collect();
+    alert.fact("Triggered by", Some(several(&names, 5)).filter(|names| !names.is_empty()).as_deref());
+    alert.fact("Rule", alarm.rule);
     alert.fact("Service", alarm.service);
-    let metric = alarm.metric.map(|(namespace, name)| format!("{namespace} {name}"));
-    alert.fact("Metric", metric.as_deref());
+    alert.fact("Expression", alarm.expression);
+    // Metrics of one namespace share its name.
+    let mut metrics: Vec<String> = Vec::new();
+    for (namespace, group) in
+        alarm.metrics.chunk_by(|(a, _), (b, _)| a == b).filter_map(|group| Some((group.first()?.0, group)))
+    {
+        let names: Vec<&str> = group.iter().map(|(_, name)| *name).collect();
+        metrics.push(format!("{namespace} {}", names.join(", ")));
+    }
+    alert.fact(
+        if alarm.metrics.len() > 1 { "Metrics" } else { "Metric" },
+        Some(metrics.join("; ")).filter(|metrics| !metrics.is_empty()).as_deref(),
+    );
     alert.link("View in console", console(event).zip(alarm.name).and_then(|(console, name)| console.alarm(name)));
+}
+
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_CompositeAlarm.html>
+fn suppression(by: &str, suppressor: Option<&str>) -> String {
+    let suppressor = suppressor.map_or("its suppressor".to_owned(), |name| format!("the alarm {}", line(name, 100)));
+    match by {
+        "Alarm" => format!(", its actions suppressed by {suppressor}"),
+        "WaitPeriod" => format!(", its actions suppressed while it waits for {suppressor}"),
+        "ExtensionPeriod" => format!(", its actions suppressed for a while after {suppressor}"),
+        other => format!(", its actions suppressed by {}", line(other, 60)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_suppressed_alarm_says_by_whom_and_calls_nobody() {
+        let alarm = |by: &str, suppressor: &str| {
+            let alarm = json!({ "alarmName": "all", "configuration": { "alarmRule": "ALARM(one)", "actionsSuppressor": suppressor },
+                "state": { "value": "ALARM", "actionsSuppressedBy": by, "reasonData": "{\"triggeringAlarms\":[{\"arn\":\"arn:aws:cloudwatch:eu-west-1:1:alarm:one: a\"}]}" } });
+            Alert::from_event(&Event::decode(&alarm.to_string()).unwrap())
+        };
+        let maintenance = "arn:aws:cloudwatch:eu-west-1:1:alarm:in maintenance";
+        for (by, suppressor, what) in [
+            ("Alarm", maintenance, "is in ALARM, its actions suppressed by the alarm in maintenance"),
+            ("WaitPeriod", "deploy", "is in ALARM, its actions suppressed while it waits for the alarm deploy"),
+            ("ExtensionPeriod", "deploy", "is in ALARM, its actions suppressed for a while after the alarm deploy"),
+            ("Moon", "", "is in ALARM, its actions suppressed by Moon"),
+        ] {
+            let alert = alarm(by, suppressor);
+            assert_eq!((alert.severity, alert.what.as_str()), (Severity::Info, what));
+            assert_eq!(alert.facts[0], ("Triggered by".to_owned(), "one: a".to_owned()));
+        }
+    }
 }

@@ -50,12 +50,12 @@ const STORIES: &[(&str, Severity, &str, &str, Option<&str>)] = &[
     ("service_old_arn", Critical, "SERVICE_TASK_START_IMPAIRED", "checkout is unable to consistently start tasks successfully", None),
     ("service_no_resources", Critical, "SERVICE_TASK_START_IMPAIRED", "a service in prod is unable to consistently start tasks successfully", None),
     ("deployment_in_progress", Info, "SERVICE_DEPLOYMENT_IN_PROGRESS", "checkout deployment is in progress", None),
-    ("deployment_rollback", Warning, "SERVICE_DEPLOYMENT_IN_PROGRESS", "checkout is rolling back to its last deployment", None),
+    ("deployment_rollback", Warning, "SERVICE_DEPLOYMENT_IN_PROGRESS", "checkout is rolling back to its last deployment: the circuit breaker triggered", None),
     ("deployment_completed", Info, "SERVICE_DEPLOYMENT_COMPLETED", "checkout deployment completed", None),
     ("deployment_failed", Critical, "SERVICE_DEPLOYMENT_FAILED", "checkout deployment failed", Some("deployment")),
-    ("hook_awaiting_action", Warning, "HOOK_AWAITING_ACTION", "checkout deployment is waiting for somebody to act", None),
+    ("hook_awaiting_action", Warning, "HOOK_AWAITING_ACTION", "checkout deployment is waiting for somebody to act at POST_TEST_TRAFFIC_SHIFT", None),
     ("hook_failed", Critical, "HOOK_FAILED", "checkout deployment failed at a lifecycle hook", None),
-    ("daemon_task_start_impaired", Critical, "DAEMON_TASK_START_IMPAIRED", "node-agent is unable to consistently start tasks successfully", Some("image_missing")),
+    ("daemon_task_start_impaired", Critical, "DAEMON_TASK_START_IMPAIRED", "node-agent has a task that was started but failed to run", Some("image_missing")),
     ("daemon_deployment_pending", Info, "DAEMON_DEPLOYMENT_PENDING", "node-agent deployment is pending", None),
     ("daemon_deployment_rollback", Warning, "DAEMON_DEPLOYMENT_ROLLBACK_IN_PROGRESS", "node-agent is rolling back to its last deployment", None),
     ("daemon_deployment_rollback_failed", Critical, "DAEMON_DEPLOYMENT_ROLLBACK_FAILED", "node-agent failed to roll back to its last deployment", None),
@@ -90,7 +90,7 @@ const STORIES: &[(&str, Severity, &str, &str, Option<&str>)] = &[
     ("bare_detail_deployment", Critical, "SERVICE_DEPLOYMENT_FAILED", "unknown service deployment failed", Some("deployment")),
     ("unknown_shape", Warning, "UNKNOWN", "checkout cannot start tasks", None),
     ("unknown_shape_flat", Warning, "UNKNOWN", "unknown source reported: The queue grows faster than it is read", None),
-    ("unknown_detail_type", Warning, "Release Pipeline Finished", "com.example.releases reported: The smoke test failed", None),
+    ("unknown_detail_type", Warning, "Release Pipeline Finished", "com.example.releases reported: The smoke test failed — rejected", None),
     ("unknown_ecs_detail_type", Warning, "EXPRESS_SERVICE_UNREACHABLE", "checkout reported: express service unreachable", None),
 ];
 
@@ -422,7 +422,7 @@ fn what_cloudtrail_tells_of_ecs_is_no_event_of_ecs() {
         "detail": { "eventName": "UpdateService", "eventType": "AwsApiCall", "requestParameters": { "service": "checkout" } }
     }));
     assert_eq!((call.severity, call.kind.as_str()), (Warning, "UpdateService"));
-    assert_eq!(format!("{} {}", call.subject, call.what), "aws.ecs reported: AWS API Call via CloudTrail");
+    assert_eq!(format!("{} {}", call.subject, call.what), "checkout reported: UpdateService was called");
 }
 
 #[test]

@@ -1,16 +1,33 @@
 //! What nobody knows: another detail-type, the output of an input transformer, text from SNS. Somebody sent it here on
-//! purpose, so whatever can be told of it is.
+//! purpose, so whatever can be told of it is: its text for people, how it stands, then names, times and ids.
 
 use serde_json::Value;
 
-use super::{Alert, action, line, link_to_service};
+use super::{Alert, Severity, action, line, link_to_service};
 use crate::event::ecs::Action;
-use crate::event::{Arn, Event};
+use crate::event::{Arn, Event, parse_time};
 
-/// Fields that hold text for people, the shortest and most telling first.
+/// Fields that hold text for people, the shortest and most telling first. Names here and below are without `-`, `_` and case.
 const TITLES: [&str; 4] = ["title", "subject", "summary", "headline"];
-const TEXTS: [&str; 7] = ["message", "msg", "text", "description", "reason", "stoppedReason", "statusReason"];
+const TEXTS: [&str; 13] = [
+    "message",
+    "msg",
+    "text",
+    "description",
+    "reason",
+    "stoppedreason",
+    "statusreason",
+    "statusmessage",
+    "errormessage",
+    "failurereason",
+    "error",
+    "cause",
+    "additionalinformation",
+];
 
+/// Fields that say how it stands; a longer name may end with one of the first three.
+const STATES: [&str; 6] = ["state", "status", "result", "outcome", "conclusion", "severity"];
+const ENDS_OF_STATES: [&str; 3] = ["state", "status", "result"];
 /// Scalars that are said elsewhere in an alert, or mean nothing to people.
 const SAID: [&str; 13] = [
     "id",
@@ -22,20 +39,23 @@ const SAID: [&str; 13] = [
     "account",
     "region",
     "source",
-    "detail-type",
+    "detailtype",
     "service",
     "servicename",
     "topicarn",
 ];
-/// A field whose name holds one of these is not shown.
-const SECRET: [&str; 7] = ["password", "secret", "token", "credential", "apikey", "authorization", "webhook"];
+/// A field whose name holds one of these is not shown, nor is anything in it. Overrides hold a task's environment.
+const SECRET: [&str; 8] =
+    ["password", "secret", "token", "credential", "apikey", "authorization", "webhook", "override"];
+/// How deep texts and states are looked for; lists do not count.
+const LEVELS: usize = 3;
 
 pub(super) fn describe(alert: &mut Alert, event: &Event) {
     let detail = event.detail_value();
     let action = Action::read(detail);
     if let Some(name) = action.name {
         alert.kind = name.to_owned();
-        // A kind of ECS's own that is newer than this program. What CloudTrail tells of ECS has names in camel case.
+        // A kind of ECS's own that is newer than this program.
         if event.source() == Some("aws.ecs") && !name.contains(char::is_lowercase) {
             return action::describe(alert, event, &action, "service");
         }
@@ -47,7 +67,8 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
     let subject = event.service().or(ecs.and_then(|arn| arn.name())).or(topic.map(|arn| arn.resource));
     alert.subject = subject.or(event.source()).unwrap_or("unknown source").to_owned();
 
-    let [titles, bodies] = texts(base);
+    let fields = fields(base);
+    let [titles, bodies] = [TITLES.as_slice(), TEXTS.as_slice()].map(|names| texts(&fields, names));
     let about_subject = |text: &&&str| text.starts_with(&alert.subject);
     let first = titles.iter().find(about_subject).or(titles.first()).or(bodies.first()).copied();
     let headline = first.and_then(|text| text.trim().lines().next()).map(|text| line(text, 200));
@@ -59,6 +80,16 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
         (None, Some(detail_type)) => format!("reported: {detail_type}"),
         (None, None) => "sent an event of unknown shape".to_owned(),
     };
+    // Further in it may be that of something else than what a title is about.
+    let state = state(&fields, if titles.is_empty() { LEVELS } else { 1 });
+    if let Some(state) = state.filter(|state| !alert.what.contains(state)) {
+        alert.what = format!("{} — {}", line(&alert.what, 300), line(state, 60));
+    }
+    // Of AWS's own events that is sure; what another calls so need not be.
+    let is_well = state.is_some_and(|state| WELL.iter().any(|well| state.eq_ignore_ascii_case(well)));
+    if is_well && event.source().is_some_and(|source| source.starts_with("aws.")) {
+        alert.severity = Severity::Info;
+    }
     // What the headline does not say already.
     if let Some(reason) = bodies.into_iter().find(|text| headline.as_deref() != Some(text.trim())) {
         if ecs.is_some() {
@@ -67,46 +98,223 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
             alert.reason = Some(reason.to_owned());
         }
     }
-
-    for (key, value) in base.as_object().into_iter().flatten() {
-        let name = key.to_ascii_lowercase();
-        let shown = !is_one_of(&TITLES, key)
-            && !is_one_of(&TEXTS, key)
-            && !SAID.contains(&name.as_str())
-            && !SECRET.iter().any(|secret| name.replace(['_', '-'], "").contains(secret));
-        match value {
-            Value::String(value) if shown && !value.trim().is_empty() => alert.fact(key, Some(value)),
-            Value::Number(_) | Value::Bool(_) if shown => alert.fact(key, Some(&value.to_string())),
-            _ => {}
-        }
+    for (key, value) in facts(&fields, state) {
+        alert.fact(key, Some(&value));
     }
     link_to_service(alert, event);
 }
 
-/// The titles and the longer texts for people, from the first three levels, the most telling first.
-fn texts(base: &Value) -> [Vec<&str>; 2] {
+/// Ends of what AWS does that nobody needs to look at.
+const WELL: [&str; 6] = ["SUCCEEDED", "SUCCESS", "SUCCESSFUL", "COMPLETED", "PASSED", "RESOLVED"];
+
+/// A scalar somewhere in the event.
+struct Field<'a> {
+    key: &'a str,
+    /// The key without `-`, `_` and case.
+    name: String,
+    value: &'a Value,
+    level: usize,
+}
+
+/// All scalars of the first levels, outer ones first, but those that nobody may see.
+fn fields(base: &Value) -> Vec<Field<'_>> {
     let mut found = Vec::new();
-    let mut level = vec![base];
-    for _ in 0..3 {
-        let fields = level.iter().filter_map(|value| value.as_object()).flatten();
-        found.extend(fields.filter_map(|(key, value)| Some((key, value.as_str()?))));
-        level = level.into_iter().flat_map(children).collect();
+    let mut objects = vec![base];
+    for level in 0..LEVELS {
+        let mut inner = Vec::new();
+        for (key, value) in objects.into_iter().filter_map(Value::as_object).flatten() {
+            let name = key.replace(['-', '_', ' '], "").to_ascii_lowercase();
+            if SECRET.iter().any(|secret| name.contains(secret)) {
+                continue;
+            }
+            // `"state": { "name": "ALARM" }`
+            let value = match value {
+                Value::Object(fields) if STATES.contains(&&*name) => {
+                    ["value", "name", "code"].iter().find_map(|key| fields.get(*key)).unwrap_or(value)
+                }
+                value => value,
+            };
+            match value {
+                Value::Object(_) | Value::Array(_) => flatten(value, &mut inner),
+                Value::Null => {}
+                value => found.push(Field { key, name, value, level }),
+            }
+        }
+        objects = inner;
     }
-    found.retain(|(_, text)| !text.trim().is_empty());
-    [TITLES.as_slice(), TEXTS.as_slice()].map(|names| {
-        let of_name = |name| found.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, text)| *text);
-        names.iter().copied().flat_map(of_name).collect()
-    })
+    found
 }
 
-fn children(value: &Value) -> Vec<&Value> {
+/// The objects in a value that is one, or a list of them, or a list of lists.
+fn flatten<'a>(value: &'a Value, objects: &mut Vec<&'a Value>) {
     match value {
-        Value::Object(fields) => fields.values().collect(),
-        Value::Array(items) => items.iter().collect(),
-        _ => Vec::new(),
+        Value::Array(items) => items.iter().for_each(|item| flatten(item, objects)),
+        Value::Object(_) => objects.push(value),
+        _ => {}
     }
 }
 
-fn is_one_of(names: &[&str], key: &str) -> bool {
-    names.iter().any(|name| name.eq_ignore_ascii_case(key))
+/// The texts of fields with these names, in the order of the names.
+fn texts<'a>(fields: &[Field<'a>], names: &[&str]) -> Vec<&'a str> {
+    let of_name = |name| fields.iter().filter(move |field| field.name == name).filter_map(|field| field.value.as_str());
+    let texts = names.iter().copied().flat_map(of_name);
+    texts.filter(|text| !text.trim().is_empty()).collect()
+}
+
+/// How it stands, from the first `levels`: "FAILED", "OPEN" …
+fn state<'a>(fields: &[Field<'a>], levels: usize) -> Option<&'a str> {
+    let is_earlier = |name: &str| ["previous", "old", "desired", "last"].iter().any(|prefix| name.starts_with(prefix));
+    let is_word = |text: &&str| !text.trim().is_empty() && text.len() <= 60;
+    let exact = |state| fields.iter().filter(move |field| field.name == state && field.level < levels);
+    let exact = STATES.iter().take(5).flat_map(|state| exact(*state));
+    let longer = fields.iter().filter(|field| {
+        ENDS_OF_STATES.iter().any(|end| field.name.ends_with(end)) && !is_earlier(&field.name) && field.level == 0
+    });
+    exact.chain(longer).find_map(|field| field.value.as_str().filter(is_word))
+}
+
+/// The outermost scalars, and codes from further in, the most telling first.
+fn facts<'a>(fields: &[Field<'a>], state: Option<&str>) -> Vec<(&'a str, String)> {
+    let mut facts: Vec<(usize, &str, String)> = Vec::new();
+    for field in fields {
+        let text = match field.value {
+            Value::String(text) if text.trim().is_empty() => continue,
+            Value::String(text) => text.clone(),
+            scalar => scalar.to_string(),
+        };
+        let name = field.name.as_str();
+        let is_said = TITLES.contains(&name) || TEXTS.contains(&name) || SAID.contains(&name) || Some(&*text) == state;
+        let rank = rank(name, &text);
+        if !is_said && (field.level == 0 || name.contains("code")) {
+            facts.push((rank, field.key, text));
+        }
+    }
+    facts.sort_by_key(|(rank, ..)| *rank);
+    facts.into_iter().map(|(_, key, text)| (key, text)).collect()
+}
+
+/// Codes and states, names, anything else, times, then ids, ARNs and Regions.
+fn rank(name: &str, text: &str) -> usize {
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    let is_hash = text.len() >= 16 && text.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-');
+    if is_hash || text.starts_with("arn:") || ends(&["id", "arn", "uuid", "hash", "digest", "region", "accountid"]) {
+        4
+    } else if ends(&["time", "timestamp", "date"]) || parse_time(text).is_some() {
+        3
+    } else if STATES.contains(&name) || ends(&ENDS_OF_STATES) || name.contains("code") {
+        0
+    } else if ends(&["name", "project", "pipeline", "cluster", "queue", "function", "job"]) {
+        1
+    } else {
+        2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn alert(event: Value) -> Alert {
+        Alert::from_event(&Event::decode(&event.to_string()).unwrap())
+    }
+
+    fn of_aws(source: &str, detail_type: &str, detail: Value) -> Alert {
+        alert(
+            json!({ "id": "1", "source": source, "detail-type": detail_type, "region": "eu-west-1", "detail": detail }),
+        )
+    }
+
+    fn labels(alert: &Alert) -> Vec<&str> {
+        alert.facts.iter().map(|(label, _)| label.as_str()).collect()
+    }
+
+    #[test]
+    fn how_it_stands_is_in_the_headline_and_names_come_before_times_and_ids() {
+        let build = of_aws(
+            "aws.codebuild",
+            "CodeBuild Build State Change",
+            json!({
+                "build-id": "arn:aws:codebuild:eu-west-1:123456789012:build/web:8b2a",
+                "additional-information": { "build-start-time": "Mar 2, 2026 8:10:00 AM", "initiator": "ci" },
+                "current-phase": "COMPLETED",
+                "build-status": "FAILED",
+                "project-name": "web",
+                "version": "1",
+            }),
+        );
+        assert_eq!(build.what, "reported: CodeBuild Build State Change — FAILED");
+        assert_eq!(labels(&build), ["project-name", "current-phase", "build-id"]);
+
+        let pipeline = of_aws(
+            "aws.codepipeline",
+            "CodePipeline Pipeline Execution State Change",
+            json!({ "execution-id": "01234567-0123-0123-0123-012345678901", "start-time": "2026-03-02T08:00:00Z",
+                "pipeline": "release", "state": "FAILED", "version": 3.0 }),
+        );
+        assert!(pipeline.what.ends_with(" — FAILED"), "{}", pipeline.what);
+        assert_eq!(labels(&pipeline), ["pipeline", "start-time", "execution-id"]);
+
+        let job = of_aws(
+            "aws.batch",
+            "Batch Job State Change",
+            json!({ "jobArn": "arn:aws:batch:eu-west-1:123456789012:job/4c7f", "jobName": "nightly", "jobId": "4c7f", "createdAt": 1772439342000_u64,
+                "status": "FAILED", "statusReason": "Essential container in task exited", "container": { "exitCode": 3, "image": "web" } }),
+        );
+        assert_eq!(job.what, "reported: Essential container in task exited — FAILED");
+        assert_eq!(labels(&job)[..2], ["exitCode", "jobName"]);
+        assert_eq!(labels(&job).last(), Some(&"jobId"));
+    }
+
+    #[test]
+    fn a_state_is_that_of_the_event_itself() {
+        let what = |detail: Value| alert(json!({ "source": "a", "detail-type": "B", "detail": detail })).what;
+        assert_eq!(what(json!({ "state": { "name": "OPEN", "previous": "NEW" } })), "reported: B — OPEN");
+        assert_eq!(what(json!({ "run": { "conclusion": "failure" } })), "reported: B — failure");
+        assert_eq!(what(json!({ "title": "C", "cluster": { "status": "ACTIVE" } })), "reported: C");
+        assert_eq!(what(json!({ "previousState": "OPEN", "lastStatus": "NEW" })), "reported: B");
+        assert_eq!(what(json!({ "title": "C is OPEN", "state": "OPEN" })), "reported: C is OPEN");
+        assert_eq!(what(json!({ "status": 7, "result": "" })), "reported: B");
+    }
+
+    #[test]
+    fn lists_do_not_use_up_the_depth_of_the_search() {
+        let nested =
+            alert(json!({ "detail": { "alerts": [[{ "annotations": [{ "summary": "The disk is full" }] }]] } }));
+        assert_eq!(nested.what, "reported: The disk is full");
+        let deep = alert(json!({ "detail": { "a": { "b": { "c": { "summary": "too deep" } } } } }));
+        assert_eq!(deep.what, "sent an event of unknown shape");
+    }
+
+    #[test]
+    fn only_ecs_names_services_of_ecs() {
+        let health = alert(json!({ "source": "aws.something", "detail-type": "Something", "region": "eu-west-1",
+            "detail": { "service": "ECS", "clusterName": "prod" } }));
+        assert_eq!(health.subject, "aws.something");
+        assert!(health.links.iter().all(|link| !link.url.contains("services/ECS")), "{:?}", health.links);
+        let ecs = alert(json!({ "source": "aws.ecs", "detail-type": "ECS Something New", "region": "eu-west-1",
+            "detail": { "service": "checkout", "clusterName": "prod" } }));
+        assert!(ecs.links[0].url.contains("/prod/services/checkout/"), "{:?}", ecs.links);
+    }
+
+    #[test]
+    fn what_aws_ended_well_is_no_problem_and_what_others_say_is_not_judged() {
+        let severity = |source: &str, state: &str| of_aws(source, "Job", json!({ "state": state })).severity;
+        assert_eq!(severity("aws.codepipeline", "SUCCEEDED"), Severity::Info);
+        assert_eq!(severity("aws.codepipeline", "FAILED"), Severity::Warning);
+        assert_eq!(severity("aws.codepipeline", "STARTED"), Severity::Warning);
+        assert_eq!(severity("com.example", "SUCCEEDED"), Severity::Warning);
+    }
+
+    #[test]
+    fn overrides_and_secrets_are_not_looked_into() {
+        let alert = of_aws(
+            "aws.states",
+            "Step",
+            json!({ "overrides": { "containerOverrides": [{ "command": ["hunter2"], "message": "hunter2", "status": "hunter2" }] },
+                "my_secret": { "code": "hunter2" }, "status": "FAILED" }),
+        );
+        assert!(!format!("{alert:?}").contains("hunter2"), "{alert:?}");
+    }
 }

@@ -1,10 +1,10 @@
-//! The detail of a CloudWatch alarm's event. Every field may be missing.
+//! The detail of a CloudWatch alarm's event, and how a notification by SNS is brought into its shape. Every field may be missing.
 //!
 //! Field names: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html>
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::text;
+use super::{Arn, list, text};
 
 /// An alarm that changed its state.
 #[derive(Debug, Clone, Default)]
@@ -17,29 +17,119 @@ pub struct Alarm<'a> {
     pub reason: Option<&'a str>,
     /// In its owner's words.
     pub description: Option<&'a str>,
-    /// The namespace and the name of its first metric.
-    pub metric: Option<(&'a str, &'a str)>,
-    /// `ClusterName` among that metric's dimensions.
+    /// What it watches where that is computed: `100*(m1/m2)`, or a query.
+    pub expression: Option<&'a str>,
+    /// The namespaces and names of its metrics, the one that it watches first.
+    pub metrics: Vec<(&'a str, &'a str)>,
+    /// `ClusterName` among the dimensions of its metrics.
     pub cluster: Option<&'a str>,
-    /// `ServiceName` among that metric's dimensions.
+    /// `ServiceName` among the dimensions of its metrics.
     pub service: Option<&'a str>,
+    /// Of a composite alarm: `ALARM(one) OR ALARM(other)`.
+    pub rule: Option<&'a str>,
+    /// Of a composite alarm: the names of the alarms that changed its state.
+    pub triggered_by: Vec<String>,
+    /// Of a composite alarm whose actions do not run: `WaitPeriod`, `ExtensionPeriod`, `Alarm`.
+    pub suppressed_by: Option<&'a str>,
+    /// Of a composite alarm: the name of the alarm that can suppress its actions.
+    pub suppressor: Option<&'a str>,
 }
 
 impl<'a> Alarm<'a> {
     /// Reads a detail.
     pub fn read(detail: &'a Value) -> Self {
-        let at = |path: &str| detail.pointer(path).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-        let metrics = detail.pointer("/configuration/metrics").and_then(Value::as_array);
-        let metric = metrics.into_iter().flatten().find_map(|metric| metric.pointer("/metricStat/metric"));
-        let dimension = |name| text(metric?.get("dimensions")?, name);
+        let [state, configuration] = ["state", "configuration"].map(|key| detail.get(key).unwrap_or(&Value::Null));
+        let is_watched = |query: &&Value| query.get("returnData").and_then(Value::as_bool).unwrap_or(true);
+        let queries = || list(configuration, "metrics");
+        let watched_first = queries().filter(is_watched).chain(queries().filter(|query| !is_watched(query)));
+        let metrics: Vec<&Value> = watched_first.filter_map(|query| query.pointer("/metricStat/metric")).collect();
+        let dimension = |name| {
+            metrics.iter().filter_map(|metric| metric.get("dimensions")).find_map(|dimensions| text(dimensions, name))
+        };
+        let reason = text(state, "reason");
         Self {
-            name: at("/alarmName"),
-            state: at("/state/value"),
-            reason: at("/state/reason"),
-            description: at("/configuration/description"),
-            metric: metric.and_then(|metric| Some((text(metric, "namespace")?, text(metric, "name")?))),
+            name: text(detail, "alarmName"),
+            state: text(state, "value"),
+            reason,
+            description: text(configuration, "description"),
+            expression: queries().filter(is_watched).find_map(|query| text(query, "expression")),
             cluster: dimension("ClusterName"),
             service: dimension("ServiceName"),
+            metrics: metrics
+                .iter()
+                .filter_map(|metric| Some((text(metric, "namespace")?, text(metric, "name")?)))
+                .collect(),
+            rule: text(configuration, "alarmRule"),
+            triggered_by: triggering_alarms(state, reason),
+            suppressed_by: text(state, "actionsSuppressedBy"),
+            suppressor: text(configuration, "actionsSuppressor").map(alarm_name),
         }
     }
+}
+
+/// The names of the alarms in `reasonData`, which is JSON in a string; else those whose ARNs the reason holds.
+fn triggering_alarms(state: &Value, reason: Option<&str>) -> Vec<String> {
+    let data = text(state, "reasonData").and_then(|data| serde_json::from_str::<Value>(data).ok()).unwrap_or_default();
+    let triggers = list(&data, "triggeringAlarms").filter_map(|alarm| text(alarm, "arn"));
+    let mut names: Vec<String> = triggers.map(|arn| alarm_name(arn).to_owned()).collect();
+    if names.is_empty() && text(state, "reasonData").is_none() {
+        let arns = Arn::find_in(reason.unwrap_or_default()).filter(|arn| arn.resource_type() == "alarm");
+        names.extend(arns.filter_map(|arn| arn.name()).map(str::to_owned));
+    }
+    names.dedup();
+    names
+}
+
+/// Alarms are named by their names or by their ARNs.
+fn alarm_name(text: &str) -> &str {
+    let in_arn = || Arn::parse(text)?.resource.split_once(':').map(|(_, name)| name);
+    in_arn().unwrap_or(text)
+}
+
+/// The detail of the event that says the same as the notification that an alarm sends to SNS.
+pub(super) fn detail_of_notification(message: &Value) -> Value {
+    let trigger = message.get("Trigger").unwrap_or(&Value::Null);
+    let metrics = match text(trigger, "MetricName") {
+        Some(_) => json!([{ "metricStat": { "metric": metric(trigger) } }]),
+        None => list(trigger, "Metrics").map(query).collect(),
+    };
+    let triggers: Vec<Value> =
+        list(message, "TriggeringChildren").map(|child| json!({ "arn": text(child, "Arn") })).collect();
+    let reason_data = (!triggers.is_empty()).then(|| json!({ "triggeringAlarms": triggers }).to_string());
+    json!({
+        "alarmName": text(message, "AlarmName"),
+        "state": {
+            "value": text(message, "NewStateValue"),
+            "reason": text(message, "NewStateReason"),
+            "reasonData": reason_data,
+            "actionsSuppressedBy": text(message, "ActionsSuppressedBy"),
+            "actionsSuppressedReason": text(message, "ActionsSuppressedReason"),
+        },
+        "previousState": { "value": text(message, "OldStateValue") },
+        "configuration": {
+            "description": text(message, "AlarmDescription"),
+            "alarmRule": text(message, "AlarmRule"),
+            "actionsSuppressor": text(message, "ActionsSuppressor"),
+            "metrics": metrics,
+        },
+    })
+}
+
+/// One of the metrics and expressions of an alarm on metric math.
+fn query(query: &Value) -> Value {
+    let stat =
+        query.get("MetricStat").map(|stat| json!({ "metric": metric(stat.get("Metric").unwrap_or(&Value::Null)) }));
+    json!({
+        "id": text(query, "Id"),
+        "expression": text(query, "Expression"),
+        "label": text(query, "Label"),
+        "returnData": query.get("ReturnData"),
+        "metricStat": stat,
+    })
+}
+
+fn metric(metric: &Value) -> Value {
+    let pair = |pair| Some((text(pair, "name")?.to_owned(), text(pair, "value")?.into()));
+    let dimensions: Map<String, Value> = list(metric, "Dimensions").filter_map(pair).collect();
+    json!({ "namespace": text(metric, "Namespace"), "name": text(metric, "MetricName"), "dimensions": dimensions })
 }

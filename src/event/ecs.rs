@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Arn, text};
+use super::{Arn, list, text};
 
 /// A task definition has ten at most; more are not looked at.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>
@@ -19,8 +19,10 @@ pub struct Action<'a> {
     pub reason: Option<&'a str>,
     /// Of a deployment: `ecs-svc/123`.
     pub deployment_id: Option<&'a str>,
-    /// Of a daemon's failure.
+    /// Of a daemon's failure: `TASK_FAILED_TO_RUN`, `TASK_CREATION_FAILED`.
     pub failure_type: Option<&'a str>,
+    /// Of a daemon's failure: the task, where there was one.
+    pub task: Option<Arn<'a>>,
     /// The name of the first capacity provider concerned.
     pub capacity_provider: Option<&'a str>,
     /// The ids of the container instances concerned.
@@ -29,6 +31,14 @@ pub struct Action<'a> {
     pub lifecycle_stage: Option<&'a str>,
     /// Of a hook: when waiting ends, in RFC 3339.
     pub expires_at: Option<&'a str>,
+    /// Of a hook: what ECS does then, `CONTINUE` or `ROLLBACK`.
+    pub timeout_action: Option<&'a str>,
+    /// Of a hook: `PAUSE`, `AWS_LAMBDA`.
+    pub hook_type: Option<&'a str>,
+    /// Of a hook: what `ContinueServiceDeployment` wants to know.
+    pub hook_id: Option<&'a str>,
+    /// Of a hook: the ARN of its deployment.
+    pub service_deployment: Option<&'a str>,
 }
 
 impl<'a> Action<'a> {
@@ -39,10 +49,15 @@ impl<'a> Action<'a> {
             reason: text(detail, "reason"),
             deployment_id: text(detail, "deploymentId"),
             failure_type: text(detail, "failureType"),
-            capacity_provider: names(detail, "capacityProviderArns").next(),
-            container_instances: names(detail, "containerInstanceArns").collect(),
+            task: text(detail, "taskArn").and_then(Arn::parse),
+            capacity_provider: names(detail, "capacityProviderArns").next().or(text(detail, "capacityProviderName")),
+            container_instances: names(detail, "containerInstanceArns").chain(instance_id(detail)).collect(),
             lifecycle_stage: text(detail, "lifecycleStage"),
             expires_at: text(detail, "expiresAt"),
+            timeout_action: text(detail, "timeoutAction"),
+            hook_type: text(detail, "hookType"),
+            hook_id: text(detail, "hookId"),
+            service_deployment: text(detail, "serviceDeploymentArn"),
         }
     }
 }
@@ -294,10 +309,6 @@ impl<'a> InstanceHealth<'a> {
 
 fn instance_id(detail: &Value) -> Option<&str> {
     text(detail, "containerInstanceArn").and_then(Arn::parse).and_then(|arn| arn.name())
-}
-
-fn list<'a>(detail: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    detail.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// The names in a list of ARNs.

@@ -1,9 +1,9 @@
 //! From what lies on the queue to an event in EventBridge's shape: transports' wrappers taken off, other shapes brought into
 //! it as far as they can be understood, and every container's environment dropped.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Arn, text, texts};
+use super::{Arn, cloudwatch, text, texts};
 
 /// What SNS adds that is of no use in an alert and would let a reader confirm or end the subscription.
 const SNS_CREDENTIALS: [&str; 6] =
@@ -112,6 +112,24 @@ fn told_by_keys(detail: &Value) -> Option<(&'static str, &'static str)> {
         None if has("containerInstanceArn") && has("overallStatus") => "ECS Container Instance Health Change",
         None if has("containerInstanceArn") => "ECS Container Instance State Change",
         None if has("alarmName") && has("state") => return Some(("aws.cloudwatch", "CloudWatch Alarm State Change")),
+        None if has("eventTypeCode") && has("eventTypeCategory") => return Some(("aws.health", "AWS Health Event")),
+        None if has("eventTriggerName") && has("applicationName") => {
+            return Some(("aws.codedeploy", "CodeDeploy Deployment State-change Notification"));
+        }
+        None if has("AutoScalingGroupName") => {
+            let detail_type = match text(detail, "Event")? {
+                "autoscaling:EC2_INSTANCE_LAUNCH" => "EC2 Instance Launch Successful",
+                "autoscaling:EC2_INSTANCE_LAUNCH_ERROR" => "EC2 Instance Launch Unsuccessful",
+                "autoscaling:EC2_INSTANCE_TERMINATE" => "EC2 Instance Terminate Successful",
+                "autoscaling:EC2_INSTANCE_TERMINATE_ERROR" => "EC2 Instance Terminate Unsuccessful",
+                _ => return None,
+            };
+            return Some(("aws.autoscaling", detail_type));
+        }
+        None if has("finding-severity-counts") => return Some(("aws.ecr", "ECR Image Scan")),
+        None if text(detail, "eventSource") == Some("ecs.amazonaws.com") && has("eventName") => {
+            "AWS API Call via CloudTrail"
+        }
         None => return None,
     };
     Some(("aws.ecs", detail_type))
@@ -119,25 +137,12 @@ fn told_by_keys(detail: &Value) -> Option<(&'static str, &'static str)> {
 
 /// The alarm that CloudWatch sends to SNS, as the event that it sends to EventBridge.
 fn legacy_alarm(message: &Value, topic: Option<&str>) -> Option<Value> {
-    let alarm_name = text(message, "AlarmName")?;
-    let state = text(message, "NewStateValue")?;
+    text(message, "AlarmName").and(text(message, "NewStateValue"))?;
     let arn = text(message, "AlarmArn");
     // `Region` is a display name ("EU (Ireland)"). The alarm's topics are always in its own region.
     let topics = texts(message).flat_map(Arn::find_in).filter(|arn| arn.service == "sns");
     let region = [arn, topic].into_iter().flatten().find_map(Arn::parse).or_else(|| topics.into_iter().next());
     let region = region.map(|arn| arn.region);
-    let trigger = message.get("Trigger").unwrap_or(&Value::Null);
-    let dimensions: Map<String, Value> = trigger
-        .get("Dimensions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|pair| Some((text(pair, "name")?.to_owned(), text(pair, "value")?.into())))
-        .collect();
-    let metrics = text(trigger, "MetricName").map(|name| {
-        let metric = json!({ "namespace": text(trigger, "Namespace"), "name": name, "dimensions": dimensions });
-        json!([{ "metricStat": { "metric": metric } }])
-    });
     let mut event = json!({
         "source": "aws.cloudwatch",
         "detail-type": "CloudWatch Alarm State Change",
@@ -145,12 +150,7 @@ fn legacy_alarm(message: &Value, topic: Option<&str>) -> Option<Value> {
         "region": region.or(text(message, "Region")),
         "time": text(message, "StateChangeTime"),
         "resources": arn.map(|arn| [arn]),
-        "detail": {
-            "alarmName": alarm_name,
-            "state": { "value": state, "reason": text(message, "NewStateReason") },
-            "previousState": { "value": text(message, "OldStateValue") },
-            "configuration": { "description": text(message, "AlarmDescription"), "metrics": metrics },
-        },
+        "detail": cloudwatch::detail_of_notification(message),
     });
     drop_nulls(&mut event);
     Some(event)

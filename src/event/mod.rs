@@ -5,9 +5,14 @@
 //! never an error. And no event holds a container's environment: it is dropped before anything can look at it.
 
 mod arn;
+pub mod autoscaling;
+pub mod cloudtrail;
 pub mod cloudwatch;
+pub mod codedeploy;
+pub mod ecr;
 pub mod ecs;
 mod envelope;
+pub mod health;
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -54,6 +59,16 @@ pub enum Detail<'a> {
     InstanceHealth(ecs::InstanceHealth<'a>),
     /// "CloudWatch Alarm State Change".
     Alarm(cloudwatch::Alarm<'a>),
+    /// "AWS Health Event".
+    Health(health::Health<'a>),
+    /// "AWS API Call via CloudTrail".
+    ApiCall(cloudtrail::ApiCall<'a>),
+    /// "ECR Image Scan", "Inspector2 Scan".
+    ImageScan(ecr::ImageScan<'a>),
+    /// "CodeDeploy Deployment State-change Notification", "CodeDeploy Instance State-change Notification".
+    CodeDeploy(codedeploy::CodeDeploy<'a>),
+    /// Any of `aws.autoscaling`.
+    Scaling(autoscaling::Scaling<'a>),
     /// Any other, or no event of EventBridge's at all.
     Other,
 }
@@ -135,6 +150,13 @@ impl Event {
             Some("ECS Container Instance State Change") => Detail::InstanceState(ecs::InstanceState::read(detail)),
             Some("ECS Container Instance Health Change") => Detail::InstanceHealth(ecs::InstanceHealth::read(detail)),
             Some("CloudWatch Alarm State Change") => Detail::Alarm(cloudwatch::Alarm::read(detail)),
+            Some("AWS Health Event") => Detail::Health(health::Health::read(detail)),
+            Some("AWS API Call via CloudTrail") => Detail::ApiCall(cloudtrail::ApiCall::read(detail)),
+            Some("ECR Image Scan" | "Inspector2 Scan") => Detail::ImageScan(ecr::ImageScan::read(detail)),
+            Some(
+                "CodeDeploy Deployment State-change Notification" | "CodeDeploy Instance State-change Notification",
+            ) => Detail::CodeDeploy(codedeploy::CodeDeploy::read(detail)),
+            _ if self.source() == Some("aws.autoscaling") => Detail::Scaling(autoscaling::Scaling::read(detail)),
             _ => Detail::Other,
         }
     }
@@ -166,12 +188,15 @@ impl Event {
         self.resources().chain(keyed).filter_map(Arn::parse)
     }
 
-    /// The name of the ECS service: the one in a task's group, or the one that an ARN names, wherever it stands.
+    /// The name of the ECS service: the one in a task's group, or the one that an ARN names, wherever it stands. What others
+    /// than ECS call `service` is none.
     pub fn service(&self) -> Option<&str> {
         if self.detail_type() == Some(TASK) {
             return text(self.detail_value(), "group")?.strip_prefix("service:");
         }
-        let plain = |value| ["serviceName", "service"].into_iter().find_map(|key| text(value, key));
+        let is_of_ecs = self.source().is_none_or(|source| source == "aws.ecs");
+        let plain =
+            |value| ["serviceName", "service"].into_iter().find_map(|key| text(value, key).filter(|_| is_of_ecs));
         self.arns()
             .find_map(|arn| arn.service_name())
             .or_else(|| plain(self.detail_value()))
@@ -207,6 +232,11 @@ fn cluster_among<'a>(arns: impl Iterator<Item = Arn<'a>>) -> Option<&'a str> {
 /// A string field; none when it is missing, blank or something else.
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key)?.as_str().filter(|text| !text.trim().is_empty())
+}
+
+/// The items of an array field; none when it is missing or something else.
+pub(crate) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// Every string in a value, depth first.

@@ -103,13 +103,30 @@ fn a_detail_alone_gets_its_detail_type_from_its_keys_and_nothing_else() {
             "ECS Container Instance Health Change",
         ),
         (json!({ "alarmName": "cpu", "state": {} }), "aws.cloudwatch", "CloudWatch Alarm State Change"),
+        (
+            json!({ "eventName": "RunTask", "eventSource": "ecs.amazonaws.com" }),
+            "aws.ecs",
+            "AWS API Call via CloudTrail",
+        ),
+        (json!({ "eventTypeCode": "AWS_X", "eventTypeCategory": "issue" }), "aws.health", "AWS Health Event"),
+        (json!({ "finding-severity-counts": {} }), "aws.ecr", "ECR Image Scan"),
+        (
+            json!({ "eventTriggerName": "t", "applicationName": "a" }),
+            "aws.codedeploy",
+            "CodeDeploy Deployment State-change Notification",
+        ),
+        (
+            json!({ "AutoScalingGroupName": "g", "Event": "autoscaling:EC2_INSTANCE_LAUNCH_ERROR" }),
+            "aws.autoscaling",
+            "EC2 Instance Launch Unsuccessful",
+        ),
     ] {
         let whole = json!({ "source": source, "detail-type": detail_type, "detail": detail });
         assert_eq!(decode(detail.clone()).value(), &whole);
         assert_eq!(decode(json!({ "detail": detail })).value(), &whole, "in an event without a detail-type");
     }
     for other in [
-        json!({ "eventName": "RunTask", "eventSource": "ecs.amazonaws.com" }),
+        json!({ "eventName": "RunTask", "eventSource": "batch.amazonaws.com" }),
         json!({ "alarmName": "cpu" }),
         json!({ "a": 1 }),
     ] {

@@ -1,5 +1,5 @@
-//! What holds of every message, whatever the events hold: those of `tests/fixtures`, and the answers of `tests/answers`, each
-//! made as bad as can be.
+//! What holds of every message, whatever the events hold: those of `tests/fixtures` and `tests/cases`, and the answers of
+//! `tests/answers`, each made as bad as can be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -249,7 +249,10 @@ fn diagnosed() -> impl Strategy<Value = (Value, Vec<Value>)> {
     })
 }
 
-static FIXTURES: LazyLock<Vec<Value>> = LazyLock::new(|| files("tests/fixtures").iter().map(read).collect());
+static FIXTURES: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let cases = files("tests/cases").into_iter().map(|case| case.join("event.json")).filter(|event| event.is_file());
+    files("tests/fixtures").into_iter().chain(cases).map(|file| read(&file)).collect()
+});
 
 static ANSWERS: LazyLock<Vec<(Value, Vec<Value>)>> = LazyLock::new(|| {
     let scenario = |folder: &PathBuf| {

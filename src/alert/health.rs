@@ -1,0 +1,167 @@
+//! AWS Health: what AWS will do to tasks and services, or what troubles its own.
+//!
+//! ECS names services as `cluster|service`, and stand-alone tasks by their ARNs.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-maintenance.html>
+
+use super::{Alert, Severity, line, several, utc, words};
+use crate::console::Console;
+use crate::event::health::{Health, parse_health_time};
+use crate::event::{Arn, Event};
+
+/// Names in a headline.
+const NAMED: usize = 3;
+
+pub(super) fn describe(alert: &mut Alert, event: &Event, health: &Health) {
+    let code = health.code.unwrap_or("AWS_HEALTH_EVENT");
+    alert.kind = code.to_owned();
+    let is_resolved =
+        !health.entities.is_empty() && health.entities.iter().all(|entity| entity.status == Some("RESOLVED"));
+    let is_over = health.status == Some("closed") || is_resolved;
+    alert.severity = if is_over { Severity::Info } else { Severity::Warning };
+    alert.reason = health.description.map(description);
+    alert.region = health.region.map(str::to_owned).or(alert.region.take());
+
+    let affected = Affected::of(event, health);
+    alert.cluster = affected.cluster().map(str::to_owned);
+    alert.subject = affected.names(health.service);
+    let are_several = affected.services.len() > 1 || (affected.services.is_empty() && affected.tasks.len() > 1);
+    let [start, end] =
+        [health.start, health.end].map(|at| at.map(|at| parse_health_time(at).map_or_else(|| line(at, 60), utc)));
+    let from = start.as_ref().map(|start| format!(" from {start}")).unwrap_or_default();
+    let is_retirement = health.service == Some("ECS") && code.ends_with("RETIREMENT");
+    alert.what = match (is_retirement && !is_over, affected.services.is_empty(), are_several) {
+        (true, false, true) => format!("have tasks that AWS retires{from}"),
+        (true, false, false) => format!("has tasks that AWS retires{from}"),
+        (true, true, true) => format!("are retired by AWS{from}"),
+        (true, true, false) => format!("is retired by AWS{from}"),
+        (false, _, several) => {
+            let has = if several { "have" } else { "has" };
+            let over = if is_over { "the end of " } else { "" };
+            format!("{has} {over}a notice of AWS Health: {}{from}", notice(code, health))
+        }
+    };
+    if is_retirement && !is_over {
+        advise(alert, &affected);
+    }
+
+    alert.fact("Services", affected.list(&affected.services).as_deref());
+    alert.fact("Tasks", affected.list_of_tasks().as_deref());
+    alert.fact("Affected", Some(several(&affected.others, 5)).filter(|others| !others.is_empty()).as_deref());
+    alert.fact("Until", end.as_deref());
+    alert.fact("Event", health.code);
+    let console = alert.region.as_deref().and_then(|region| Console::new(None, region));
+    let page =
+        console.zip(alert.cluster.as_deref()).and_then(|(console, cluster)| match affected.services.as_slice() {
+            [(_, service)] => console.service(cluster, service),
+            _ => console.cluster(cluster),
+        });
+    alert.link("View in console", page);
+}
+
+/// AWS's words have their line breaks as a backslash and an n, and may say the same several times.
+fn description(text: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.split("\\n").flat_map(str::lines).map(str::trim).take(100) {
+        if !line.is_empty() && !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+fn advise(alert: &mut Alert, affected: &Affected) {
+    if affected.services.is_empty() {
+        alert.advice = Some(
+            "ECS does not start stand-alone tasks again: if one is still needed, start another in its place before then."
+                .to_owned(),
+        );
+        return;
+    }
+    alert.advice = Some(
+        "ECS replaces a service's tasks by itself, within its deployment settings. To choose the time, deploy before then."
+            .to_owned(),
+    );
+    let region = alert.region.clone();
+    if affected.services.len() <= NAMED {
+        for (cluster, service) in &affected.services {
+            let names =
+                ["aws", "ecs", "update-service", "--cluster", cluster, "--service", service, "--force-new-deployment"];
+            alert.command(names.into_iter().chain(region.iter().flat_map(|region| ["--region", region])));
+        }
+    }
+}
+
+/// `AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED` → "instance retirement scheduled"
+fn notice(code: &str, health: &Health) -> String {
+    let prefix = format!("AWS_{}_", health.service.unwrap_or_default());
+    words(&line(code.strip_prefix(&*prefix).or(code.strip_prefix("AWS_")).unwrap_or(code), 100))
+}
+
+/// What a notice is about.
+#[derive(Debug, Default)]
+struct Affected<'a> {
+    /// (cluster, service)
+    services: Vec<(&'a str, &'a str)>,
+    /// (cluster, id)
+    tasks: Vec<(Option<&'a str>, &'a str)>,
+    others: Vec<&'a str>,
+}
+
+impl<'a> Affected<'a> {
+    fn of(event: &'a Event, health: &Health<'a>) -> Self {
+        let mut affected = Self::default();
+        for name in event.resources().chain(health.entities.iter().map(|entity| entity.value)) {
+            let arn = Arn::parse(name).filter(|arn| arn.service == "ecs");
+            let pair = name.split_once('|').filter(|(cluster, service)| !cluster.is_empty() && !service.is_empty());
+            let named = arn.and_then(|arn| Some((arn, arn.name()?)));
+            match (named, pair) {
+                (Some((arn, id)), _) if arn.resource_type() == "task" => push(&mut affected.tasks, (arn.cluster(), id)),
+                (Some((arn, name)), _) if arn.service_name().is_some() && arn.cluster().is_some() => {
+                    push(&mut affected.services, (arn.cluster().unwrap_or_default(), name));
+                }
+                (None, Some((cluster, service))) => push(&mut affected.services, (cluster.trim(), service.trim())),
+                _ => push(&mut affected.others, name),
+            }
+        }
+        affected
+    }
+
+    /// The cluster that all of it is in.
+    fn cluster(&self) -> Option<&'a str> {
+        let services = self.services.iter().map(|(cluster, _)| Some(*cluster));
+        let mut clusters = services.chain(self.tasks.iter().map(|(cluster, _)| *cluster));
+        let first = clusters.next()??;
+        clusters.all(|cluster| cluster == Some(first)).then_some(first)
+    }
+
+    fn names(&self, aws_service: Option<&str>) -> String {
+        match (self.services.as_slice(), self.tasks.as_slice()) {
+            ([], []) => match aws_service {
+                Some(service) => format!("AWS {service}"),
+                None => "AWS".to_owned(),
+            },
+            ([], [(_, id)]) => format!("task {}", id.chars().take(8).collect::<String>()),
+            ([], tasks) => format!("{} tasks", tasks.len()),
+            (services, _) => several(&services.iter().map(|(_, service)| *service).collect::<Vec<_>>(), NAMED),
+        }
+    }
+
+    /// As AWS writes them.
+    fn list(&self, services: &[(&str, &str)]) -> Option<String> {
+        let pairs: Vec<String> = services.iter().map(|(cluster, service)| format!("{cluster}|{service}")).collect();
+        let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
+        (!pairs.is_empty()).then(|| several(&pairs, 20))
+    }
+
+    fn list_of_tasks(&self) -> Option<String> {
+        let ids: Vec<&str> = self.tasks.iter().map(|(_, id)| *id).collect();
+        (!ids.is_empty()).then(|| several(&ids, 5))
+    }
+}
+
+fn push<T: PartialEq>(list: &mut Vec<T>, one: T) {
+    // Health lists hundreds at most; the headline names three.
+    if !list.contains(&one) {
+        list.push(one);
+    }
+}

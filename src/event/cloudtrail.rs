@@ -1,0 +1,110 @@
+//! The detail of an API call that CloudTrail recorded. Every field may be missing.
+//!
+//! Of what was asked for only names are read: a task's overrides hold environments and commands, so nothing of them leaves
+//! this file. Field names: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+
+use serde_json::Value;
+
+use super::{Arn, list, text};
+
+/// One call of an API.
+#[derive(Debug, Clone, Default)]
+pub struct ApiCall<'a> {
+    /// `RunTask`, `UpdateService` …
+    pub name: Option<&'a str>,
+    /// `ecs.amazonaws.com` …
+    pub api: Option<&'a str>,
+    /// `AccessDenied` …: none when it succeeded.
+    pub error_code: Option<&'a str>,
+    /// In the API's words.
+    pub error_message: Option<&'a str>,
+    /// Whether it could change anything.
+    pub read_only: bool,
+    /// The name of the ECS cluster that was asked for.
+    pub cluster: Option<&'a str>,
+    /// The name of the ECS service that was asked for.
+    pub service: Option<&'a str>,
+    /// `FAMILY:REVISION`, or the family alone.
+    pub task_definition: Option<&'a str>,
+    /// Who ECS was told started the task: `events-rule/NAME`, `chronos-schedule/NAME`, cut to 36 characters.
+    pub started_by: Option<&'a str>,
+    /// How many tasks were started.
+    pub started: usize,
+    /// Why others were not, though the call itself succeeded.
+    pub failures: Vec<Failure<'a>>,
+    /// Who called.
+    pub caller: Caller<'a>,
+}
+
+/// Why a task was not started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Failure<'a> {
+    /// The container instance, where one is to blame.
+    pub arn: Option<&'a str>,
+    /// `RESOURCE:MEMORY`, `AGENT` …
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html>
+    pub reason: Option<&'a str>,
+    /// More words.
+    pub detail: Option<&'a str>,
+}
+
+/// Who called an API.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller<'a> {
+    /// `IAMUser`, `AssumedRole`, `AWSService`, `Root` …
+    pub kind: Option<&'a str>,
+    /// A user's name, or that of the role that was assumed.
+    pub name: Option<&'a str>,
+    /// The name of a role's session.
+    pub session: Option<&'a str>,
+    /// The AWS service that called, for itself or for a role: `events.amazonaws.com`, `scheduler.amazonaws.com` …
+    pub service: Option<&'a str>,
+}
+
+impl<'a> ApiCall<'a> {
+    /// Reads a detail.
+    pub fn read(detail: &'a Value) -> Self {
+        let [request, response] =
+            ["requestParameters", "responseElements"].map(|key| detail.get(key).unwrap_or(&Value::Null));
+        let failure = |one| Failure { arn: text(one, "arn"), reason: text(one, "reason"), detail: text(one, "detail") };
+        let services = ["service", "serviceName"].into_iter().find_map(|key| text(request, key));
+        Self {
+            name: text(detail, "eventName"),
+            api: text(detail, "eventSource"),
+            error_code: text(detail, "errorCode"),
+            error_message: text(detail, "errorMessage"),
+            read_only: detail.get("readOnly").and_then(Value::as_bool).unwrap_or_default(),
+            cluster: text(request, "cluster").and_then(name),
+            service: services.and_then(name),
+            task_definition: text(request, "taskDefinition").and_then(name),
+            started_by: text(request, "startedBy"),
+            started: list(response, "tasks").count(),
+            failures: list(response, "failures").map(failure).collect(),
+            caller: Caller::read(detail),
+        }
+    }
+}
+
+impl<'a> Caller<'a> {
+    fn read(detail: &'a Value) -> Self {
+        let identity = detail.get("userIdentity").unwrap_or(&Value::Null);
+        let issuer = identity.pointer("/sessionContext/sessionIssuer").unwrap_or(&Value::Null);
+        // `assumed-role/ROLE/SESSION`, `user/PATH/NAME`, `root`
+        let resource = text(identity, "arn").and_then(Arn::parse).map(|arn| arn.resource);
+        let assumed = resource.and_then(|resource| resource.strip_prefix("assumed-role/")?.rsplit_once('/'));
+        let principal = assumed.map(|(role, _)| role).or_else(|| resource?.rsplit('/').next());
+        let is_service = |name: &&str| name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn");
+        let service = [text(identity, "invokedBy"), text(detail, "sourceIPAddress"), text(detail, "userAgent")];
+        Self {
+            kind: text(identity, "type"),
+            name: text(identity, "userName").or(text(issuer, "userName")).or(principal),
+            session: assumed.map(|(_, session)| session),
+            service: service.into_iter().flatten().find(is_service),
+        }
+    }
+}
+
+/// What is asked for goes by its name or by its ARN.
+fn name(text: &str) -> Option<&str> {
+    if text.starts_with("arn:") { Arn::parse(text)?.name() } else { Some(text) }
+}
