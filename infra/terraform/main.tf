@@ -8,6 +8,7 @@ module "messaging" {
   tags = var.tags
 
   problems                = var.problems
+  start_failures          = var.start_failures
   recoveries              = var.recoveries
   patterns                = var.patterns
   event_bus_name          = var.event_bus_name

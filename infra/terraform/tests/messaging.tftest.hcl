@@ -66,7 +66,7 @@ run "rules" {
   }
 
   assert {
-    condition     = join(" ", keys(output.rule_arns)) == "deployments instance-health instances others recoveries services tasks"
+    condition     = join(" ", keys(output.rule_arns)) == "deployments health instance-health instances others recoveries services tasks"
     error_message = "The presets are these rules."
   }
   assert {
@@ -74,8 +74,8 @@ run "rules" {
     error_message = "Rules must be named after var.name, on the default bus."
   }
   assert {
-    condition     = alltrue([for rule in aws_cloudwatch_event_rule.this : length(rule.event_pattern) <= 2048 && jsondecode(rule.event_pattern).source == ["aws.ecs"]])
-    error_message = "Each pattern must be of ECS's events and keep to EventBridge's 2048 characters."
+    condition     = alltrue([for key, rule in aws_cloudwatch_event_rule.this : length(rule.event_pattern) <= 2048 && jsondecode(rule.event_pattern).source == [key == "health" ? "aws.health" : "aws.ecs"]])
+    error_message = "Each pattern must be of ECS's events, or of AWS Health, and keep to EventBridge's 2048 characters."
   }
   assert {
     condition = alltrue([
@@ -107,6 +107,7 @@ run "problems_preset" {
     condition = sort(flatten([
       for key, rule in aws_cloudwatch_event_rule.this : jsondecode(rule.event_pattern).detail-type if key != "others"
       ])) == tolist([
+      "AWS Health Event",
       "ECS Container Instance Health Change",
       "ECS Container Instance State Change",
       "ECS Daemon Deployment State Change",
@@ -120,7 +121,7 @@ run "problems_preset" {
   }
   assert {
     condition = sort(jsondecode(aws_cloudwatch_event_rule.this["others"].event_pattern).detail-type[0].anything-but) == sort(flatten([
-      for key, rule in aws_cloudwatch_event_rule.this : jsondecode(rule.event_pattern).detail-type if key != "others"
+      for key, rule in aws_cloudwatch_event_rule.this : jsondecode(rule.event_pattern).detail-type if !contains(["others", "health"], key)
     ]))
     error_message = "What the other rules take, `others` must leave to them."
   }
@@ -160,6 +161,48 @@ run "problems_preset" {
   assert {
     condition     = !contains(jsondecode(aws_cloudwatch_event_rule.this["instance-health"].event_pattern).detail.overallStatus[0].anything-but, "IMPAIRED")
     error_message = "Impaired instances must come through."
+  }
+}
+
+run "health_of_ecs_only" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition     = jsondecode(aws_cloudwatch_event_rule.this["health"].event_pattern).detail == { service = ["ECS"] }
+    error_message = "AWS Health tells of every service: the rule must take what is of ECS."
+  }
+}
+
+run "failed_starts_are_an_option" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    problems       = false
+    recoveries     = false
+    start_failures = true
+  }
+
+  assert {
+    condition     = keys(output.rule_arns) == ["start-failures"] && length(aws_cloudwatch_event_rule.this["start-failures"].event_pattern) <= 2048
+    error_message = "The option must make one rule, within EventBridge's 2048 characters."
+  }
+  assert {
+    condition = (
+      jsondecode(aws_cloudwatch_event_rule.this["start-failures"].event_pattern).detail-type == ["AWS API Call via CloudTrail"] &&
+      jsondecode(aws_cloudwatch_event_rule.this["start-failures"].event_pattern).detail.eventName == ["RunTask", "StartTask"]
+    )
+    error_message = "The rule must take what CloudTrail records of RunTask and StartTask."
+  }
+  assert {
+    condition = jsonencode(jsondecode(aws_cloudwatch_event_rule.this["start-failures"].event_pattern).detail["$or"]) == jsonencode([
+      { errorCode = [{ exists = true }] },
+      { responseElements = { failures = { reason = [{ exists = true }] } } },
+    ])
+    error_message = "The rule must take calls that failed and calls that started less than they were asked for, and no others."
   }
 }
 

@@ -44,7 +44,7 @@ output "event_bus_name" {
 }
 
 output "rule_arns" {
-  description = "ARNs of the rules by name: services, deployments, tasks, instances, instance-health, others, recoveries and your own."
+  description = "ARNs of the rules by name: services, deployments, tasks, instances, instance-health, others, health, start-failures, recoveries and your own."
   value       = { for name, rule in aws_cloudwatch_event_rule.this : name => rule.arn }
 }
 

@@ -65,6 +65,29 @@ locals {
       }]
       detail = { eventType = ["ERROR", "WARN", "WARNING"] }
     }
+
+    # Tasks that AWS retires, and trouble of ECS itself.
+    health = {
+      source      = ["aws.health"]
+      detail-type = ["AWS Health Event"]
+      detail      = { service = ["ECS"] }
+    }
+  }
+
+  # A call that succeeds may yet have started nothing: then it answers with failures.
+  start_failures = {
+    start-failures = {
+      source      = ["aws.ecs"]
+      detail-type = ["AWS API Call via CloudTrail"]
+      detail = {
+        eventSource = ["ecs.amazonaws.com"]
+        eventName   = ["RunTask", "StartTask"]
+        "$or" = [
+          { errorCode = [{ exists = true }] },
+          { responseElements = { failures = { reason = [{ exists = true }] } } },
+        ]
+      }
+    }
   }
 
   recoveries = {
@@ -89,12 +112,15 @@ locals {
     tasks           = "Tasks that stopped, and Spot interruption warnings."
     instances       = "Container instances that failed to register."
     instance-health = "Container instances that are impaired."
+    health          = "What AWS Health says of ECS: tasks that are retired, trouble of ECS itself."
+    start-failures  = "Tasks that RunTask or StartTask did not start, by CloudTrail."
     others          = "New kinds of event that ECS calls errors or warnings."
     recoveries      = "Services, deployments and instances that are well again."
   }
 
   patterns = merge(
     var.problems ? { for name, pattern in local.problems : name => jsonencode(pattern) } : {},
+    var.start_failures ? { for name, pattern in local.start_failures : name => jsonencode(pattern) } : {},
     var.recoveries ? { for name, pattern in local.recoveries : name => jsonencode(pattern) } : {},
     var.patterns,
   )

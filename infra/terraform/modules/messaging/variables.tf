@@ -16,7 +16,7 @@ variable "tags" {
 }
 
 variable "problems" {
-  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments and for all stopped tasks. Among the latter two are routine ones (a completed deployment, a scale-in): a rule cannot tell, so the worker does; to it they are `info`, which no route takes unless its pattern asks for them."
+  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments, for all stopped tasks, and for what AWS Health says of ECS. Among the latter two are routine ones (a completed deployment, a scale-in): a rule cannot tell, so the worker does; to it they are `info`, which no route takes unless its pattern asks for them."
   type        = bool
   default     = true
 }
@@ -27,8 +27,14 @@ variable "recoveries" {
   default     = true
 }
 
+variable "start_failures" {
+  description = "Whether to make the rule for calls of RunTask and StartTask that failed, or did not start every task: for a scheduled task that never starts ECS sends no event of its own. It needs a CloudTrail trail that records management events in this Region; without one nothing comes."
+  type        = bool
+  default     = false
+}
+
 variable "patterns" {
-  description = "Further rules: name to event pattern in JSON, such as `{ alarms = jsonencode({ source = [\"aws.cloudwatch\"], detail-type = [\"CloudWatch Alarm State Change\"] }) }`. The name of a rule of the presets (services, deployments, tasks, instances, instance-health, others, recoveries) replaces that rule, for example to leave out a cluster."
+  description = "Further rules: name to event pattern in JSON, such as `{ alarms = jsonencode({ source = [\"aws.cloudwatch\"], detail-type = [\"CloudWatch Alarm State Change\"] }) }`. The name of a rule of the presets (services, deployments, tasks, instances, instance-health, others, health, start-failures, recoveries) replaces that rule, for example to leave out a cluster."
   type        = map(string)
   default     = {}
 
