@@ -105,6 +105,12 @@ fn judge(action: &Action) -> (Severity, String) {
         (Some((severity, _)), _) if name == "DAEMON_TASK_START_IMPAIRED" && action.failure_type.is_some() => {
             (severity, failure(action.failure_type.unwrap_or_default()))
         }
+        // Of the breaker's verdict the cause tells more.
+        (Some((severity, what)), None) if name == "SERVICE_DEPLOYMENT_FAILED" => {
+            let why = action.reason.and_then(|reason| at_fault(&reason.to_ascii_lowercase()));
+            let why = why.filter(|why| why.contains("alarm") || why.contains("hook") || why.contains("listener"));
+            (severity, why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}")))
+        }
         (Some((severity, what)), _) => (severity, what.to_owned()),
         // Newer than this program. Somebody sent it here on purpose, so it is not for us to call it routine.
         (None, Some(rollback)) => (Warning, rollback.sentence(&format!("reported: {}, a rollback", words(name)))),
@@ -147,17 +153,7 @@ impl Rollback {
         let said = lower.find("back because").and_then(|at| reason.get(at + "back because".len()..));
         let said =
             said.map(|why| why.trim_start().trim_start_matches("of ").trim_start_matches("the ")).map(first_sentence);
-        let known = || {
-            let known = [
-                ("circuit breaker", "the circuit breaker triggered"),
-                ("hook", "a lifecycle hook failed"),
-                ("listener", "a listener rule is at fault"),
-                ("alarm", "an alarm went off"),
-                ("requested", "somebody asked for it"),
-            ];
-            known.iter().find(|(phrase, _)| lower.contains(phrase)).map(|(_, why)| (*why).to_owned())
-        };
-        Some(Self { is_over, why: said.filter(|why| !why.is_empty()).or_else(known) })
+        Some(Self { is_over, why: said.filter(|why| !why.is_empty()).or_else(|| at_fault(&lower).map(str::to_owned)) })
     }
 
     /// "…: circuit breaker threshold was exceeded"
@@ -167,6 +163,18 @@ impl Rollback {
             None => what.to_owned(),
         }
     }
+}
+
+/// What ended a deployment, by ECS's words in lower case.
+fn at_fault(reason: &str) -> Option<&'static str> {
+    let known = [
+        ("circuit breaker", "the circuit breaker triggered"),
+        ("hook", "a lifecycle hook failed"),
+        ("listener", "a listener rule is at fault"),
+        ("alarm", "an alarm went off"),
+        ("requested", "somebody asked for it"),
+    ];
+    known.iter().find(|(phrase, _)| reason.contains(phrase)).map(|(_, why)| *why)
 }
 
 fn first_sentence(text: &str) -> String {
