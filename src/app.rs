@@ -110,8 +110,8 @@ pub async fn check_live(config: &Config) -> Result<()> {
     if let Some(settings) = config.diagnose {
         for action in diagnose::denied_actions(&aws, settings, &state.arn).await {
             log::say(format_args!(
-                "warning: the role may not {action} on a cluster of any name; where it may not, alerts say only what their \
-                 events do. To not ask: diagnose.enabled = false"
+                "warning: the role may not {action} on a cluster of any name; where it may not, alerts say less. To not ask: \
+                 diagnose.enabled = false"
             ));
         }
     }

@@ -4,13 +4,14 @@
 //! shared by all that an account does, so few requests are under way at once, a service is asked about once a minute,
 //! however many alerts there are, and a storm gets answers for as many services as [`BURST`] allows.
 
+mod inquiry;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use futures_util::{future::join_all, try_join};
 use moka::future::Cache;
 use time::OffsetDateTime;
 use tokio::{
@@ -19,10 +20,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use self::inquiry::Inquiry;
 use crate::{
     alert::{Alert, CrashLoopRule, speaks_for_crash_loop},
     aws::ErrorClass,
-    diagnosis::{Diagnosis, Service, answers::Answers},
+    diagnosis::{Diagnosis, Service, target_groups_in},
     ecs::{Ecs, EcsError},
     event::Arn,
     metrics::{self, DiagnosisOutcome},
@@ -31,7 +33,8 @@ use crate::{
 
 /// Services asked about at once.
 const CONCURRENT: usize = 8;
-/// Services asked about in a row, when nothing was asked for a while; six requests each at most, of buckets of a hundred.
+/// Services asked about in a row, when nothing was asked for a while. Of a bucket of a hundred that reads of services share, each takes
+/// three; the other buckets give less: tasks two, for each hundred that stopped, and task definitions two.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>
 const BURST: u32 = 20;
 /// After a burst, one service each so often: ten requests a second, half of what the bucket is refilled with.
@@ -87,8 +90,8 @@ impl Asked {
 
     /// Whether it is too old to know that this task stopped.
     fn lacks(&self, task: &str) -> bool {
-        let knows = |diagnosis: &Arc<Diagnosis>| diagnosis.stops.iter().any(|stop| stop.task == task);
-        self.diagnosis.as_ref().is_some_and(|diagnosis| !knows(diagnosis))
+        let knows = |diagnosis: &Diagnosis| diagnosis.stops.iter().any(|stop| stop.task == task);
+        self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.tasks_known && !knows(diagnosis))
     }
 }
 
@@ -155,72 +158,41 @@ impl Diagnoser {
 
     /// What was answered of late, or else is now.
     async fn asked(&self, alert: &Alert, service: &Service) -> Result<Asked, Arc<Busy>> {
-        let entry = self.recent.entry_by_ref(service).or_try_insert_with(self.ask(service)).await?;
+        let entry = self.recent.entry_by_ref(service).or_try_insert_with(self.ask(alert, service)).await?;
         let lacks = |task: &String| entry.value().lacks(task);
         if entry.is_fresh() || !alert.exited.as_ref().is_some_and(lacks) {
             return Ok(entry.into_value());
         }
         // It tells of the time before this task stopped.
         self.recent.invalidate(service).await;
-        self.recent.try_get_with_by_ref(service, self.ask(service)).await
+        self.recent.try_get_with_by_ref(service, self.ask(alert, service)).await
     }
 
-    async fn ask(&self, service: &Service) -> Result<Asked, Busy> {
+    async fn ask(&self, alert: &Alert, service: &Service) -> Result<Asked, Busy> {
         let now = Instant::now();
         if !self.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(now) {
             return Err(Busy);
         }
         let deadline = now + self.settings.timeout;
         let Ok(_slot) = timeout_at(deadline, self.slots.acquire()).await else { return Err(Busy) };
-        let mut answers = Answers::default();
-        let mut outcome = match timeout_at(deadline, self.gather(service, &mut answers)).await {
-            Ok(Ok(())) => DiagnosisOutcome::Ok,
-            Ok(Err(error)) => return Ok(Asked::in_vain(self.tell(error))),
-            Err(_) => return Ok(Asked::in_vain(DiagnosisOutcome::Timeout)),
+        let inquiry = Inquiry::new(&self.ecs, service, deadline, self.settings.log_lines);
+        let named = alert.reason.as_deref().into_iter().flat_map(target_groups_in).take(1).map(str::to_owned);
+        let (diagnosis, shortfall) = inquiry.run(named.collect()).await;
+        let is_complete = shortfall.failed.is_empty() && !shortfall.late;
+        let mut refusal = None;
+        for error in shortfall.failed {
+            let is_indispensable = error.action == "ecs:DescribeServices";
+            let outcome = self.tell(error);
+            refusal = refusal.or(Some(outcome).filter(|_| is_indispensable));
+        }
+        let outcome = match (&diagnosis, refusal) {
+            (Some(_), _) if is_complete => DiagnosisOutcome::Ok,
+            (Some(_), _) => DiagnosisOutcome::Partial,
+            (None, Some(outcome)) => outcome,
+            (None, None) if shortfall.late => DiagnosisOutcome::Timeout,
+            (None, None) => DiagnosisOutcome::Unknown,
         };
-        // Without these the diagnosis lacks something, but stands.
-        let complete = timeout_at(deadline, self.complete(service, &mut answers)).await;
-        if !complete.unwrap_or(false) {
-            outcome = DiagnosisOutcome::Partial;
-        }
-        let diagnosis = answers.diagnosis(service).map(Arc::new);
-        let outcome = if diagnosis.is_some() { outcome } else { DiagnosisOutcome::Unknown };
-        Ok(Asked { outcome, diagnosis })
-    }
-
-    /// The service and its stopped tasks.
-    async fn gather(&self, service: &Service, answers: &mut Answers) -> Result<(), EcsError> {
-        let (described, stopped) = try_join!(self.ecs.describe_service(service), self.ecs.list_stopped_tasks(service))?;
-        answers.add(described);
-        if !stopped.is_empty() {
-            answers.add(self.ecs.describe_tasks(service, stopped).await?);
-        }
-        Ok(())
-    }
-
-    /// What the tasks were made from, and what they logged; whether all of it came.
-    async fn complete(&self, service: &Service, answers: &mut Answers) -> bool {
-        let lacking = answers.lacking_task_definitions(service);
-        let mut complete = true;
-        for answer in join_all(lacking.iter().map(|arn| self.ecs.describe_task_definition(service, arn))).await {
-            match answer {
-                Ok(answer) => answers.add(answer),
-                Err(error) => {
-                    complete = false;
-                    self.tell(error);
-                }
-            }
-        }
-        if let Some(log) = answers.log_stream(service).filter(|_| self.settings.log_lines > 0) {
-            match self.ecs.last_messages(&log, self.settings.log_lines as i32).await {
-                Ok(messages) => answers.add_log(messages),
-                Err(error) => {
-                    complete = false;
-                    self.tell(error);
-                }
-            }
-        }
-        complete
+        Ok(Asked { outcome, diagnosis: diagnosis.map(Arc::new) })
     }
 
     /// Logs a failure: a missing permission once, since only the operator can mend it.
@@ -262,16 +234,26 @@ pub async fn denied_actions(aws: &aws_config::SdkConfig, settings: Settings, que
     let ecs = Ecs::new(aws);
     let task = service.cluster_arn().replace(":cluster/", ":task/") + "/00000000000000000000000000000000";
     let definition = service.cluster_arn().replace(":cluster/", ":task-definition/") + ":1";
+    let group = format!(
+        "arn:{}:elasticloadbalancing:{}:{}:targetgroup/{}/0000000000000000",
+        service.partition, service.region, service.account, service.name
+    );
+    let deployment =
+        service.cluster_arn().replace(":cluster/", ":service-deployment/") + &format!("/{}/0", service.name);
     let asked = async {
         tokio::join!(
             async { ecs.describe_service(&service).await.err() },
-            async { ecs.list_stopped_tasks(&service).await.err() },
+            async { ecs.list_stopped_tasks(&service, None).await.err() },
             async { ecs.describe_tasks(&service, vec![task]).await.err() },
             async { ecs.describe_task_definition(&service, &definition).await.err() },
+            async { ecs.list_service_deployments(&service).await.err() },
+            async { ecs.describe_service_deployments(&service, vec![deployment]).await.err() },
+            async { ecs.describe_target_health(&service, &group).await.err() },
+            async { ecs.describe_target_group(&service, &group).await.err() },
         )
     };
-    let Ok((a, b, c, d)) = timeout(settings.timeout, asked).await else { return Vec::new() };
-    let denied = [a, b, c, d].into_iter().flatten().filter(|error| error.class == ErrorClass::Denied);
+    let Ok((a, b, c, d, e, f, g, h)) = timeout(settings.timeout, asked).await else { return Vec::new() };
+    let denied = [a, b, c, d, e, f, g, h].into_iter().flatten().filter(|error| error.class == ErrorClass::Denied);
     denied.map(|error| error.action).collect()
 }
 

@@ -6,9 +6,16 @@
 
 pub mod answers;
 mod changes;
+mod deployment;
+mod details;
+mod events;
+mod targets;
 
 use time::OffsetDateTime;
 
+pub use self::deployment::{Controller, Outlook, ServiceDeployment, Status, TaskSet};
+pub use self::details::Details;
+pub use self::targets::{Finding, HealthCheck, target_groups_in};
 use crate::cause::Cause;
 use crate::console::Console;
 
@@ -49,6 +56,12 @@ pub struct Diagnosis {
     pub stopped: usize,
     /// When tasks stopped that ran and should not have stopped, of the deployment in trouble.
     pub stops: Vec<Stop>,
+    /// Whether ECS told of its stopped tasks; if not, `stops` proves nothing.
+    pub tasks_known: bool,
+    /// ECS's latest event about what fails, as it is, where `why` does not hold it.
+    pub said: Option<String>,
+    /// The load balancer's health checks that failed, as far as it was asked.
+    pub health_checks: Vec<HealthCheck>,
     /// What is deployed, and how it differs from what was before.
     pub change: Option<Change>,
     /// How bad it is.
@@ -111,10 +124,14 @@ pub struct State {
     pub pending: i64,
     /// Tasks of the deployment in trouble that failed.
     pub failed: i64,
-    /// How that deployment stands; none where ECS does not keep it (blue/green, external).
+    /// How that deployment stands; none where ECS did not say.
     pub rollout: Option<Rollout>,
-    /// What ECS does about a deployment that fails.
-    pub circuit_breaker: CircuitBreaker,
+    /// What ECS will do about it; none where nothing is left to do, or another controller decides.
+    pub outlook: Option<Outlook>,
+    /// ECS's own record of that deployment, where it was asked for.
+    pub deployment: Option<ServiceDeployment>,
+    /// The task set in trouble, where the controller is not ECS.
+    pub task_set: Option<TaskSet>,
 }
 
 /// How a deployment stands.
@@ -130,17 +147,6 @@ pub enum Rollout {
     RolledBack,
     /// ECS has forgotten it, and another is deployed.
     Replaced,
-}
-
-/// What ECS does about a deployment that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CircuitBreaker {
-    /// Nothing: it tries on and on.
-    Off,
-    /// It gives up.
-    Stop,
-    /// It goes back to the last deployment that was well.
-    RollBack,
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! ECS's API, to read: what a service, its stopped tasks and their task definitions are; and the log of a container.
+//! ECS's API, to read: what a service, its deployments, its stopped tasks and their task definitions are; the log of a container; and,
+//! of the load balancer before it, the health of its targets ([`targets`]).
 //! Nothing else here knows the AWS SDK's types for these, and nothing of the answers is understood here: they go on as the JSON that came.
 //!
 //! An answer holds the environments of containers, so it is never logged.
@@ -26,15 +27,21 @@ use crate::{
     diagnosis::{Service, answers::LogStream},
 };
 
+mod targets;
+
 /// How many tasks one request can list or describe.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
 const MOST_TASKS: i32 = 100;
+/// How many service deployments one request can describe; as many are listed.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServiceDeployments.html>
+const MOST_DEPLOYMENTS: i32 = 20;
 
 /// ECS's API in whatever region a service is.
 #[derive(Debug)]
 pub struct Ecs {
     client: Client,
     logs: aws_sdk_cloudwatchlogs::Client,
+    load_balancing: aws_sdk_elasticloadbalancingv2::Client,
 }
 
 /// A request that failed.
@@ -65,7 +72,11 @@ impl Ecs {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).build())
             .build();
-        Self { client: Client::new(&aws), logs: aws_sdk_cloudwatchlogs::Client::new(&aws) }
+        Self {
+            client: Client::new(&aws),
+            logs: aws_sdk_cloudwatchlogs::Client::new(&aws),
+            load_balancing: aws_sdk_elasticloadbalancingv2::Client::new(&aws),
+        }
     }
 
     /// The answer of DescribeServices.
@@ -79,16 +90,48 @@ impl Ecs {
         answer.of("ecs:DescribeServices", call.send().await)
     }
 
-    /// The ARNs of the tasks that stopped within the hour or so that ECS remembers; none beyond a hundred.
+    /// A page of the ARNs of the tasks that stopped within the hour or so that ECS remembers, in no order; and the token of the next page.
+    /// A page holds a hundred at most.
     ///
     /// # Errors
     /// Any failure of the request, classified.
-    pub async fn list_stopped_tasks(&self, service: &Service) -> Result<Vec<String>, EcsError> {
+    pub async fn list_stopped_tasks(
+        &self,
+        service: &Service,
+        token: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), EcsError> {
         let call = self.client.list_tasks().cluster(service.cluster_arn()).service_name(&service.name);
-        let call = call.desired_status(DesiredStatus::Stopped).max_results(MOST_TASKS);
+        let call = call.desired_status(DesiredStatus::Stopped).max_results(MOST_TASKS).set_next_token(token);
         let call = call.customize().config_override(in_region_of(service));
         let listed = call.send().await.map_err(|error| EcsError::new("ecs:ListTasks", error))?;
-        Ok(listed.task_arns.unwrap_or_default())
+        Ok((listed.task_arns.unwrap_or_default(), listed.next_token))
+    }
+
+    /// The ARNs of the latest deployments of a service, twenty at most.
+    ///
+    /// # Errors
+    /// Any failure of the request, classified.
+    pub async fn list_service_deployments(&self, service: &Service) -> Result<Vec<String>, EcsError> {
+        let call = self.client.list_service_deployments().cluster(service.cluster_arn()).service(&service.name);
+        let call = call.max_results(MOST_DEPLOYMENTS).customize().config_override(in_region_of(service));
+        let listed = call.send().await.map_err(|error| EcsError::new("ecs:ListServiceDeployments", error))?;
+        let deployments = listed.service_deployments.unwrap_or_default();
+        Ok(deployments.into_iter().filter_map(|deployment| deployment.service_deployment_arn).collect())
+    }
+
+    /// The answer of DescribeServiceDeployments; twenty ARNs at most.
+    ///
+    /// # Errors
+    /// Any failure of the request, classified.
+    pub async fn describe_service_deployments(
+        &self,
+        service: &Service,
+        deployments: Vec<String>,
+    ) -> Result<Value, EcsError> {
+        let call = self.client.describe_service_deployments().set_service_deployment_arns(Some(deployments));
+        let answer = Answer::default();
+        let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
+        answer.of("ecs:DescribeServiceDeployments", call.send().await)
     }
 
     /// The answer of DescribeTasks; a hundred tasks at most.

@@ -146,7 +146,8 @@ fn read_answers(folder: &Path) -> Result<Answers> {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "json") {
             let answer = serde_json::from_str(&read(&file)?);
-            answers.add(answer.with_context(|| format!("{} is not JSON", file.display()))?);
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            answers.add(&name, answer.with_context(|| format!("{} is not JSON", file.display()))?);
         }
     }
     Ok(answers)

@@ -53,6 +53,9 @@ pub fn speaks(rank: usize) -> bool {
 /// Makes of an exit's alert one of the crash loop that it speaks for, by its rank, or else of routine life.
 pub(super) fn judge(alert: &mut Alert, rule: Rule, speaks: impl FnOnce(usize) -> bool) {
     let (Some(task), Some(diagnosis)) = (&alert.exited, &alert.diagnosis) else { return };
+    if !diagnosis.tasks_known {
+        return;
+    }
     let mut stops = diagnosis.stops.clone();
     // The event may be ahead of what ECS answers.
     if let Some(at) = alert.time.filter(|_| stops.iter().all(|stop| stop.task != *task)) {

@@ -7,21 +7,35 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::changes::differences;
-use super::{Change, CircuitBreaker, Diagnosis, Rollout, Service, State, Stop, Trouble};
+use super::deployment::{self, Records, Wanted};
+use super::details::Details;
+use super::{Change, Diagnosis, Rollout, Service, State, Stop, Trouble, events, targets};
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
-use crate::event::{Arn, drop_environments, drop_quoted_environment, ecs::Task, parse_time, text};
+use crate::event::{Arn, drop_environments, ecs::Task, parse_time, text};
 
-/// What was answered so far. Not `Debug`: a task definition holds what must not be printed.
+/// How many stopped tasks are looked at, the latest: no more are told of.
+const MOST_STOPPED: usize = 100;
+
+/// Recorded answers of all kinds.
 #[derive(Default)]
 pub struct Answers {
+    /// Of the services and their tasks.
+    pub facts: Facts,
+    /// Of all else.
+    pub details: Details,
+}
+
+/// What was answered about services and their stopped tasks: without it there is no diagnosis.
+#[derive(Default)]
+pub struct Facts {
     services: Vec<Value>,
     tasks: Vec<Value>,
-    task_definitions: Vec<Value>,
-    log: Vec<String>,
+    /// Whether these are all the stopped tasks that ECS remembers, though it be none.
+    pub tasks_known: bool,
 }
 
 /// Where a container logs.
@@ -36,92 +50,59 @@ pub struct LogStream {
 }
 
 impl Answers {
-    /// Adds an answer of DescribeServices, DescribeTasks, DescribeTaskDefinition or GetLogEvents; any other is left out.
-    pub fn add(&mut self, mut answer: Value) {
-        for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
-            if let Some(Value::Array(items)) = answer.get_mut(key) {
-                // A reason or a message may quote one, as in an event.
-                items.iter_mut().for_each(drop_environments);
-                kept.append(items);
-            }
+    /// Adds an answer of any of the operations that a diagnosis asks; any other is left out. `name` is that of its file: an answer of
+    /// DescribeTargetHealth does not say of which target group it is, so there the name may.
+    pub fn add(&mut self, name: &str, answer: Value) {
+        let is_of_tasks = ["tasks", "taskArns"].iter().any(|key| answer.get(key).is_some());
+        self.facts.tasks_known |= is_of_tasks;
+        if answer.get("TargetHealthDescriptions").is_some() {
+            self.details.add_target_health(name, answer);
+        } else if answer.get("services").is_some() || is_of_tasks {
+            self.facts.add(answer);
+        } else {
+            self.details.add(answer);
         }
-        if let Some(definition) = answer.get_mut("taskDefinition") {
-            self.task_definitions.push(definition.take());
-        }
-        let is_log = answer.get("nextForwardToken").is_some();
-        let events = answer.get("events").and_then(Value::as_array).filter(|_| is_log);
-        self.add_log(events.into_iter().flatten().filter_map(|event| Some(text(event, "message")?.to_owned())));
-    }
-
-    /// Adds what a container logged last.
-    pub fn add_log(&mut self, messages: impl IntoIterator<Item = String>) {
-        let shown = |mut message| {
-            drop_quoted_environment(&mut message);
-            message
-        };
-        self.log.extend(messages.into_iter().map(shown));
-    }
-
-    /// The ARNs of the task definitions that would tell more and were not answered yet; two at most.
-    pub fn lacking_task_definitions(&self, service: &Service) -> Vec<String> {
-        let Some(picture) = Picture::of(service, self) else { return Vec::new() };
-        let [now, before] = picture.task_definitions();
-        let before = before.filter(|before| Some(*before) != now);
-        let lacking = |arn: &&str| self.task_definition(arn).is_none();
-        [now, before].into_iter().flatten().filter(lacking).map(str::to_owned).collect()
-    }
-
-    /// Where the container that ended the latest task, of those that ran, logged.
-    pub fn log_stream(&self, service: &Service) -> Option<LogStream> {
-        Picture::of(service, self)?.log_stream(self)
     }
 
     /// All that is told of the service; none if ECS does not know it.
     pub fn diagnosis(&self, service: &Service) -> Option<Diagnosis> {
-        let picture = Picture::of(service, self)?;
-        let console = service.console();
-        let task = picture.leading().next().and_then(|stopped| stopped.task.arn?.name());
-        let log_stream = picture.log_stream(self);
-        let log_url = log_stream
-            .as_ref()
-            .and_then(|log| Console::new(Some(&service.partition), &log.region)?.log_stream(&log.group, &log.stream));
-        let mut why = picture.why();
-        let stopped = why.iter().map(|trouble| trouble.count).sum();
-        if why.is_empty() {
-            why.extend(picture.told_by_events());
-        }
-        Some(Diagnosis {
-            why,
-            stopped,
-            stops: picture.stopped.iter().filter_map(Stopped::stop).collect(),
-            change: picture.change(self),
-            state: picture.state(),
-            task_url: console.zip(task).and_then(|(console, task)| console.task(&service.cluster, task)),
-            log_url,
-            log: if log_stream.is_some() { self.log.clone() } else { Vec::new() },
-        })
+        Some(Picture::of(service, &self.facts)?.diagnosis(&self.details))
     }
+}
 
-    fn task_definition(&self, arn: &str) -> Option<&Value> {
-        self.task_definitions.iter().find(|definition| text(definition, "taskDefinitionArn") == Some(arn))
+impl Facts {
+    /// Adds an answer of DescribeServices or DescribeTasks; any other is left out.
+    pub fn add(&mut self, mut answer: Value) {
+        for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
+            if let Some(Value::Array(items)) = answer.get_mut(key) {
+                // A reason or a message may quote an environment, as in an event.
+                items.iter_mut().for_each(drop_environments);
+                kept.append(items);
+            }
+        }
     }
 }
 
 /// The answers as they concern one service.
-struct Picture<'a> {
+pub struct Picture<'a> {
+    service: &'a Service,
     described: &'a Value,
+    tasks_known: bool,
     /// The deployment in trouble.
     failing: Deployment<'a>,
     /// The one before it, or the one it was rolled back to.
     previous: Option<Deployment<'a>>,
     /// What stopped of the deployment in trouble and should not have, the latest first.
     stopped: Vec<Stopped<'a>>,
+    /// These by cause: the most frequent first; among equals the latest.
+    why: Vec<Trouble>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Deployment<'a> {
     id: Option<&'a str>,
     is_primary: bool,
+    is_task_set: bool,
     task_definition: Option<&'a str>,
     created: Option<OffsetDateTime>,
     rollout: Option<Rollout>,
@@ -141,13 +122,15 @@ struct Stopped<'a> {
 }
 
 impl<'a> Picture<'a> {
-    fn of(service: &Service, answers: &'a Answers) -> Option<Self> {
+    /// None if ECS does not know the service.
+    pub fn of(service: &'a Service, facts: &'a Facts) -> Option<Self> {
         let is_it = |described: &&Value| {
             let cluster = text(described, "clusterArn").and_then(Arn::parse).and_then(|arn| arn.name());
             text(described, "serviceName") == Some(&service.name) && cluster == Some(&service.cluster)
         };
-        let described = answers.services.iter().find(is_it)?;
-        let deployments: Vec<Deployment> = list(described, "deployments").map(Deployment::read).collect();
+        let described = facts.services.iter().find(is_it)?;
+        let sets = list(described, "taskSets").map(Deployment::read_task_set);
+        let deployments: Vec<Deployment> = list(described, "deployments").map(Deployment::read).chain(sets).collect();
         let primary = deployments.iter().find(|deployment| deployment.is_primary).copied();
 
         let group = format!("service:{}", service.name);
@@ -155,7 +138,7 @@ impl<'a> Picture<'a> {
             let cluster = text(task, "clusterArn").and_then(Arn::parse).and_then(|arn| arn.name());
             text(task, "group") == Some(&group) && cluster == Some(&service.cluster)
         };
-        let mut stopped: Vec<Stopped> = answers.tasks.iter().filter(of_service).filter_map(Stopped::read).collect();
+        let mut stopped: Vec<Stopped> = facts.tasks.iter().filter(of_service).filter_map(Stopped::read).collect();
         stopped.sort_by_key(|stopped| Reverse(stopped.at));
 
         let failed = deployments.iter().find(|deployment| deployment.rollout == Some(Rollout::Failed));
@@ -173,24 +156,85 @@ impl<'a> Picture<'a> {
                     is_primary: primary.is_none(),
                     ..Deployment::default()
                 }),
-            (None, None) => primary.unwrap_or_default(),
+            // Of task sets the new one is primary only once it serves the traffic.
+            (None, None) => {
+                let sets = deployments.iter().filter(|deployment| deployment.is_task_set);
+                sets.max_by_key(|set| set.created).copied().or(primary).unwrap_or_default()
+            }
         };
         let previous = if failing.is_primary {
-            let others = deployments.iter().filter(|deployment| !deployment.is_primary);
+            let is_older = |other: &&Deployment| !other.is_primary && other.created <= failing.created;
+            let others = deployments.iter().filter(is_older);
             others.max_by_key(|deployment| deployment.created).copied()
         } else {
             // The primary deployment came after one that was given up, but also after one that is well and on its way out.
             match failing.rollout {
                 Some(Rollout::Failed) => failing.rollout = Some(Rollout::RolledBack),
+                None if failing.is_task_set && primary.is_some_and(|primary| primary.created < failing.created) => {
+                    failing.rollout = Some(Rollout::InProgress);
+                }
                 None => failing.rollout = Some(Rollout::Replaced),
                 _ => {}
             }
-            primary.filter(|_| matches!(failing.rollout, Some(Rollout::RolledBack | Rollout::Replaced)))
+            let came_after = matches!(failing.rollout, Some(Rollout::RolledBack | Rollout::Replaced));
+            primary.filter(|_| came_after || failing.is_task_set)
         };
         if failing.id.is_some() {
             stopped.retain(|stopped| stopped.task.started_by.is_none_or(|id| Some(id) == failing.id));
         }
-        Some(Self { described, failing, previous, stopped })
+        stopped.truncate(MOST_STOPPED);
+        let why = why(&stopped);
+        Some(Self { service, described, tasks_known: facts.tasks_known, failing, previous, stopped, why })
+    }
+
+    /// The ARNs of the task definitions that would tell more and were not answered yet; two at most.
+    pub fn lacking_task_definitions(&self, details: &Details) -> Vec<String> {
+        let [now, before] = self.task_definitions();
+        let before = before.filter(|before| Some(*before) != now);
+        let lacking = |arn: &&str| details.task_definition(arn).is_none();
+        [now, before].into_iter().flatten().filter(lacking).map(str::to_owned).collect()
+    }
+
+    /// The ARNs of the target groups whose health checks failed.
+    pub fn failing_target_groups(&self) -> Vec<&str> {
+        targets::failing(self.described, self.stopped.iter().filter_map(|stopped| stopped.task.stopped_reason))
+    }
+
+    /// All that is told of the service.
+    pub fn diagnosis(&self, details: &Details) -> Diagnosis {
+        let service = self.service;
+        let console = service.console();
+        let task = self.leading().next().and_then(|stopped| stopped.task.arn?.name());
+        let log_stream = self.log_stream(details);
+        let log_url = log_stream
+            .as_ref()
+            .and_then(|log| Console::new(Some(&service.partition), &log.region)?.log_stream(&log.group, &log.stream));
+        let mut why = self.why.clone();
+        let stopped = why.iter().map(|trouble| trouble.count).sum();
+        if why.is_empty() {
+            why.extend(self.told_by_events());
+        }
+        let record = self.record(details);
+        let state = self.state(record);
+        Diagnosis {
+            said: self.said(&why),
+            health_checks: targets::health_checks(self.described, &self.failing_target_groups(), &details.targets),
+            why,
+            stopped,
+            stops: self.stopped.iter().filter_map(Stopped::stop).collect(),
+            tasks_known: self.tasks_known,
+            // ECS went back to what it tells of as deployed: that differs in nothing.
+            change: self.change(details).map(|change| match record {
+                Some((_, false)) if state.rollout == Some(Rollout::RolledBack) => {
+                    Change { before: None, differences: None, ..change }
+                }
+                _ => change,
+            }),
+            state,
+            task_url: console.zip(task).and_then(|(console, task)| console.task(&service.cluster, task)),
+            log_url,
+            log: if log_stream.is_some() { details.log.clone() } else { Vec::new() },
+        }
     }
 
     fn task_definitions(&self) -> [Option<&'a str>; 2] {
@@ -198,36 +242,9 @@ impl<'a> Picture<'a> {
         [now, self.previous.and_then(|previous| previous.task_definition)]
     }
 
-    /// The stopped tasks by cause: the most frequent first; among equals the latest.
-    fn why(&self) -> Vec<Trouble> {
-        let mut places = HashMap::new();
-        let mut why: Vec<Trouble> = Vec::new();
-        for stopped in &self.stopped {
-            let place = *places.entry(stopped.key()).or_insert(why.len());
-            match why.get_mut(place) {
-                Some(trouble) => trouble.count += 1,
-                None => why.push(Trouble {
-                    cause: stopped.cause.clone(),
-                    exit_code: stopped.key().1,
-                    count: 1,
-                    example: stopped.task.reasons(),
-                }),
-            }
-        }
-        why.sort_by_key(|trouble| Reverse(trouble.count));
-        why
-    }
-
     /// Tasks that cannot be placed never stop: then it is the service that tells, in one of its latest events.
     fn told_by_events(&self) -> Option<Trouble> {
-        const HOUR: Duration = Duration::HOUR;
-        let at = |event: &Value| time(event, "createdAt");
-        let latest = list(self.described, "events").filter_map(at).max();
-        let is_recent = |event: &&Value| latest.zip(at(event)).is_none_or(|(latest, at)| latest - at <= HOUR);
-        let mut events: Vec<&Value> = list(self.described, "events").filter(is_recent).collect();
-        events.sort_by_key(|event| Reverse(at(event)));
-        events.into_iter().find_map(|event| {
-            let message = text(event, "message")?;
+        events::recent(self.described).find_map(|message| {
             let cause = cause::explain_text(message)?;
             let tells = !cause.category.is_routine() && cause.category != Category::Deployment;
             let example = Some(message.to_owned());
@@ -235,16 +252,32 @@ impl<'a> Picture<'a> {
         })
     }
 
+    /// What ECS says of the service besides: of a failed health check more than the tasks do; without tasks that tell, its latest words
+    /// about a failure.
+    fn said(&self, why: &[Trouble]) -> Option<String> {
+        let said = match why.first() {
+            Some(Trouble { cause: Cause { category, .. }, .. })
+                if matches!(category, Category::HealthCheckLb | Category::HealthCheckContainer) =>
+            {
+                events::latest_failed_health_check(self.described)
+            }
+            Some(Trouble { count: 1.., .. }) => None,
+            _ => events::latest_failure(self.described),
+        };
+        said.filter(|said| why.iter().all(|trouble| trouble.example.as_deref() != Some(said))).map(str::to_owned)
+    }
+
     /// The tasks that stopped for the most frequent cause, the latest first.
     fn leading(&self) -> impl Iterator<Item = &Stopped<'a>> {
-        let leading = self.why().into_iter().next().map(|trouble| (trouble.cause.category, trouble.exit_code));
+        let leading = self.why.first().map(|trouble| (trouble.cause.category, trouble.exit_code));
         self.stopped.iter().filter(move |stopped| Some(stopped.key()) == leading)
     }
 
-    fn log_stream(&self, answers: &Answers) -> Option<LogStream> {
+    /// Where the container that ended the latest task, of those that ran, logged.
+    pub fn log_stream(&self, details: &Details) -> Option<LogStream> {
         let stopped = self.leading().find(|stopped| stopped.ran)?;
         let container = stopped.container?;
-        let definition = answers.task_definition(stopped.task_definition?)?;
+        let definition = details.task_definition(stopped.task_definition?)?;
         let containers = &mut list(definition, "containerDefinitions");
         let log = containers.find(|defined| text(defined, "name") == Some(container))?.get("logConfiguration")?;
         let options = log.get("options").filter(|_| text(log, "logDriver") == Some("awslogs"))?;
@@ -257,10 +290,10 @@ impl<'a> Picture<'a> {
         })
     }
 
-    fn change(&self, answers: &Answers) -> Option<Change> {
+    fn change(&self, details: &Details) -> Option<Change> {
         let [now, before] = self.task_definitions();
-        let defined = now.and_then(|arn| answers.task_definition(arn));
-        let defined_before = before.and_then(|arn| answers.task_definition(arn));
+        let defined = now.and_then(|arn| details.task_definition(arn));
+        let defined_before = before.and_then(|arn| details.task_definition(arn));
         let name = |arn: &str| Arn::parse(arn)?.name().map(str::to_owned);
         Some(Change {
             now: name(now?)?,
@@ -271,23 +304,56 @@ impl<'a> Picture<'a> {
         })
     }
 
-    fn state(&self) -> State {
+    /// ECS's record of the deployment in trouble, and whether it is surely that one's.
+    fn record<'b>(&self, details: &'b Details) -> Option<(&'b Value, bool)> {
+        let Deployment { id, created, is_primary, rollout, is_task_set, .. } = self.failing;
+        let is_evident = !self.stopped.is_empty() || rollout == Some(Rollout::Failed);
+        let records = Records::of(self.service, &details.service_deployments);
+        records.find(&Wanted { id, created, is_primary, is_evident }).filter(|_| !is_task_set)
+    }
+
+    fn state(&self, record: Option<(&Value, bool)>) -> State {
         let count = |key| self.described.get(key).and_then(Value::as_i64).unwrap_or_default();
-        let breaker = self.described.pointer("/deploymentConfiguration/deploymentCircuitBreaker");
-        let is_on = |key| breaker.and_then(|breaker| breaker.get(key)?.as_bool()).unwrap_or_default();
+        let deployment = record.and_then(|(record, _)| deployment::read(record));
+        let record = record.map(|(record, _)| record);
+        let rollout = match (self.failing.rollout, deployment.as_ref().map(|deployment| deployment.status.rollout())) {
+            // It was well, once.
+            (Some(Rollout::Replaced), Some(Rollout::Completed)) | (_, None) => self.failing.rollout,
+            (_, recorded) => recorded,
+        };
+        let (failed, has_predecessor) = (self.failing.failed, self.previous.is_some());
+        let by_ecs = !self.failing.is_task_set;
         State {
             running: count("runningCount"),
             desired: count("desiredCount"),
             pending: count("pendingCount"),
-            failed: self.failing.failed,
-            rollout: self.failing.rollout,
-            circuit_breaker: match (is_on("enable"), is_on("rollback")) {
-                (false, _) => CircuitBreaker::Off,
-                (true, false) => CircuitBreaker::Stop,
-                (true, true) => CircuitBreaker::RollBack,
-            },
+            failed,
+            rollout,
+            outlook: deployment::outlook(self.described, record, rollout, failed, has_predecessor).filter(|_| by_ecs),
+            deployment,
+            task_set: deployment::task_set(self.described, self.failing.id),
         }
     }
+}
+
+/// The stopped tasks by cause: the most frequent first; among equals the latest.
+fn why(stopped: &[Stopped]) -> Vec<Trouble> {
+    let mut places = HashMap::new();
+    let mut why: Vec<Trouble> = Vec::new();
+    for stopped in stopped {
+        let place = *places.entry(stopped.key()).or_insert(why.len());
+        match why.get_mut(place) {
+            Some(trouble) => trouble.count += 1,
+            None => why.push(Trouble {
+                cause: stopped.cause.clone(),
+                exit_code: stopped.key().1,
+                count: 1,
+                example: stopped.task.reasons(),
+            }),
+        }
+    }
+    why.sort_by_key(|trouble| Reverse(trouble.count));
+    why
 }
 
 impl<'a> Deployment<'a> {
@@ -295,6 +361,7 @@ impl<'a> Deployment<'a> {
         Self {
             id: text(deployment, "id"),
             is_primary: text(deployment, "status") == Some("PRIMARY"),
+            is_task_set: false,
             task_definition: text(deployment, "taskDefinition"),
             created: time(deployment, "createdAt"),
             rollout: match text(deployment, "rolloutState") {
@@ -305,6 +372,11 @@ impl<'a> Deployment<'a> {
             },
             failed: deployment.get("failedTasks").and_then(Value::as_i64).unwrap_or_default(),
         }
+    }
+
+    /// What CodeDeploy or somebody else deploys; its tasks are started by the task set.
+    fn read_task_set(set: &'a Value) -> Self {
+        Self { is_task_set: true, ..Self::read(set) }
     }
 }
 
@@ -363,7 +435,7 @@ pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a 
 }
 
 /// Seconds since 1970, as the API has it, or RFC 3339, as the AWS CLI prints it.
-fn time(value: &Value, key: &str) -> Option<OffsetDateTime> {
+pub(super) fn time(value: &Value, key: &str) -> Option<OffsetDateTime> {
     match value.get(key)? {
         Value::String(text) => parse_time(text),
         seconds => {

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::answers::{Answers, LogStream};
+use super::answers::{Answers, LogStream, Picture};
 use super::*;
 use crate::cause::Category;
 
@@ -45,7 +45,7 @@ fn defined(revision: u32, container: Value) -> Value {
 
 fn answers(all: impl IntoIterator<Item = Value>) -> Answers {
     let mut answers = Answers::default();
-    all.into_iter().for_each(|answer| answers.add(answer));
+    all.into_iter().for_each(|answer| answers.add("", answer));
     answers
 }
 
@@ -174,9 +174,11 @@ fn the_task_definitions_to_ask_for_are_those_of_both_deployments() {
         json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS"), deployment("1", "ACTIVE", 7, 100, "COMPLETED")]);
     let mut answers = answers([described(deployments)]);
     let arns = [8, 7].map(|revision| format!("{ECS}:task-definition/api:{revision}"));
-    assert_eq!(answers.lacking_task_definitions(&service()), arns);
-    answers.add(defined(8, json!({})));
-    assert_eq!(answers.lacking_task_definitions(&service()), arns[1..]);
+    let lacking =
+        |answers: &Answers| Picture::of(&service(), &answers.facts).unwrap().lacking_task_definitions(&answers.details);
+    assert_eq!(lacking(&answers), arns);
+    answers.add("", defined(8, json!({})));
+    assert_eq!(lacking(&answers), arns[1..]);
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn the_log_is_that_of_the_container_which_ended_the_task() {
     let deployments = json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]);
     let all = answers([described(deployments), json!({ "tasks": [stopped("a", "1", 7, 9, 1)] }), defined(7, log)]);
     let expected = LogStream { region: "eu-central-1".into(), group: "/ecs/api".into(), stream: "web/app/a".into() };
-    assert_eq!(all.log_stream(&service()), Some(expected));
+    assert_eq!(Picture::of(&service(), &all.facts).unwrap().log_stream(&all.details), Some(expected));
     let url = all.diagnosis(&service()).unwrap().log_url.unwrap();
     assert!(url.starts_with("https://eu-central-1.console.aws.amazon.com/cloudwatch/home?region=eu-central-1#logsV2:"));
 }
@@ -244,20 +246,157 @@ fn a_service_that_ecs_does_not_know_has_no_diagnosis() {
     assert_eq!(answers([described(json!([]))]).diagnosis(&elsewhere), None);
 }
 
+fn record(id: &str, revision: &str, created: u32, status: &str) -> Value {
+    json!({
+        "serviceDeploymentArn": format!("{ECS}:service-deployment/prod/api/{id}"), "serviceArn": format!("{ECS}:service/prod/api"),
+        "createdAt": created, "status": status, "targetServiceRevision": { "arn": format!("{ECS}:service-revision/prod/api/{revision}") },
+    })
+}
+
+fn recorded(records: impl Into<Vec<Value>>) -> Value {
+    json!({ "serviceDeployments": records.into() })
+}
+
+fn status(diagnosis: &Diagnosis) -> Option<Status> {
+    diagnosis.state.deployment.as_ref().map(|deployment| deployment.status)
+}
+
+#[test]
+fn ecs_s_record_is_that_of_the_deployment_whose_tasks_stop() {
+    let records = [record("b", "2", 200, "ROLLBACK_SUCCESSFUL"), record("a", "1", 100, "SUCCESSFUL")];
+    let after = || described(json!([deployment("1", "PRIMARY", 7, 100, "COMPLETED")]));
+    // Tasks of the one that was rolled back, which DescribeServices has forgotten.
+    let stops = json!({ "tasks": [stopped("x", "2", 8, 210, 1)] });
+    let diagnosed = diagnosis([after(), stops, recorded(records.clone())]);
+    assert_eq!(
+        (status(&diagnosed), diagnosed.state.rollout),
+        (Some(Status::RollbackSuccessful), Some(Rollout::RolledBack))
+    );
+    // Tasks of the one before, which now is the one again: what was rolled back has nothing to do with it.
+    let stops = json!({ "tasks": [stopped("x", "1", 7, 500, 1)] });
+    let diagnosed = diagnosis([after(), stops, recorded(records.clone())]);
+    assert_eq!((status(&diagnosed), diagnosed.state.rollout), (Some(Status::Successful), Some(Rollout::Completed)));
+    // No task stopped, as when an alarm went off: the latest that failed.
+    let diagnosed = diagnosis([after(), recorded(records.clone())]);
+    assert_eq!(status(&diagnosed), Some(Status::RollbackSuccessful));
+    let change = diagnosed.change.unwrap();
+    assert_eq!((change.now.as_str(), change.before), ("api:7", None));
+    // Of another service, and of a status that is not known yet.
+    let mut foreign = record("c", "1", 100, "STOPPED");
+    foreign["serviceDeploymentArn"] = format!("{ECS}:service-deployment/prod/web/c").into();
+    let diagnosed = diagnosis([after(), recorded([foreign, record("d", "1", 100, "PAUSED")])]);
+    assert_eq!((status(&diagnosed), diagnosed.state.rollout), (None, Some(Rollout::Completed)));
+}
+
+#[test]
+fn a_record_with_another_id_is_known_by_its_time() {
+    let deployments = json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS")]);
+    let stops = json!({ "tasks": [stopped("x", "2", 8, 210, 1)] });
+    let records = [record("c", "other", 5_000, "PENDING"), record("b", "unlike", 201, "STOPPED")];
+    assert_eq!(status(&diagnosis([described(deployments), stops, recorded(records)])), Some(Status::Stopped));
+}
+
+#[test]
+fn a_described_deployment_outranks_its_entry_in_a_list() {
+    let mut listed = record("a", "1", 100, "IN_PROGRESS");
+    listed.as_object_mut().unwrap().remove("targetServiceRevision");
+    let mut full = record("a", "1", 100, "IN_PROGRESS");
+    full["deploymentCircuitBreaker"] = json!({ "status": "MONITORING", "failureCount": 2, "threshold": 7 });
+    let service = described(json!([deployment("1", "PRIMARY", 7, 100, "IN_PROGRESS")]));
+    let diagnosed = diagnosis([service, recorded([listed]), recorded([full])]);
+    assert_eq!(diagnosed.state.deployment.unwrap().breaker, Some((2, 7)));
+}
+
+fn task_set(id: &str, status: &str, revision: u32, created: u32) -> Value {
+    json!({
+        "id": format!("ecs-svc/{id}"), "status": status, "createdAt": created, "externalId": "d-1", "startedBy": "CODE_DEPLOY",
+        "taskDefinition": format!("{ECS}:task-definition/api:{revision}"), "runningCount": 0, "computedDesiredCount": 2,
+    })
+}
+
+#[test]
+fn the_task_set_in_trouble_is_the_new_one_unless_tasks_of_the_other_stop() {
+    let mut service = described(json!([]));
+    service["services"][0]["taskSets"] = json!([task_set("2", "ACTIVE", 8, 200), task_set("1", "PRIMARY", 7, 100)]);
+    for (stops, is_primary, rollout, change) in [
+        (json!([]), false, Some(Rollout::InProgress), ("api:8", Some("api:7"))),
+        (json!([stopped("x", "2", 8, 210, 1)]), false, Some(Rollout::InProgress), ("api:8", Some("api:7"))),
+        (json!([stopped("x", "1", 7, 210, 1)]), true, None, ("api:7", None)),
+    ] {
+        let diagnosed = diagnosis([service.clone(), json!({ "tasks": stops })]);
+        let set = diagnosed.state.task_set.unwrap();
+        assert_eq!((set.controller, set.is_primary), (Controller::CodeDeploy, is_primary));
+        assert_eq!((diagnosed.state.rollout, diagnosed.state.outlook), (rollout, None));
+        let known = diagnosed.change.unwrap();
+        assert_eq!((known.now.as_str(), known.before.as_deref()), change);
+    }
+}
+
+#[test]
+fn an_answer_about_targets_belongs_to_the_group_that_it_names() {
+    let arn = |name: &str| format!("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/{name}/{name}0123");
+    let event = |name: &str| json!({ "createdAt": 9, "message": format!("(service api) (port 80) is unhealthy in (target-group {}) due to (reason Health checks failed).", arn(name)) });
+    let mut service = described(json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]));
+    service["services"][0]["events"] = json!([event("web"), event("web-api")]);
+    let health = |code: u32| {
+        json!({ "TargetHealthDescriptions": [{ "TargetHealth": {
+        "State": "unhealthy", "Description": format!("Health checks failed with these codes: [{code}]"),
+    } }] })
+    };
+    for names in
+        [["describe-target-health-web", "describe-target-health-web-api"], ["health.web0123", "health.web-api0123"]]
+    {
+        for names_first in [true, false] {
+            let mut all = answers([service.clone()]);
+            let mut both = [(names[0], 401), (names[1], 402)];
+            if !names_first {
+                both.reverse();
+            }
+            both.into_iter().for_each(|(name, code)| all.add(name, health(code)));
+            let checks = all.diagnosis(&self::service()).unwrap().health_checks;
+            let found: Vec<_> =
+                checks.into_iter().map(|check| (check.target_group, check.found[0].0.clone())).collect();
+            let expected = [("web", "401"), ("web-api", "402")];
+            assert_eq!(found, expected.map(|(name, code)| (name.to_owned(), Finding::Answered(code.to_owned()))));
+        }
+    }
+    // Whose it is cannot be known.
+    let mut all = answers([service]);
+    all.add("describe-target-health", health(401));
+    assert_eq!(all.diagnosis(&self::service()).unwrap().health_checks, []);
+}
+
 #[test]
 fn answers_of_odd_shapes_are_borne() {
     for odd in [json!(null), json!([]), json!(1), json!("x"), json!({}), json!([{}, 1, null, { "name": 1 }])] {
         answers([odd.clone()]);
         let mut service = described(odd.clone());
-        service["services"][0]["events"] = odd.clone();
-        service["services"][0]["deploymentConfiguration"] = odd.clone();
+        for key in ["events", "deploymentConfiguration", "taskSets", "loadBalancers", "deploymentController"] {
+            service["services"][0][key] = odd.clone();
+        }
         let mut task = stopped("a", "1", 7, 1, 1);
         task["containers"] = odd.clone();
         task["stoppedAt"] = odd.clone();
+        let mut deployed = record("a", "1", 100, "IN_PROGRESS");
+        for key in [
+            "alarms",
+            "createdAt",
+            "deploymentCircuitBreaker",
+            "deploymentConfiguration",
+            "lifecycleHookDetails",
+            "rollback",
+            "targetServiceRevision",
+        ] {
+            deployed[key] = odd.clone();
+        }
         diagnosis([
             service,
             json!({ "tasks": [task, odd.clone()] }),
             defined(7, odd.clone()),
+            recorded([deployed, odd.clone()]),
+            json!({ "serviceDeployments": odd.clone() }),
+            json!({ "TargetGroups": odd.clone() }),
+            json!({ "TargetHealthDescriptions": odd.clone() }),
             json!({ "taskDefinition": odd }),
         ]);
     }
@@ -275,8 +414,19 @@ fn an_environment_that_is_quoted_is_left_out() {
     } } });
     let mut service = described(json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]));
     service["services"][0]["events"] = json!([{ "createdAt": 1, "message": quoted }]);
+    let mut rolled_back = record("a", "1", 1, "ROLLBACK_SUCCESSFUL");
+    rolled_back["rollback"] = json!({ "reason": quoted });
+    let group = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/1";
+    let unhealthy =
+        json!({ "createdAt": 2, "message": format!("(service api) is unhealthy in (target-group {group}) {quoted}") });
+    service["services"][0]["events"].as_array_mut().unwrap().push(unhealthy);
+    let health =
+        json!({ "TargetHealthDescriptions": [{ "TargetHealth": { "State": "unhealthy", "Description": quoted } }] });
     let log = json!({ "nextForwardToken": "f", "events": [{ "message": quoted }] });
-    let diagnosis = diagnosis([service, json!({ "tasks": [task] }), defined(7, logs), log]);
+    let answers = [service, json!({ "tasks": [task] }), defined(7, logs), log, recorded([rolled_back]), health];
+    let diagnosis = diagnosis(answers);
+    assert_eq!(diagnosis.health_checks.len(), 1);
+    assert!(diagnosis.state.deployment.as_ref().unwrap().reason.is_some());
     assert_eq!(diagnosis.log, ["panicked with {\"…"]);
     let all = format!("{diagnosis:?}");
     assert!(!all.contains("opensesame"), "{all}");

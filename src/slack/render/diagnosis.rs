@@ -2,7 +2,10 @@
 
 use super::{HINT, NAME, WHAT, dot, present, reason};
 use crate::alert::Alert;
-use crate::diagnosis::{CircuitBreaker, Diagnosis, Rollout, Trouble};
+use crate::cause::Category;
+use crate::diagnosis::{
+    Controller, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, TaskSet, Trouble,
+};
 use crate::slack::message::{MAX_SECTION, Text};
 
 // As in a whole message: how much of each part is shown, in characters.
@@ -15,15 +18,30 @@ const CHANGE: usize = 1_100;
 /// Differences of two task definitions, and the most of one.
 const DIFFERENCES: usize = 8;
 const DIFFERENCE: usize = 160;
-const STATE: usize = 250;
+const STATE: usize = 1_200;
+/// ECS's reason for a rollback: it names whole ARNs.
+const ROLLBACK: usize = 600;
+/// Names of alarms or hooks, and the most of one.
+const NAMES: usize = 3;
+const SHORT_NAME: usize = 80;
+/// The health check of one target group, and how many things are told that are wrong with its targets.
+const HEALTH_CHECK: usize = 300;
+const FINDINGS: usize = 3;
 const LOG: usize = 1_000;
 const LOG_LINES: usize = 10;
 
 /// "*Why:* Image not found — 4 of the last 5 tasks", what to do, and what ECS says.
 pub(super) fn why(alert: &Alert) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
-    let Some(cause) = &alert.cause else { return text };
     let diagnosis = alert.diagnosis.as_ref();
+    let is_new = |example: &&str| !reason(alert).is_some_and(|reason| reason.contains(example));
+    let said = diagnosis.and_then(|diagnosis| present(diagnosis.said.as_deref())).filter(is_new);
+    let Some(cause) = &alert.cause else {
+        if let Some(said) = said {
+            text.markup("*ECS says:*\n").quote(said, 3, EXAMPLE);
+        }
+        return text;
+    };
     let troubles = diagnosis.map(|diagnosis| diagnosis.why.as_slice()).unwrap_or_default();
     let same = troubles.iter().position(|trouble| trouble.cause.category == cause.category);
     let trouble = same.and_then(|same| troubles.get(same));
@@ -38,9 +56,17 @@ pub(super) fn why(alert: &Alert) -> Text {
     if let Some(hint) = present(Some(&cause.hint)) {
         text.markup("\n").outside(hint, HINT);
     }
-    let is_new = |example: &&str| !reason(alert).is_some_and(|reason| reason.contains(example));
     if let Some(example) = trouble.and_then(|trouble| present(trouble.example.as_deref())).filter(is_new) {
         text.markup("\n").quote(example, 3, EXAMPLE);
+    }
+    // Of another cause than the alert's own an event would only distract.
+    let failed_health_check = matches!(cause.category, Category::HealthCheckLb | Category::HealthCheckContainer);
+    let only_a_symptom = cause.category == Category::Deployment;
+    if let Some(said) = said.filter(|_| failed_health_check || only_a_symptom) {
+        text.markup("\n").quote(said, 3, EXAMPLE);
+    }
+    for check in diagnosis.into_iter().flat_map(|diagnosis| &diagnosis.health_checks).filter(|_| failed_health_check) {
+        text.append(&health_check(check));
     }
     let others = troubles.iter().enumerate().filter(|(place, _)| Some(*place) != same);
     let mut list = Text::with_limit(OTHERS);
@@ -112,6 +138,45 @@ pub(super) fn change(diagnosis: &Diagnosis) -> Text {
     text
 }
 
+/// "\nTarget group web: answered 404, 200 is expected, GET /health on 8080 · 2 targets fail, 1 is healthy"
+fn health_check(check: &HealthCheck) -> Text {
+    let mut text = Text::with_limit(HEALTH_CHECK);
+    text.markup("\nTarget group ").name(&check.target_group, SHORT_NAME).markup(": ");
+    let several = check.found.len() > 1;
+    for (place, (finding, count)) in check.found.iter().take(FINDINGS).enumerate() {
+        text.markup(if place > 0 { " and " } else { "" });
+        match finding {
+            Finding::Answered(codes) => drop(text.markup("answered ").outside(codes, SHORT_NAME)),
+            Finding::TimedOut => match check.timeout {
+                Some(seconds) => drop(text.markup(&format!("no answer within {seconds} s"))),
+                None => drop(text.markup("no answer in time")),
+            },
+            Finding::Failed => drop(text.markup("no connection, or an answer that makes no sense")),
+            Finding::Said(said) => drop(text.outside(said, HEALTH_CHECK / 2)),
+        }
+        if several {
+            text.markup(&format!(" ({count})"));
+        }
+    }
+    let mut comma = if check.found.is_empty() { "" } else { ", " };
+    let answered = check.found.is_empty() || check.found.iter().any(|(found, _)| matches!(found, Finding::Answered(_)));
+    if let Some(expected) = check.expected.as_deref().filter(|_| answered) {
+        text.markup(comma).outside(expected, SHORT_NAME).markup(" is expected");
+        comma = ", ";
+    }
+    if let Some(request) = &check.request {
+        text.markup(comma).name(request, SHORT_NAME);
+    }
+    if let Some(port) = &check.port {
+        text.markup(" on ").outside(port, SHORT_NAME);
+    }
+    let failed = check.found.iter().fold(0_usize, |sum, (_, count)| sum.saturating_add(*count));
+    if let Some(healthy) = check.healthy.filter(|_| failed > 0) {
+        text.markup(&format!(" · {failed} of {} targets", failed.saturating_add(healthy)));
+    }
+    text
+}
+
 /// "*How bad:* 2 of 4 tasks running, 1 pending · …"
 pub(super) fn state(diagnosis: &Diagnosis) -> Text {
     let state = &diagnosis.state;
@@ -120,27 +185,140 @@ pub(super) fn state(diagnosis: &Diagnosis) -> Text {
     if state.pending > 0 {
         text.markup(&format!(", {} pending", state.pending));
     }
+    match (&state.task_set, &state.deployment) {
+        (Some(set), _) => task_set(&mut text, set),
+        // That it has completed the outlook says.
+        (None, Some(_)) if state.outlook == Some(Outlook::Completed) => {}
+        (None, Some(deployment)) => service_deployment(&mut text, deployment),
+        (None, None) => rollout(&mut text, state),
+    }
+    if let Some(outlook) = state.outlook {
+        dot(&mut text);
+        // The count leads on to what happens at its end.
+        let count = state.deployment.as_ref().and_then(|deployment| deployment.breaker);
+        let says = says(outlook, diagnosis);
+        match count.filter(|_| is_counted(outlook)) {
+            Some((failures, threshold)) => {
+                text.markup(&format!("circuit breaker {failures} of {threshold}, {}", says.1));
+            }
+            None => drop(text.markup(says.0)),
+        }
+    }
+    if let Some(deployment) = &state.deployment {
+        names(&mut text, "alarm", "went off", &deployment.alarms);
+        names(&mut text, "hook", "failed", &deployment.failed_hooks);
+        let is_well = deployment.status == Status::Successful;
+        if let Some(reason) = present(deployment.reason.as_deref()).filter(|_| !is_well) {
+            text.markup("\n").quote(reason, 3, ROLLBACK);
+        }
+    }
+    text
+}
+
+/// As DescribeServices tells it.
+fn rollout(text: &mut Text, state: &State) {
     match state.rollout {
         Some(Rollout::InProgress) => {
-            dot(&mut text).markup("rollout in progress");
+            dot(text).markup("rollout in progress");
             if state.failed > 0 {
                 text.markup(&format!(", {} failed", state.failed));
             }
-            let is_first = diagnosis.change.as_ref().is_some_and(|change| change.before.is_none());
-            dot(&mut text).markup(match state.circuit_breaker {
-                CircuitBreaker::RollBack if is_first => {
-                    "the circuit breaker will stop it: there is nothing to go back to"
-                }
-                CircuitBreaker::Off => "no circuit breaker: ECS tries on and on",
-                CircuitBreaker::Stop => "the circuit breaker will stop it, without a rollback",
-                CircuitBreaker::RollBack => "the circuit breaker will roll it back",
-            });
         }
-        Some(Rollout::Failed) => drop(dot(&mut text).markup("rollout failed, not rolled back")),
-        Some(Rollout::RolledBack) => drop(dot(&mut text).markup("rollout failed and was rolled back")),
+        Some(Rollout::Failed) => drop(dot(text).markup("rollout failed, not rolled back")),
+        Some(Rollout::RolledBack) => drop(dot(text).markup("rollout failed and was rolled back")),
         Some(Rollout::Completed | Rollout::Replaced) | None => {}
     }
-    text
+}
+
+/// "blue/green deployment in progress, stage production traffic shift, 10 % of the production traffic on the new revision"
+fn service_deployment(text: &mut Text, deployment: &ServiceDeployment) {
+    let kind = match deployment.strategy.as_deref() {
+        Some("BLUE_GREEN") => "blue/green deployment",
+        Some("LINEAR") => "linear deployment",
+        Some("CANARY") => "canary deployment",
+        _ => "rollout",
+    };
+    dot(text).markup(kind).markup(match deployment.status {
+        Status::Pending => " pending",
+        Status::InProgress => " in progress",
+        Status::Successful => " completed",
+        Status::StopRequested => " about to be stopped",
+        Status::Stopped => " stopped, not rolled back",
+        Status::RollbackRequested => " about to be rolled back",
+        Status::RollbackInProgress => " being rolled back",
+        Status::RollbackSuccessful => " failed and was rolled back",
+        Status::RollbackFailed => " failed, and so did its rollback",
+    });
+    let is_under_way = !matches!(
+        deployment.status,
+        Status::Successful | Status::Stopped | Status::RollbackSuccessful | Status::RollbackFailed
+    );
+    if let Some(stage) = deployment.stage.as_deref().filter(|_| is_under_way) {
+        text.markup(", stage ").outside(&stage.replace('_', " ").to_lowercase(), SHORT_NAME);
+    }
+    if let Some(share) = deployment.production_share.filter(|_| deployment.strategy.is_some() && is_under_way) {
+        let tenth = if share % 10 == 0 { String::new() } else { format!(".{}", share % 10) };
+        text.markup(&format!(", {}{tenth} % of the production traffic on the new revision", share / 10));
+    }
+}
+
+/// "CodeDeploy deployment d-1A2B3C: the new task set serves no production traffic yet, 0 of 2 tasks of it running"
+fn task_set(text: &mut Text, set: &TaskSet) {
+    dot(text).markup(match set.controller {
+        Controller::CodeDeploy => "deployed by CodeDeploy",
+        Controller::External => "deployed by an external controller",
+    });
+    if let Some(id) = present(set.deployment.as_deref()) {
+        text.markup(" (").name(id, SHORT_NAME).markup(")");
+    }
+    text.markup(if set.is_primary {
+        ": this task set serves the production traffic"
+    } else {
+        ": this task set serves no production traffic"
+    });
+    text.markup(&format!(", {} of its {} tasks running", set.running, set.desired));
+    text.markup(if set.is_steady { ", steady" } else { ", not steady" });
+}
+
+/// What will become of it: in a sentence of its own, and after the breaker's count.
+fn says(outlook: Outlook, diagnosis: &Diagnosis) -> (&'static str, &'static str) {
+    let fails = diagnosis.stopped > 0;
+    match outlook {
+        Outlook::TriesOn => ("no circuit breaker: ECS tries on and on", ""),
+        Outlook::WillStop => {
+            ("the circuit breaker will stop it, without a rollback", "then ECS will stop it, without a rollback")
+        }
+        Outlook::WillRollBack => ("the circuit breaker will roll it back", "then ECS will roll it back"),
+        Outlook::NothingToGoBackTo => (
+            "the circuit breaker will stop it: there is nothing to go back to",
+            "then ECS will stop it: there is nothing to go back to",
+        ),
+        Outlook::NotCounted if fails => ("the circuit breaker has not counted these failures", ""),
+        Outlook::NotCounted => ("the circuit breaker has counted no failure", ""),
+        Outlook::AlarmMayRollBack => ("no circuit breaker; an alarm can still have it rolled back", ""),
+        Outlook::NoLongerWatched => ("the circuit breaker no longer watches it: no rollback will come", ""),
+        Outlook::Completed => ("the deployment has completed: ECS does not roll it back any more", ""),
+    }
+}
+
+const fn is_counted(outlook: Outlook) -> bool {
+    matches!(outlook, Outlook::WillStop | Outlook::WillRollBack | Outlook::NothingToGoBackTo)
+}
+
+/// " · alarms a, b went off"
+fn names(text: &mut Text, one: &str, what: &str, names: &[String]) {
+    let shown: Vec<&str> = names.iter().filter_map(|name| present(Some(name))).take(NAMES).collect();
+    if shown.is_empty() {
+        return;
+    }
+    dot(text).markup(one).markup(if names.len() > 1 { "s " } else { " " });
+    for (place, name) in shown.iter().enumerate() {
+        text.markup(if place > 0 { ", " } else { "" }).name(name, SHORT_NAME);
+    }
+    if names.len() > shown.len() {
+        text.markup(&format!(" and {} more", names.len() - shown.len()));
+    }
+    text.markup(" ").markup(what);
 }
 
 /// The last lines that the container logged.

@@ -37,7 +37,7 @@ proptest! {
     fn whatever_ecs_answers_is_only_text(case in diagnosed(), account_name in option()) {
         let (event, answers) = case;
         let mut all = Answers::default();
-        answers.into_iter().for_each(|answer| all.add(answer));
+        answers.into_iter().for_each(|answer| all.add("", answer));
         let alert = Alert::from_event(&Event::decode(&event.to_string()).unwrap());
         let diagnosis = alert.service.as_ref().and_then(|service| all.diagnosis(service));
         let Some(diagnosis) = diagnosis else { return Ok(()) };

@@ -6,7 +6,9 @@ use time::Duration;
 use super::*;
 use crate::alert::Link;
 use crate::cause::{Category, Cause};
-use crate::diagnosis::{Change, CircuitBreaker, Diagnosis, Rollout, State, Trouble};
+use crate::diagnosis::{
+    Change, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, Trouble,
+};
 use crate::slack::message::{BLOCK, MAX_BLOCKS, MAX_MESSAGE, MAX_TEXT, MAX_URL};
 
 const CONSOLE: &str = "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/example/services";
@@ -59,6 +61,23 @@ fn diagnosis(text: &str) -> Diagnosis {
         why: Category::ALL.iter().rev().map(|category| trouble(*category)).collect(),
         stopped: usize::MAX,
         stops: Vec::new(),
+        tasks_known: true,
+        said: Some(format!("{text} said")),
+        health_checks: vec![
+            HealthCheck {
+                target_group: text.to_owned(),
+                found: vec![
+                    (Finding::Said(text.to_owned()), usize::MAX),
+                    (Finding::Answered(text.to_owned()), usize::MAX)
+                ],
+                healthy: Some(usize::MAX),
+                expected: Some(text.to_owned()),
+                request: Some(text.to_owned()),
+                port: Some(text.to_owned()),
+                timeout: Some(i64::MAX),
+            };
+            5
+        ],
         change: Some(Change {
             now: text.to_owned(),
             before: Some(format!("{text}2")),
@@ -72,12 +91,29 @@ fn diagnosis(text: &str) -> Diagnosis {
             pending: i64::MAX,
             failed: i64::MAX,
             rollout: Some(Rollout::InProgress),
-            circuit_breaker: CircuitBreaker::Stop,
+            outlook: Some(Outlook::WillStop),
+            deployment: Some(ServiceDeployment {
+                status: Status::RollbackInProgress,
+                strategy: Some("BLUE_GREEN".to_owned()),
+                stage: Some(text.to_owned()),
+                production_share: Some(u16::MAX),
+                breaker: Some((i64::MAX, i64::MAX)),
+                alarms: vec![text.to_owned(); 50],
+                failed_hooks: vec![text.to_owned(); 50],
+                reason: Some(text.to_owned()),
+            }),
+            task_set: None,
         },
         task_url: None,
         log_url: None,
         log: vec![text.to_owned(); 100],
     }
+}
+
+/// One of two tasks runs.
+fn state(outlook: Option<Outlook>, deployment: Option<ServiceDeployment>) -> State {
+    let rollout = outlook.map(|_| Rollout::InProgress);
+    State { running: 1, desired: 2, pending: 0, failed: 0, rollout, outlook, deployment, task_set: None }
 }
 
 /// Everything that Slack, or our own budget, would refuse.
@@ -272,8 +308,7 @@ fn what_a_diagnosis_repeats_of_the_event_is_said_once() {
     let mut known = diagnosis("api:v2: not found");
     known.why = vec![known.why.into_iter().find(|why| why.cause.category == Category::ImageMissing).unwrap()];
     (known.stopped, known.change, known.log) = (9, None, Vec::new());
-    known.state =
-        State { running: 1, desired: 2, pending: 0, failed: 0, rollout: None, circuit_breaker: CircuitBreaker::Off };
+    known.state = state(None, None);
     alert.diagnosis = Some(known);
     let text = block_texts(&single(&alert, None).to_value());
     assert_eq!(text.matches("api:v2: not found").count(), 1);

@@ -1,5 +1,5 @@
-//! ECS's API for what the emulator cannot play: services in trouble. It serves recorded answers over the real protocol,
-//! and answers wrongly or not at all when told to.
+//! ECS's API for what the emulator cannot play: services in trouble; and the load balancer's, for the health of their targets. It
+//! serves recorded answers over the real protocols, and answers wrongly or not at all when told to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -39,6 +39,12 @@ struct Played {
     services: Vec<Value>,
     tasks: Vec<Value>,
     task_definitions: Vec<Value>,
+    service_deployments: Vec<Value>,
+    target_groups: Vec<Value>,
+    /// The names of files, and the health of the targets in them: such an answer does not say of which target group it is.
+    target_health: Vec<(String, Value)>,
+    /// How many ARNs are on one page of ListTasks; 0 means all.
+    page: usize,
     /// The ids of tasks, and what these logged.
     logs: Vec<(Vec<String>, Vec<Value>)>,
     calls: Vec<(String, Value)>,
@@ -77,6 +83,10 @@ impl EcsApi {
                 if let Some(Value::Array(events)) = answer.get_mut("events") {
                     logged.append(events);
                 }
+                if let Some(targets) = answer.get_mut("TargetHealthDescriptions") {
+                    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+                    played.target_health.push((name.into_owned(), targets.take()));
+                }
                 played.record(answer);
             }
             let id = |task: &Value| task["taskArn"].as_str()?.rsplit('/').next().map(str::to_owned);
@@ -93,14 +103,19 @@ impl EcsApi {
         Ok(Self { address, played, server })
     }
 
-    /// Adds an answer of DescribeServices, DescribeTasks or DescribeTaskDefinition.
+    /// Has ListTasks answer with so many ARNs a page.
+    pub fn page(&self, tasks: usize) {
+        lock(&self.played).page = tasks;
+    }
+
+    /// Adds an answer of DescribeServices, DescribeTasks, DescribeTaskDefinition, DescribeServiceDeployments or DescribeTargetGroups.
     pub fn record(&self, answer: Value) {
         lock(&self.played).record(answer);
     }
 
     /// What a program must have in its environment, besides the emulator's, to take this for ECS.
-    pub fn environment(&self) -> [(String, String); 2] {
-        ["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"]
+    pub fn environment(&self) -> [(String, String); 3] {
+        ["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"]
             .map(|name| (name.to_owned(), format!("http://{}", self.address)))
     }
 
@@ -130,7 +145,13 @@ impl Drop for EcsApi {
 impl Played {
     fn record(&mut self, mut answer: Value) {
         to_seconds(&mut answer, self.later);
-        for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
+        let lists = [
+            ("services", &mut self.services),
+            ("tasks", &mut self.tasks),
+            ("serviceDeployments", &mut self.service_deployments),
+            ("TargetGroups", &mut self.target_groups),
+        ];
+        for (key, kept) in lists {
             if let Some(Value::Array(items)) = answer.get_mut(key) {
                 kept.append(items);
             }
@@ -153,7 +174,40 @@ impl Played {
                 let group = format!("service:{}", body["serviceName"].as_str()?);
                 let stopped = |task: &&Value| task["group"] == group && task["desiredStatus"] == body["desiredStatus"];
                 let found = self.tasks.iter().filter(of_cluster).filter(stopped).map(|task| &task["taskArn"]);
-                json!({ "taskArns": found.collect::<Vec<_>>() })
+                let skipped = body["nextToken"].as_str().and_then(|token| token.parse().ok()).unwrap_or_default();
+                let page = if self.page > 0 { self.page } else { usize::MAX };
+                let rest: Vec<_> = found.skip(skipped).collect();
+                let mut answer = json!({ "taskArns": rest.iter().take(page).collect::<Vec<_>>() });
+                if rest.len() > page {
+                    answer["nextToken"] = (skipped + page).to_string().into();
+                }
+                answer
+            }
+            "ListServiceDeployments" => {
+                let of_service = |record: &&Value| {
+                    let arn = record["serviceArn"].as_str().unwrap_or_default();
+                    arn.rsplit('/').next() == body["service"].as_str()
+                };
+                let brief = |record: &Value| json!({ "serviceDeploymentArn": record["serviceDeploymentArn"] });
+                let found = self.service_deployments.iter().filter(of_cluster).filter(of_service).map(brief);
+                json!({ "serviceDeployments": found.collect::<Vec<_>>() })
+            }
+            "DescribeServiceDeployments" => {
+                let asked = body["serviceDeploymentArns"].as_array()?;
+                // <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServiceDeployments.html>
+                (1..=20).contains(&asked.len()).then_some(())?;
+                let found = self.service_deployments.iter().filter(|it| asked.contains(&it["serviceDeploymentArn"]));
+                json!({ "serviceDeployments": found.collect::<Vec<_>>(), "failures": [] })
+            }
+            "DescribeTargetGroups" => {
+                let asked = &body["TargetGroupArns.member.1"];
+                let found = self.target_groups.iter().find(|group| group["TargetGroupArn"] == *asked)?;
+                json!({ "TargetGroups": [found] })
+            }
+            "DescribeTargetHealth" => {
+                let name = body["TargetGroupArn"].as_str()?.split('/').nth(1)?;
+                let (_, found) = self.target_health.iter().find(|(file, _)| file.ends_with(name))?;
+                json!({ "TargetHealthDescriptions": found })
             }
             "DescribeTasks" => {
                 let found = self.tasks.iter().filter(of_cluster).filter(|task| wanted(task, "tasks"));
@@ -176,25 +230,79 @@ impl Played {
 }
 
 async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, body: Bytes) -> Response {
-    // The JSON protocol names the operation in a header: `AmazonEC2ContainerServiceV20141113.ListTasks`.
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    // The JSON protocol names the operation in a header: `AmazonEC2ContainerServiceV20141113.ListTasks`; the load balancer's, a form,
+    // in the field `Action`.
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    let body = if target.is_some() { serde_json::from_slice(&body).unwrap_or_default() } else { form(&body) };
+    let operation = target.or(body["Action"].as_str()).unwrap_or_default().rsplit('.').next().unwrap_or_default();
+    let operation = operation.to_owned();
     let (script, recorded) = {
         let mut played = lock(&played);
         played.calls.push((operation.clone(), body.clone()));
         let script = played.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
         (script, played.answer(&operation, &body))
     };
-    let refusal = |code: &str| json!({ "__type": code, "message": format!("{operation} is refused") });
+    let refusal = |code: &str| {
+        let message = format!("{operation} is refused");
+        match target {
+            Some(_) => json!({ "__type": code, "message": message }).to_string(),
+            None => format!(
+                "<ErrorResponse>{}</ErrorResponse>",
+                xml(&json!({ "Error": { "Code": code, "Message": message } }))
+            ),
+        }
+    };
+    let answered = |answer: &Value| match target {
+        Some(_) => answer.to_string(),
+        None => {
+            format!("<{operation}Response><{operation}Result>{}</{operation}Result></{operation}Response>", xml(answer))
+        }
+    };
     let (status, answer) = match (script, recorded) {
-        (Answer::Recorded, Some(answer)) => (200, answer),
+        (Answer::Recorded, Some(answer)) => (200, answered(&answer)),
         (Answer::Recorded, None) => (400, refusal("ClientException")),
         (Answer::Error(status, code), _) => (status, refusal(code)),
         (Answer::Hang, _) => std::future::pending().await,
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], answer.to_string()).into_response()
+    let kind = if target.is_some() { "application/x-amz-json-1.1" } else { "text/xml" };
+    (status, [(header::CONTENT_TYPE, kind)], answer).into_response()
+}
+
+/// The fields of a form.
+fn form(body: &[u8]) -> Value {
+    let decoded = |text: &str| {
+        let bytes = text.replace('+', " ").into_bytes();
+        let mut rest = bytes.as_slice();
+        let mut plain = Vec::new();
+        while let Some((&first, after)) = rest.split_first() {
+            let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+            match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                Some(byte) => {
+                    plain.push(byte);
+                    rest = after.get(2..).unwrap_or_default();
+                }
+                None => {
+                    plain.push(first);
+                    rest = after;
+                }
+            }
+        }
+        String::from_utf8_lossy(&plain).into_owned()
+    };
+    let text = String::from_utf8_lossy(body);
+    let fields = text.split('&').filter_map(|field| field.split_once('='));
+    Value::Object(fields.map(|(key, value)| (decoded(key), decoded(value).into())).collect())
+}
+
+/// As AWS's query protocol writes it: the items of a list are `member`s.
+fn xml(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| format!("<{key}>{}</{key}>", xml(value))).collect(),
+        Value::Array(items) => items.iter().map(|item| format!("<member>{}</member>", xml(item))).collect(),
+        Value::String(text) => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+        other => other.to_string(),
+    }
 }
 
 /// The CLI prints times for people; the API answers with seconds.

@@ -1,0 +1,175 @@
+//! One service asked about: which requests are made, what waits for what, and what was answered in time.
+//!
+//! Only DescribeServices is indispensable. Whatever else fails or comes too late, the diagnosis says less.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use futures_util::future::{Either, join_all, select};
+use serde_json::Value;
+use tokio::{
+    join,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    diagnosis::{
+        Details, Diagnosis, Service,
+        answers::{Facts, Picture},
+    },
+    ecs::{Ecs, EcsError},
+    event::Arn,
+};
+
+/// Pages of stopped tasks that are read, of a hundred each. A service that stops more within the hour fails often enough to be told from these.
+const MOST_PAGES: usize = 5;
+
+/// The questions about one service.
+pub(super) struct Inquiry<'a> {
+    ecs: &'a Ecs,
+    service: &'a Service,
+    deadline: Instant,
+    log_lines: usize,
+    shortfall: Mutex<Shortfall>,
+}
+
+/// What was asked in vain.
+#[derive(Default)]
+pub(super) struct Shortfall {
+    /// The requests that failed.
+    pub(super) failed: Vec<EcsError>,
+    /// Whether any was not answered in time.
+    pub(super) late: bool,
+}
+
+/// What a load balancer answered about a target group.
+struct TargetAnswers {
+    group: String,
+    described: Option<Value>,
+    health: Option<Value>,
+}
+
+impl<'a> Inquiry<'a> {
+    pub(super) fn new(ecs: &'a Ecs, service: &'a Service, deadline: Instant, log_lines: usize) -> Self {
+        Self { ecs, service, deadline, log_lines, shortfall: Mutex::default() }
+    }
+
+    /// What is known of the service, none if it is nothing; and what was asked in vain. The load balancer is asked at once about
+    /// `target_groups`: a target that failed is soon deregistered.
+    pub(super) async fn run(&self, target_groups: Vec<String>) -> (Option<Diagnosis>, Shortfall) {
+        let facts = OnceLock::new();
+        let main = pin!(self.service(&facts, &target_groups));
+        let beside = pin!(async { join!(self.deployments(), self.targets(target_groups.clone())) });
+        let answered = match select(main, beside).await {
+            Either::Left((None, _)) => None,
+            Either::Left((Some(main), beside)) => Some((main, beside.await)),
+            Either::Right((beside, main)) => main.await.map(|main| (main, beside)),
+        };
+        let diagnosis = answered.map(|((picture, mut details), (deployments, targets))| {
+            deployments.into_iter().for_each(|answer| details.add(answer));
+            add_targets(&mut details, targets);
+            picture.diagnosis(&details)
+        });
+        let mut shortfall = self.shortfall.lock().unwrap_or_else(PoisonError::into_inner);
+        (diagnosis, std::mem::take(&mut shortfall))
+    }
+
+    /// The service and its stopped tasks, then what these were made from, what they logged, and the target groups that only they name.
+    async fn service<'b>(&'b self, facts: &'b OnceLock<Facts>, asked: &[String]) -> Option<(Picture<'b>, Details)> {
+        let described = self.within(self.ecs.describe_service(self.service));
+        let (described, (stopped, tasks_known)) = join!(described, self.stopped_tasks());
+        let mut known = Facts::default();
+        known.tasks_known = tasks_known;
+        known.add(described?);
+        stopped.into_iter().for_each(|answer| known.add(answer));
+        let picture = Picture::of(self.service, facts.get_or_init(|| known))?;
+        let groups = picture.failing_target_groups().into_iter().map(str::to_owned);
+        let groups = groups.filter(|group| !asked.contains(group)).collect();
+        let (mut details, targets) = join!(self.definitions_and_log(&picture), self.targets(groups));
+        add_targets(&mut details, targets);
+        Some((picture, details))
+    }
+
+    /// The stopped tasks, and whether these are all.
+    async fn stopped_tasks(&self) -> (Vec<Value>, bool) {
+        let mut answers = Vec::new();
+        let list = async |token| self.within(self.ecs.list_stopped_tasks(self.service, token)).await;
+        let mut page = list(None).await;
+        for _ in 0..MOST_PAGES {
+            let Some((tasks, token)) = page else { return (answers, false) };
+            let is_last = token.is_none();
+            let following = async { if is_last { None } else { list(token).await } };
+            let described = async {
+                match tasks.is_empty() {
+                    true => Some(None),
+                    false => self.within(self.ecs.describe_tasks(self.service, tasks)).await.map(Some),
+                }
+            };
+            let (described, following) = join!(described, following);
+            let Some(described) = described else { return (answers, false) };
+            answers.extend(described);
+            if is_last {
+                break;
+            }
+            page = following;
+        }
+        (answers, true)
+    }
+
+    async fn definitions_and_log(&self, picture: &Picture<'_>) -> Details {
+        let mut details = Details::default();
+        let lacking = picture.lacking_task_definitions(&details);
+        let definitions = lacking.iter().map(|arn| self.within(self.ecs.describe_task_definition(self.service, arn)));
+        join_all(definitions).await.into_iter().flatten().for_each(|answer| details.add(answer));
+        if let Some(log) = picture.log_stream(&details).filter(|_| self.log_lines > 0) {
+            let messages = self.within(self.ecs.last_messages(&log, self.log_lines as i32)).await;
+            details.add_log(messages.into_iter().flatten());
+        }
+        details
+    }
+
+    async fn deployments(&self) -> Option<Value> {
+        let latest = self.within(self.ecs.list_service_deployments(self.service)).await?;
+        if latest.is_empty() {
+            return None;
+        }
+        self.within(self.ecs.describe_service_deployments(self.service, latest)).await
+    }
+
+    /// Those of the service's own Region and account: nobody else's are asked about, whatever an event names.
+    async fn targets(&self, groups: Vec<String>) -> Vec<TargetAnswers> {
+        let Service { partition, region, account, .. } = self.service;
+        let is_near = |arn: Arn| (arn.partition, arn.region, arn.account) == (&**partition, &**region, &**account);
+        let near = groups.into_iter().filter(|group| Arn::parse(group).is_some_and(is_near));
+        let asked = near.map(async |group| {
+            let (described, health) = join!(
+                self.within(self.ecs.describe_target_group(self.service, &group)),
+                self.within(self.ecs.describe_target_health(self.service, &group))
+            );
+            TargetAnswers { group, described, health }
+        });
+        join_all(asked).await
+    }
+
+    /// The answer, if it comes in time and is one.
+    async fn within<T>(&self, request: impl Future<Output = Result<T, EcsError>>) -> Option<T> {
+        let answered = timeout_at(self.deadline, request).await;
+        let mut shortfall = self.shortfall.lock().unwrap_or_else(PoisonError::into_inner);
+        match answered {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => shortfall.failed.push(error),
+            Err(_) => shortfall.late = true,
+        }
+        None
+    }
+}
+
+fn add_targets(details: &mut Details, answers: Vec<TargetAnswers>) {
+    for TargetAnswers { group, described, health } in answers {
+        described.into_iter().for_each(|answer| details.add(answer));
+        health.into_iter().for_each(|answer| details.add_target_health(&group, answer));
+    }
+}

@@ -1,0 +1,58 @@
+//! What is asked about a service besides itself and its stopped tasks. Any of it may be missing: then a diagnosis says less.
+
+use serde_json::Value;
+
+use super::targets::TargetAnswers;
+use crate::event::{drop_environments, drop_quoted_environment, text};
+
+/// The answers. Not `Debug`: a task definition holds what must not be printed.
+#[derive(Default)]
+pub struct Details {
+    task_definitions: Vec<Value>,
+    pub(super) service_deployments: Vec<Value>,
+    pub(super) targets: TargetAnswers,
+    pub(super) log: Vec<String>,
+}
+
+impl Details {
+    /// Adds an answer of DescribeTaskDefinition, ListServiceDeployments, DescribeServiceDeployments, DescribeTargetGroups or
+    /// GetLogEvents; any other is left out.
+    pub fn add(&mut self, mut answer: Value) {
+        if let Some(definition) = answer.get_mut("taskDefinition") {
+            self.task_definitions.push(definition.take());
+        }
+        if let Some(Value::Array(records)) = answer.get_mut("serviceDeployments") {
+            // A reason may quote an environment, as in an event.
+            records.iter_mut().for_each(drop_environments);
+            self.service_deployments.append(records);
+        }
+        if let Some(Value::Array(groups)) = answer.get_mut("TargetGroups") {
+            self.targets.add_groups(groups);
+        }
+        let is_log = answer.get("nextForwardToken").is_some();
+        let events = answer.get("events").and_then(Value::as_array).filter(|_| is_log);
+        self.add_log(events.into_iter().flatten().filter_map(|event| Some(text(event, "message")?.to_owned())));
+    }
+
+    /// Adds an answer of DescribeTargetHealth, which does not say of which target group it is: `target_group` is its ARN, or a text
+    /// that holds its name or id, as that of a file.
+    pub fn add_target_health(&mut self, target_group: &str, mut answer: Value) {
+        if let Some(descriptions) = answer.get_mut("TargetHealthDescriptions") {
+            drop_environments(descriptions);
+            self.targets.add_health(target_group, descriptions.take());
+        }
+    }
+
+    /// Adds what a container logged last.
+    pub fn add_log(&mut self, messages: impl IntoIterator<Item = String>) {
+        let shown = |mut message| {
+            drop_quoted_environment(&mut message);
+            message
+        };
+        self.log.extend(messages.into_iter().map(shown));
+    }
+
+    pub(super) fn task_definition(&self, arn: &str) -> Option<&Value> {
+        self.task_definitions.iter().find(|definition| text(definition, "taskDefinitionArn") == Some(arn))
+    }
+}

@@ -1,0 +1,132 @@
+//! The events that ECS keeps of a service, in its own words: which of them tell of a failure.
+//!
+//! The wordings of routine life are known and few; those of failures are not. So whatever is not routine counts as a failure.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html>
+
+use std::cmp::Reverse;
+
+use serde_json::Value;
+use time::Duration;
+
+use super::answers::{list, time};
+use crate::event::text;
+
+/// How much older than the latest event one may be and still tell of now.
+const RECENT: Duration = Duration::HOUR;
+
+/// What an event of routine life says after the name of the service.
+const ROUTINE: [&str; 12] = [
+    "has reached a steady state",
+    "has started ",
+    "has stopped ",
+    "has begun draining",
+    "has finished draining",
+    "registered ",
+    "deregistered ",
+    "deployment completed",
+    "deployment in progress",
+    "updated ",
+    "is az balanced",
+    "is not az balanced",
+];
+
+/// What says that something fails, but never why.
+const SYMPTOMS: [&str; 3] = ["deployment failed", "rolling back", "is unable to consistently start tasks successfully"];
+
+/// The messages of a described service's recent events, the latest first.
+pub(super) fn recent(described: &Value) -> impl Iterator<Item = &str> {
+    let at = |event: &Value| time(event, "createdAt");
+    let latest = list(described, "events").filter_map(at).max();
+    let is_recent = |event: &&Value| latest.zip(at(event)).is_none_or(|(latest, at)| latest - at <= RECENT);
+    let mut events: Vec<&Value> = list(described, "events").filter(is_recent).collect();
+    events.sort_by_key(|event| Reverse(at(event)));
+    events.into_iter().filter_map(|event| text(event, "message"))
+}
+
+/// The latest recent message that tells of a failure: one that may say why, else one that only says that.
+pub(super) fn latest_failure(described: &Value) -> Option<&str> {
+    let failures = || recent(described).filter(|message| starts_with_none_of(message, &ROUTINE));
+    failures().find(|message| starts_with_none_of(message, &SYMPTOMS)).or_else(|| failures().next())
+}
+
+/// The latest recent message about a failed health check.
+pub(super) fn latest_failed_health_check(described: &Value) -> Option<&str> {
+    recent(described).find(|message| is_of_health_check(message))
+}
+
+/// Whether a message tells of a failed health check.
+pub(super) fn is_of_health_check(message: &str) -> bool {
+    let said = said(message).to_ascii_lowercase();
+    said.contains("unhealthy") || said.contains("health check")
+}
+
+fn starts_with_none_of(message: &str, phrases: &[&str]) -> bool {
+    let said = said(message).to_ascii_lowercase();
+    !phrases.iter().any(|phrase| said.starts_with(phrase))
+}
+
+/// The message without the names at its start: `(service web) (port 80) is unhealthy` → `is unhealthy`.
+fn said(message: &str) -> &str {
+    let mut rest = message.trim_start();
+    if let Some((_, after)) = rest.strip_prefix("service ").and_then(|name| name.split_once(' ')) {
+        rest = after;
+    }
+    while let Some((_, after)) = rest.strip_prefix('(').and_then(|name| name.split_once(')')) {
+        rest = after.trim_start();
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(messages: &[&str]) -> Value {
+        let event = |(age, message): (usize, &&str)| json!({ "createdAt": 100_000 - age, "message": message });
+        json!({ "events": messages.iter().enumerate().map(event).collect::<Vec<_>>() })
+    }
+
+    #[test]
+    fn the_latest_failure_is_found_behind_routine_and_symptoms() {
+        let routine = [
+            "(service failed-web) has reached a steady state.",
+            "(service web) has started 2 tasks: (task 1) (task 2).",
+            "(service web) has stopped 1 running tasks: (task 1).",
+            "(service web) has begun draining connections on 1 tasks.",
+            "(service web) registered 1 targets in (target-group arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1)",
+            "(service web) deregistered 1 targets in (target-group arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1)",
+            "(service web) (deployment ecs-svc/1) deployment completed.",
+            "(service web, taskSet ecs-svc/1) updated computedDesiredCount to 2.",
+            "service failed has reached a steady state.",
+            "(service web) is not AZ balanced with 1 tasks in eu-west-1a. AZ Rebalancing in progress.",
+        ];
+        assert_eq!(latest_failure(&service(&routine)), None);
+        let symptoms = [
+            "(service web) rolling back to deployment ecs-svc/1.",
+            "(service web) (deployment ecs-svc/2) deployment failed: tasks failed to start.",
+            "(service web) is unable to consistently start tasks successfully. For more information, see …",
+        ];
+        let all: Vec<&str> = routine.into_iter().chain(symptoms).collect();
+        assert_eq!(latest_failure(&service(&all)), Some(symptoms[0]), "better than nothing");
+        for failure in [
+            "(service web) was unable to place a task because your account is currently blocked.",
+            "(service web) was unable to place a task. Reason: Something that nobody has seen yet.",
+            "(service web) failed to register targets in (target-group x) with (error The security token is invalid)",
+            "service web failed to describe target health on target-group web with (error User: x is not authorized)",
+            "(service web) failed to launch a task with (error Unable to assume the service linked role.)",
+            "(service web) (instance i-1) (port 80) is unhealthy in (target-group x) due to (reason Request timed out)",
+        ] {
+            let all: Vec<&str> = all.iter().copied().chain([failure, "(service web) failed earlier."]).collect();
+            assert_eq!(latest_failure(&service(&all)), Some(failure));
+        }
+    }
+
+    #[test]
+    fn what_was_more_than_an_hour_before_the_latest_event_is_past() {
+        let mut service = service(&["(service web) has started 1 tasks: (task 1).", "(service web) was unable to …"]);
+        service["events"][1]["createdAt"] = (100_000 - 3_601).into();
+        assert_eq!(latest_failure(&service), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! The health checks of a load balancer: what it asks a service's tasks, what it expects and what it got.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::answers::list;
+use super::events;
+use crate::event::{Arn, text};
+
+/// Target groups asked about at most; a service has five at most.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/register-multiple-targetgroups.html>
+const MOST_GROUPS: usize = 3;
+
+/// The health check of a target group, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The target group's name.
+    pub target_group: String,
+    /// What is wrong with its targets, and with how many of them; 0 where ECS says it of one.
+    pub found: Vec<(Finding, usize)>,
+    /// How many of its targets are healthy; none where the load balancer did not say.
+    pub healthy: Option<usize>,
+    /// Which answers are expected: `200`, `200-299`, `gRPC 12`; none where no answer is, as with TCP.
+    pub expected: Option<String>,
+    /// What is asked: `GET /health`, `TCP connection`, `gRPC /grpc.health.v1.Health/Check`.
+    pub request: Option<String>,
+    /// On which port.
+    pub port: Option<String>,
+    /// After how many seconds an answer comes too late.
+    pub timeout: Option<i64>,
+}
+
+/// How a target failed its health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It answered with these codes.
+    Answered(String),
+    /// It did not answer in time.
+    TimedOut,
+    /// No connection, or an answer that makes no sense.
+    Failed,
+    /// In the load balancer's words.
+    Said(String),
+}
+
+/// What the load balancer answered. Its answers about targets do not say of which target group they are: `of` does.
+#[derive(Default)]
+pub(super) struct TargetAnswers {
+    groups: Vec<Value>,
+    health: Vec<(String, Value)>,
+}
+
+impl TargetAnswers {
+    /// Adds an answer of DescribeTargetGroups.
+    pub(super) fn add_groups(&mut self, groups: &mut Vec<Value>) {
+        self.groups.append(groups);
+    }
+
+    /// Adds the `TargetHealthDescriptions` of an answer of DescribeTargetHealth. `of` is the ARN of a target group, or any text with the
+    /// name or the id of one.
+    pub(super) fn add_health(&mut self, of: &str, descriptions: Value) {
+        self.health.push((of.to_owned(), descriptions));
+    }
+
+    fn group(&self, arn: &str) -> Option<&Value> {
+        self.groups.iter().find(|group| text(group, "TargetGroupArn") == Some(arn))
+    }
+
+    /// What was answered about this target group; an answer that names none is about the only one there is.
+    fn health(&self, arn: &str, known: &BTreeSet<&str>, is_only: bool) -> Option<&Value> {
+        let names = |of: &str, arn: &str| {
+            let (name, id) = name_and_id(arn).unwrap_or_default();
+            // "web" is in the name of the group "web-api", too.
+            let is_longer =
+                |other: &&str| name_and_id(other).is_some_and(|(other, _)| other != name && other.contains(name));
+            let longer = known.iter().copied().filter(is_longer);
+            let named_longer = longer.filter_map(name_and_id).any(|(other, _)| of.contains(other));
+            of == arn || (!id.is_empty() && of.contains(id)) || (!name.is_empty() && of.contains(name) && !named_longer)
+        };
+        let named = self.health.iter().find(|(of, _)| names(of, arn));
+        let nameless = || self.health.iter().find(|(of, _)| is_only && !known.iter().any(|other| names(of, other)));
+        named.or_else(nameless).map(|(_, descriptions)| descriptions)
+    }
+}
+
+/// The ARNs of the target groups that a text names.
+pub fn target_groups_in(message: &str) -> impl Iterator<Item = &str> {
+    let ends = |c: char| c.is_whitespace() || matches!(c, ')' | '(' | ',' | ';' | '"' | '\'');
+    message.match_indices("arn:").filter_map(move |(start, _)| {
+        let found = message.get(start..)?;
+        let arn = found.split(ends).next()?.trim_end_matches('.');
+        let parsed = Arn::parse(arn)?;
+        (parsed.service == "elasticloadbalancing" && parsed.resource_type() == "targetgroup").then_some(arn)
+    })
+}
+
+/// The target groups whose health checks a service's tasks failed, by what stopped tasks (`reasons`) and its recent events say.
+pub(super) fn failing<'a>(described: &'a Value, reasons: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let messages = reasons.chain(events::recent(described)).filter(|message| events::is_of_health_check(message));
+    let mut failing: Vec<&str> = Vec::new();
+    for arn in messages.flat_map(target_groups_in) {
+        if !failing.contains(&arn) {
+            failing.push(arn);
+        }
+    }
+    failing.truncate(MOST_GROUPS);
+    failing
+}
+
+/// What is known of the health checks of these target groups; of one that the load balancer did not tell of, nothing.
+pub(super) fn health_checks(described: &Value, failing: &[&str], answers: &TargetAnswers) -> Vec<HealthCheck> {
+    let mut known: BTreeSet<&str> = load_balancers(described).filter_map(|(arn, _)| arn).collect();
+    known.extend(failing);
+    failing.iter().filter_map(|arn| health_check(described, arn, &known, failing.len() == 1, answers)).collect()
+}
+
+fn health_check(
+    described: &Value,
+    arn: &str,
+    known: &BTreeSet<&str>,
+    is_only: bool,
+    answers: &TargetAnswers,
+) -> Option<HealthCheck> {
+    let group = answers.group(arn);
+    let targets: Option<Vec<&Value>> =
+        answers.health(arn, known, is_only).map(|health| health.as_array().into_iter().flatten().collect());
+    if group.is_none() && targets.is_none() {
+        return None;
+    }
+    let state =
+        |target: &Value| target.pointer("/TargetHealth/State").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut found: Vec<(Finding, usize)> = Vec::new();
+    let failed =
+        |target: &&&Value| matches!(&*state(target), "unhealthy" | "unhealthy.draining" | "unused" | "unavailable");
+    let failed: Vec<&Value> = targets.iter().flatten().filter(failed).copied().collect();
+    for target in &failed {
+        let Some(finding) = Finding::of_target(target) else { continue };
+        match found.iter_mut().find(|(known, _)| *known == finding) {
+            Some((_, count)) => *count += 1,
+            None => found.push((finding, 1)),
+        }
+    }
+    found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    if found.is_empty() {
+        // The targets are gone already: ECS remembers what was wrong with the latest.
+        let of_group =
+            |message: &&str| events::is_of_health_check(message) && target_groups_in(message).any(|of| of == arn);
+        found.extend(events::recent(described).find(of_group).and_then(Finding::in_event).map(|finding| (finding, 0)));
+    }
+    let empty = &Value::Null;
+    let group = group.unwrap_or(empty);
+    Some(HealthCheck {
+        target_group: name_and_id(arn)?.0.to_owned(),
+        found,
+        healthy: targets.as_ref().map(|targets| targets.iter().filter(|target| state(target) == "healthy").count()),
+        expected: expected(group),
+        request: request(group),
+        port: port(described, arn, group, &failed),
+        timeout: group.get("HealthCheckTimeoutSeconds").and_then(Value::as_i64),
+    })
+}
+
+impl Finding {
+    fn of_target(target: &Value) -> Option<Self> {
+        let health = target.get("TargetHealth")?;
+        let described = text(health, "Description").map(Self::read);
+        Some(match (text(health, "Reason"), described) {
+            (_, Some(described)) if !matches!(described, Self::Said(_)) => described,
+            (Some("Target.Timeout"), _) => Self::TimedOut,
+            (Some("Target.FailedHealthChecks"), _) => Self::Failed,
+            (_, Some(described)) => described,
+            (Some(code), None) => Self::Said(code.to_owned()),
+            (None, None) => return None,
+        })
+    }
+
+    /// `… due to (reason Health checks failed with these codes: [404]).`
+    fn in_event(message: &str) -> Option<Self> {
+        let (_, reason) = message.split_once("(reason ")?;
+        Some(Self::read(reason.rsplit_once(')').map_or(reason, |(reason, _)| reason)))
+    }
+
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/check-target-health.html>
+    fn read(said: &str) -> Self {
+        let codes = said.split_once("codes: [").and_then(|(_, codes)| Some(codes.split_once(']')?.0.trim()));
+        match (codes, said.trim().trim_end_matches('.')) {
+            (Some(codes), _) if !codes.is_empty() => Self::Answered(codes.to_owned()),
+            (_, "Request timed out") => Self::TimedOut,
+            (_, "Health checks failed") => Self::Failed,
+            (_, said) => Self::Said(said.to_owned()),
+        }
+    }
+}
+
+fn expected(group: &Value) -> Option<String> {
+    let matcher = group.get("Matcher")?;
+    let grpc = text(matcher, "GrpcCode").map(|code| format!("gRPC {code}"));
+    text(matcher, "HttpCode").map(str::to_owned).or(grpc)
+}
+
+fn request(group: &Value) -> Option<String> {
+    let path = text(group, "HealthCheckPath");
+    Some(match (text(group, "HealthCheckProtocol")?, text(group, "ProtocolVersion"), path) {
+        (_, Some("GRPC"), Some(path)) => format!("gRPC {path}"),
+        ("HTTPS", _, Some(path)) => format!("GET {path} by HTTPS"),
+        (_, _, Some(path)) => format!("GET {path}"),
+        (protocol, _, None) => format!("{protocol} connection"),
+    })
+}
+
+/// The port that is asked: the group's own, else that of the container, else that of the targets, where all have the same.
+fn port(described: &Value, arn: &str, group: &Value, targets: &[&Value]) -> Option<String> {
+    let fixed = text(group, "HealthCheckPort").filter(|port| *port != "traffic-port").map(str::to_owned);
+    let container = || {
+        let (_, port) = load_balancers(described).find(|(of, _)| *of == Some(arn))?;
+        port.map(|port| port.to_string())
+    };
+    let of_targets = || {
+        let ports: BTreeSet<&str> = targets.iter().filter_map(|target| text(target, "HealthCheckPort")).collect();
+        ports.first().filter(|_| ports.len() == 1).map(|port| (*port).to_owned())
+    };
+    fixed.or_else(container).or_else(of_targets)
+}
+
+/// The target groups of a service or its task sets, with the ports of the containers behind them.
+fn load_balancers(described: &Value) -> impl Iterator<Item = (Option<&str>, Option<i64>)> {
+    let of_sets = list(described, "taskSets").flat_map(|set| list(set, "loadBalancers"));
+    list(described, "loadBalancers").chain(of_sets).flat_map(|balancer| {
+        let port = balancer.get("containerPort").and_then(Value::as_i64);
+        let alternate = balancer.get("advancedConfiguration").and_then(|more| text(more, "alternateTargetGroupArn"));
+        [(text(balancer, "targetGroupArn"), port), (alternate, port)].into_iter().filter(|(arn, _)| arn.is_some())
+    })
+}
+
+/// `targetgroup/NAME/ID`
+fn name_and_id(arn: &str) -> Option<(&str, &str)> {
+    Arn::parse(arn)?.resource.strip_prefix("targetgroup/")?.split_once('/')
+}
