@@ -14,22 +14,22 @@ use serde_json::{Value, json};
 
 use crate::world::BINARY;
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
-fn read(path: &Path) -> Value {
+pub(crate) fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn expectations(file: &str) -> BTreeMap<String, Value> {
+pub(crate) fn expectations(file: &str) -> BTreeMap<String, Value> {
     let Value::Object(expectations) = read(&folder().join(file)) else { panic!("{file} is not an object") };
     expectations.into_iter().collect()
 }
 
 /// The lines that `render` prints for the events, one each.
-fn rendered(events: &[Value], answers: Option<&Path>) -> Vec<Value> {
+pub(crate) fn rendered(events: &[Value], answers: Option<&Path>) -> Vec<Value> {
     let mut render = Command::new(BINARY);
     render.env_clear().arg("render").stdin(Stdio::piped()).stdout(Stdio::piped());
     if let Some(answers) = answers {
@@ -63,7 +63,7 @@ fn words(payload: &Value) -> String {
 /// * `outcome`; with `allow_unrouted`, `unrouted` is as good;
 /// * `severity` and `cause`: one of these;
 /// * `has` and `hasnot`: parts of what the payload says; with `ci`, of either case; `text_has`: of its top-level text.
-fn faults(line: &Value, expected: &Value) -> Vec<String> {
+pub(crate) fn faults(line: &Value, expected: &Value) -> Vec<String> {
     let list = |key: &str| expected[key].as_array().into_iter().flatten().map(|item| item.as_str().unwrap());
     let flag = |key: &str| expected[key].as_bool().unwrap_or_default();
     let unrouted = line["outcome"] == "unrouted";
@@ -92,7 +92,7 @@ fn faults(line: &Value, expected: &Value) -> Vec<String> {
 }
 
 /// Panics with all that is wrong, not only the first.
-fn check(results: impl Iterator<Item = (String, Vec<String>)>) {
+pub(crate) fn check(results: impl Iterator<Item = (String, Vec<String>)>) {
     let wrong: Vec<_> = results.filter(|(_, faults)| !faults.is_empty()).collect();
     let told = wrong.iter().map(|(name, faults)| format!("{name}: {}\n", faults.join("; ")));
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), told.collect::<String>());

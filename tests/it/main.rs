@@ -18,6 +18,7 @@ mod fixtures;
 mod logging;
 mod observed;
 mod outages;
+mod recorded;
 mod secrets;
 mod stopping;
 mod terraform;
