@@ -161,7 +161,7 @@ variable "dlq_commands" {
 }
 
 variable "diagnose" {
-  description = "Whether the worker's role may ask ECS why a service is in trouble: it reads services, their tasks and task definitions, of which alerts tell names that changed and never a value."
+  description = "Whether the worker's role may ask ECS why a service is in trouble: it reads services, their deployments, tasks and task definitions, and the health of their load balancers' targets; of task definitions alerts tell names that changed and never a value."
   type        = bool
   default     = true
 }

@@ -361,13 +361,19 @@ run "worker_policy" {
         {
           Sid      = "SeeServices"
           Effect   = "Allow"
-          Action   = ["ecs:DescribeServices", "ecs:DescribeTasks"]
-          Resource = ["arn:aws:ecs:*:123456789012:service/*", "arn:aws:ecs:*:123456789012:task/*"]
+          Action   = ["ecs:DescribeServiceDeployments", "ecs:DescribeServices", "ecs:DescribeTasks", "ecs:ListServiceDeployments"]
+          Resource = ["arn:aws:ecs:*:123456789012:service/*", "arn:aws:ecs:*:123456789012:service-deployment/*", "arn:aws:ecs:*:123456789012:task/*"]
         },
         {
           Sid      = "SeeStoppedTasks"
           Effect   = "Allow"
           Action   = ["ecs:DescribeTaskDefinition", "ecs:ListTasks"]
+          Resource = ["*"]
+        },
+        {
+          Sid      = "SeeTargets"
+          Effect   = "Allow"
+          Action   = ["elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth"]
           Resource = ["*"]
         },
       ]
@@ -398,7 +404,7 @@ run "customer_keys" {
   }
 
   assert {
-    condition     = jsondecode(output.diagnose_policy_json).Statement[2].Resource == ["arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/shop:log-stream:*"]
+    condition     = jsondecode(output.diagnose_policy_json).Statement[3].Resource == ["arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/shop:log-stream:*"]
     error_message = "Only the logs that were named may be read."
   }
 

@@ -120,13 +120,21 @@ locals {
         {
           Sid      = "SeeServices"
           Effect   = "Allow"
-          Action   = ["ecs:DescribeServices", "ecs:DescribeTasks"]
-          Resource = ["${local.ecs}:service/*", "${local.ecs}:task/*"]
+          Action   = ["ecs:DescribeServiceDeployments", "ecs:DescribeServices", "ecs:DescribeTasks", "ecs:ListServiceDeployments"]
+          Resource = ["${local.ecs}:service/*", "${local.ecs}:service-deployment/*", "${local.ecs}:task/*"]
         },
         {
           Sid      = "SeeStoppedTasks"
           Effect   = "Allow"
           Action   = ["ecs:DescribeTaskDefinition", "ecs:ListTasks"]
+          Resource = ["*"]
+        },
+        {
+          # Optional: what a failed health check asked, expected and got. These know no resource.
+          # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html
+          Sid      = "SeeTargets"
+          Effect   = "Allow"
+          Action   = ["elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth"]
           Resource = ["*"]
         },
       ],
