@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::changes::differences;
 use super::deployment::{self, Records, Wanted};
 use super::details::Details;
-use super::{Change, Diagnosis, Rollout, Service, State, Stop, Trouble, events, targets};
+use super::{Change, Diagnosis, Rollout, Service, ServiceDeployment, State, Stop, Trouble, events, targets};
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
 use crate::event::{Arn, drop_environments, ecs::Task, parse_time, text};
@@ -255,14 +255,13 @@ impl<'a> Picture<'a> {
     /// What ECS says of the service besides: of a failed health check more than the tasks do; without tasks that tell, its latest words
     /// about a failure.
     fn said(&self, why: &[Trouble]) -> Option<String> {
-        let said = match why.first() {
-            Some(Trouble { cause: Cause { category, .. }, .. })
-                if matches!(category, Category::HealthCheckLb | Category::HealthCheckContainer) =>
-            {
-                events::latest_failed_health_check(self.described)
-            }
-            Some(Trouble { count: 1.., .. }) => None,
-            _ => events::latest_failure(self.described),
+        let first = why.first().map(|trouble| trouble.cause.category);
+        let said = if matches!(first, Some(Category::HealthCheckLb | Category::HealthCheckContainer)) {
+            events::latest_failed_health_check(self.described)
+        } else if why.iter().any(|trouble| trouble.count > 0) {
+            None
+        } else {
+            events::latest_failure(self.described)
         };
         said.filter(|said| why.iter().all(|trouble| trouble.example.as_deref() != Some(said))).map(str::to_owned)
     }
@@ -314,7 +313,7 @@ impl<'a> Picture<'a> {
 
     fn state(&self, record: Option<(&Value, bool)>) -> State {
         let count = |key| self.described.get(key).and_then(Value::as_i64).unwrap_or_default();
-        let deployment = record.and_then(|(record, _)| deployment::read(record));
+        let deployment = record.and_then(|(record, _)| ServiceDeployment::read(record));
         let record = record.map(|(record, _)| record);
         let rollout = match (self.failing.rollout, deployment.as_ref().map(|deployment| deployment.status.rollout())) {
             // It was well, once.

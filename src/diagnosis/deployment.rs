@@ -96,8 +96,8 @@ pub enum Outlook {
 }
 
 impl ServiceDeployment {
-    /// None where the status is missing or unknown.
-    fn read(record: &Value) -> Option<Self> {
+    /// What a record says; none where its status is missing or unknown.
+    pub(super) fn read(record: &Value) -> Option<Self> {
         let status = Status::read(text(record, "status")?)?;
         let configuration = record.get("deploymentConfiguration").unwrap_or(&Value::Null);
         let breaker = record.get("deploymentCircuitBreaker").unwrap_or(&Value::Null);
@@ -214,11 +214,6 @@ impl Wanted<'_> {
         (target.is_some() && self.id.and_then(last) == target)
             || self.created.zip(time(record, "createdAt")).is_some_and(is_close)
     }
-}
-
-/// What a record says.
-pub(super) fn read(record: &Value) -> Option<ServiceDeployment> {
-    ServiceDeployment::read(record)
 }
 
 /// What will become of a deployment that stands so. `record` is ECS's own of it, `failed` is how many failures DescribeServices counts.
