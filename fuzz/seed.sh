@@ -37,6 +37,7 @@ pattern)
     while IFS= read -r line; do
         for event in service_task_start_impaired task_stopped_exit_code; do add "$line" "$(tr -d '\n' <tests/fixtures/$event.json)"; done
     done < <(sed -nE 's/^ +(\{".*\})$/\1/p' $tests)
+    add '{"a.b":{"c":["x"]},"a":{"d":[{"exists":false}]}}' '{"a":[{"b.c":"x"},{"d":1}],"a.b":{"c":["y"]}}'
     dictionary src/route/pattern/compile.rs
     ;;
 config)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::alert::Severity;
 
-use pattern::Pattern;
+use pattern::{Pattern, Subject};
 
 pub mod pattern;
 
@@ -38,9 +38,10 @@ impl Router {
     ///
     /// `event` is the whole EventBridge event, `severity` that of the alert made from it.
     pub fn route(&self, event: &Value, severity: Severity) -> Vec<usize> {
+        let subject = Subject::new(event);
         let mut channels = Vec::new();
         for route in &self.routes {
-            if !route.takes(event, severity) {
+            if !route.takes(subject, severity) {
                 continue;
             }
             if !channels.contains(&route.channel) {
@@ -55,7 +56,7 @@ impl Router {
 }
 
 impl Route {
-    fn takes(&self, event: &Value, severity: Severity) -> bool {
+    fn takes(&self, event: Subject<'_>, severity: Severity) -> bool {
         match &self.pattern {
             Some(pattern) => pattern.matches(event),
             None => severity >= Severity::Warning,

@@ -4,8 +4,10 @@
 //! eb-create-pattern-operators); what that page leaves open follows event-ruler, AWS's own open-source matcher, except
 //! where a comment here says otherwise. What would mean one thing here and another there is refused, not guessed at.
 //!
-//! Invariant: matching cannot fail, allocates nothing, and takes time in proportion to the event times the pattern.
+//! Invariant: matching cannot fail, takes time in proportion to the event times the pattern, and allocates nothing for an event
+//! without dots in its names.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::{Bound, RangeBounds};
@@ -27,6 +29,14 @@ pub struct Pattern {
     alternatives: Vec<Fields>,
 }
 
+/// An event, ready to be matched with any number of patterns.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    event: &'a Value,
+    /// How many values it has, if the name of one holds a dot.
+    dotted: Option<usize>,
+}
+
 /// Why a pattern was refused: where in it (`detail.state[0].numeric`), what is wrong there, and what is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -44,21 +54,53 @@ impl Pattern {
         Ok(Self { alternatives })
     }
 
-    /// Whether `event`, the whole of it as EventBridge delivers it, matches.
-    pub fn matches(&self, event: &Value) -> bool {
-        event.is_object() && self.alternatives.iter().any(|fields| find_all(fields, Some(event)) != Found::No)
+    /// Whether an event matches.
+    pub fn matches(&self, Subject { event, dotted }: Subject<'_>) -> bool {
+        let event = At { rest: None, value: event };
+        let finds = |fields: &Fields| {
+            let search = Search { steps: dotted.map(|size| Cell::new(4 * size * (1 + count(fields)))) };
+            search.all(fields, &[event]) != Found::No
+        };
+        event.value.is_object() && self.alternatives.iter().any(finds)
     }
 }
 
-/// Names are taken as they stand; event-ruler also takes `"a.b"` for `b` within `a`, which its README says may change.
+impl<'a> Subject<'a> {
+    /// The whole of an event, as EventBridge delivers it.
+    pub fn new(event: &'a Value) -> Self {
+        let (mut size, mut is_dotted) = (0, false);
+        let mut rest = vec![event];
+        while let Some(value) = rest.pop() {
+            size += 1;
+            match value {
+                Value::Array(elements) => rest.extend(elements),
+                Value::Object(fields) => {
+                    is_dotted |= fields.keys().any(|name| name.contains('.'));
+                    rest.extend(fields.values());
+                }
+                _ => {}
+            }
+        }
+        Self { event, dotted: is_dotted.then_some(size) }
+    }
+}
+
+/// Each name up to the next dot: to event-ruler the names along a path, joined by dots, are the field, and neither a pattern
+/// nor an event says which dots join and which belong to a name.
 type Fields = BTreeMap<String, Requirement>;
 
-#[derive(Debug, Clone)]
-enum Requirement {
+/// What a field must have. With both, the field itself has a value and others have names that go on from its own, as in the
+/// labels `app` and `app.kubernetes.io/name`.
+#[derive(Debug, Clone, Default)]
+struct Requirement {
     /// One of these tests passes.
-    Value(Arc<[Test]>),
+    tests: Option<Arc<[Test]>>,
     /// All of these fields match, in one and the same object where the event has an array of them.
-    Object(Fields),
+    fields: Fields,
+}
+
+fn count(fields: &Fields) -> usize {
+    fields.values().map(|requirement| 1 + count(&requirement.fields)).sum()
 }
 
 /// One entry of a pattern's array of values.
@@ -90,51 +132,150 @@ enum Found {
     Value,
 }
 
-impl Requirement {
-    fn find(&self, value: Option<&Value>) -> Found {
-        match (self, value) {
-            (_, Some(Value::Array(elements))) => find_any(elements, |element| self.find(element)),
-            (Self::Object(fields), _) => find_all(fields, value),
-            // `exists` is about leaves: an object is not a value, so to it the field is absent.
-            (Self::Value(tests), None | Some(Value::Object(_))) => {
-                if tests.iter().any(|test| matches!(test, Test::Absent)) { Found::Absent } else { Found::No }
-            }
-            (Self::Value(tests), Some(value)) => {
-                if tests.iter().any(|test| test.passes(value)) {
-                    Found::Value
-                } else {
-                    Found::No
+/// A value of the event on the path that is looked for.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    /// What of its name is still ahead, where that has a dot.
+    rest: Option<&'a str>,
+    value: &'a Value,
+}
+
+impl<'a> At<'a> {
+    fn of(value: &'a Value) -> Self {
+        Self { rest: None, value }
+    }
+
+    fn elements(&self) -> Option<&'a Vec<Value>> {
+        self.value.as_array().filter(|_| self.rest.is_none())
+    }
+
+    fn scalar(&self) -> Option<&'a Value> {
+        Some(self.value).filter(|value| self.rest.is_none() && !value.is_object() && !value.is_array())
+    }
+}
+
+/// One search for one alternative in one event. The slices are all that stands at one path: a single value at most, unless
+/// the event has names with dots.
+struct Search {
+    /// What may still be looked at of an event that has them; beyond that everything is found. Only such an event, and one
+    /// that was made to, can need so much, and it is better posted than lost.
+    steps: Option<Cell<usize>>,
+}
+
+impl Search {
+    fn find(&self, requirement: &Requirement, here: &[At<'_>]) -> Found {
+        if self.is_spent(here.len()) {
+            return Found::Value;
+        }
+        match here {
+            [] => self.find_one(requirement, here),
+            [at] => match at.elements() {
+                Some(elements) => self.find_any(elements, |element| self.find(requirement, element.as_slice())),
+                None => self.find_one(requirement, here),
+            },
+            _ => {
+                let (arrays, others): (Vec<At<'_>>, Vec<At<'_>>) = here.iter().partition(|at| at.elements().is_some());
+                match arrays.iter().filter_map(At::elements).collect::<Vec<_>>().as_slice() {
+                    [] => self.find_one(requirement, here),
+                    [elements] => self.find_any(elements, |element| {
+                        let here: Vec<At<'_>> = others.iter().copied().chain(element).collect();
+                        self.find(requirement, &here)
+                    }),
+                    // Two arrays for one field, under different names. Any element of either will do.
+                    several => {
+                        let elements = several.iter().copied().flatten().map(At::of);
+                        self.find(requirement, &others.iter().copied().chain(elements).collect::<Vec<_>>())
+                    }
                 }
             }
         }
     }
-}
 
-/// The fields of one object; a scalar has none.
-fn find_all(fields: &Fields, object: Option<&Value>) -> Found {
-    let mut found = Found::Absent;
-    for (name, requirement) in fields {
-        match requirement.find(object.and_then(|object| object.get(name))) {
-            Found::No => return Found::No,
-            Found::Absent => {}
-            Found::Value => found = Found::Value,
+    /// No array is here.
+    fn find_one(&self, requirement: &Requirement, here: &[At<'_>]) -> Found {
+        let own = requirement.tests.as_ref().map_or(Found::Absent, |tests| {
+            let mut scalars = here.iter().filter_map(At::scalar).peekable();
+            // `exists` is about leaves: an object is not a value, so to it the field is absent.
+            if scalars.peek().is_none() {
+                if tests.iter().any(|test| matches!(test, Test::Absent)) { Found::Absent } else { Found::No }
+            } else if scalars.any(|value| tests.iter().any(|test| test.passes(value))) {
+                Found::Value
+            } else {
+                Found::No
+            }
+        });
+        match (own, self.all(&requirement.fields, here)) {
+            (Found::No, _) | (_, Found::No) => Found::No,
+            (Found::Absent, Found::Absent) => Found::Absent,
+            _ => Found::Value,
         }
     }
-    found
-}
 
-/// One element that has what is required is enough; what must be absent, with nothing beside it to choose an element
-/// by, must be absent from all. (In event-ruler only names that sort before an `exists: false` choose; here all do.)
-fn find_any(elements: &[Value], find: impl Fn(Option<&Value>) -> Found) -> Found {
-    let mut found = find(None);
-    for element in elements {
-        match find(Some(element)) {
-            Found::Value => return Found::Value,
-            Found::Absent => {}
-            Found::No => found = Found::No,
+    /// The fields of one object; a scalar has none.
+    fn all(&self, fields: &Fields, here: &[At<'_>]) -> Found {
+        let mut found = Found::Absent;
+        for (name, requirement) in fields {
+            let result = match here {
+                [At { rest: None, value }] if self.steps.is_none() => {
+                    self.find(requirement, value.get(name).map(At::of).as_slice())
+                }
+                _ => self.find(requirement, &self.below(here, name)),
+            };
+            match result {
+                Found::No => return Found::No,
+                Found::Absent => {}
+                Found::Value => found = Found::Value,
+            }
         }
+        found
     }
-    found
+
+    /// One element that has what is required is enough; what must be absent, with nothing beside it to choose an element
+    /// by, must be absent from all. (In event-ruler only names that sort before an `exists: false` choose; here all do.)
+    fn find_any(&self, elements: &[Value], find: impl Fn(Option<At<'_>>) -> Found) -> Found {
+        if elements.is_empty() {
+            return find(None);
+        }
+        let mut found = Found::Absent;
+        for element in elements {
+            match find(Some(At::of(element))) {
+                Found::Value => return Found::Value,
+                Found::Absent => {}
+                Found::No => found = Found::No,
+            }
+        }
+        found
+    }
+
+    /// What stands at the field `name` of all that is here, wherever the dots are.
+    fn below<'a>(&self, here: &[At<'a>], name: &str) -> Vec<At<'a>> {
+        let go_on = |path: &'a str, value| {
+            let rest = path.strip_prefix(name)?;
+            match rest.strip_prefix('.') {
+                Some(rest) => Some(At { rest: Some(rest), value }),
+                None => rest.is_empty().then_some(At { rest: None, value }),
+            }
+        };
+        let mut found = Vec::new();
+        for at in here {
+            match (at.rest, at.value) {
+                (Some(rest), value) => found.extend(go_on(rest, value)),
+                (None, Value::Object(fields)) if !self.is_spent(fields.len()) => {
+                    found.extend(fields.iter().filter_map(|(name, value)| go_on(name, value)));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Takes steps; whether there were not as many left.
+    fn is_spent(&self, steps: usize) -> bool {
+        self.steps.as_ref().is_some_and(|left| {
+            left.set(left.get().saturating_sub(steps.max(1)));
+            left.get() == 0
+        })
+    }
 }
 
 impl Test {

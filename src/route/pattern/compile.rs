@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Fields, PatternError, Requirement, Test, fold};
+use super::{Fields, PatternError, Test, fold};
 
-/// Fields and `$or`s within each other. AWS bounds a pattern by its 2,048 characters; this keeps the recursion small.
+/// Fields, parts of their names between dots, and `$or`s within each other. AWS bounds a pattern by its 2,048 characters; this keeps the recursion small.
 const MAX_DEPTH: usize = 32;
 /// `$or`s beside or within each other multiply.
 const MAX_ALTERNATIVES: usize = 1000;
@@ -49,6 +49,10 @@ impl Compiler {
         self.depth += 1;
         for (name, value) in fields {
             let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+            let around = self.parents.len();
+            if around + name.split('.').count() > MAX_DEPTH {
+                return refuse(&at, format!("a pattern may be at most {MAX_DEPTH} levels deep"));
+            }
             match value {
                 _ if name == OR => self.or(value, &at)?,
                 // AWS reserves these inside `$or`, to catch values that stand where fields belong.
@@ -57,9 +61,9 @@ impl Compiler {
                 }
                 Value::Array(values) => self.require(name, tests(values, &at)?, &at)?,
                 Value::Object(inner) => {
-                    self.parents.push(name.clone());
+                    self.parents.extend(name.split('.').map(str::to_owned));
                     self.object(inner, &at)?;
-                    self.parents.pop();
+                    self.parents.truncate(around);
                 }
                 _ => {
                     let fault = "must be an array of values and operators, or an object of fields, not";
@@ -102,9 +106,10 @@ impl Compiler {
     /// Adds a requirement for the field `name`, within the present parents, to every alternative.
     fn require(&mut self, name: &str, tests: Arc<[Test]>, at: &str) -> Result<(), PatternError> {
         for alternative in &mut self.alternatives {
-            if !insert(alternative, &self.parents, name, tests.clone()) {
+            let path = self.parents.iter().map(String::as_str).chain(name.split('.'));
+            if !insert(alternative, path, tests.clone()) {
                 // AWS takes the one written last, an order that a parsed object no longer has.
-                let fault = "is required twice: beside and inside $or, name a field once, with values or with fields";
+                let fault = "is required twice: name a field once, beside or inside $or, with dots or without";
                 return refuse(at, fault);
             }
         }
@@ -112,19 +117,17 @@ impl Compiler {
     }
 }
 
-/// Whether there was room: a field has either values or fields, and those once.
-fn insert(mut fields: &mut Fields, parents: &[String], name: &str, tests: Arc<[Test]>) -> bool {
-    for parent in parents {
-        match fields.entry(parent.clone()).or_insert_with(|| Requirement::Object(Fields::new())) {
-            Requirement::Object(inner) => fields = inner,
-            Requirement::Value(_) => return false,
+/// Whether there was room: a field has its values once.
+fn insert<'a>(mut fields: &mut Fields, path: impl Iterator<Item = &'a str>, tests: Arc<[Test]>) -> bool {
+    let mut path = path.peekable();
+    while let Some(name) = path.next() {
+        let requirement = fields.entry(name.to_owned()).or_default();
+        if path.peek().is_none() {
+            return requirement.tests.replace(tests).is_none();
         }
+        fields = &mut requirement.fields;
     }
-    if fields.contains_key(name) {
-        return false;
-    }
-    fields.insert(name.to_owned(), Requirement::Value(tests));
-    true
+    false
 }
 
 fn tests(values: &[Value], at: &str) -> Result<Arc<[Test]>, PatternError> {

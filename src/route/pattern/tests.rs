@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::Pattern;
+use super::{Pattern, Subject};
 
 #[track_caller]
 fn assert_matches(pattern: &Value, event: &Value, expected: bool) {
     let compiled = Pattern::compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-    assert_eq!(compiled.matches(event), expected, "pattern {pattern}, event {event}");
+    assert_eq!(compiled.matches(Subject::new(event)), expected, "pattern {pattern}, event {event}");
 }
 
 /// One line for each array of values: `values | what a field may hold to match | what it may not`.
@@ -413,8 +413,85 @@ fn the_same_field_may_be_named_in_each_object_of_or() {
 }
 
 #[test]
-fn names_are_literal_and_outside_or_an_operators_name_may_be_a_fields() {
-    check_events(&json!({ "a.b": ["x"] }), r#"{"a.b": "x"}"#, r#"{"a": {"b": "x"}}"#);
+fn names_along_a_path_are_joined_by_dots_in_patterns_and_events_alike() {
+    for pattern in
+        [json!({ "a": { "b": { "c": ["x"] } } }), json!({ "a.b": { "c": ["x"] } }), json!({ "a.b.c": ["x"] })]
+    {
+        check_events(
+            &pattern,
+            r#"
+                {"a": {"b": {"c": "x"}}}
+                {"a.b": {"c": "x"}}
+                {"a": {"b.c": "x"}}
+                {"a.b.c": "x"}
+                {"a.b.c": "y", "a": {"b.c": "x"}}
+                {"a": [{"b.c": "y"}, {"b": [{"c": "x"}]}]}
+                {"a.b": [["x"], {"c": ["y", "x"]}], "a": "x"}
+            "#,
+            r#"
+                {"a.b.c": "y", "a": {"b": "x"}}
+                {"a": {"b.cc": "x"}}
+                {"aa.b.c": "x"}
+                {"a..b.c": "x", "a.b.c.": "x"}
+                {"a.b.c": {"": "x"}}
+            "#,
+        );
+    }
+    check_events(&json!({ "a.b": [{ "exists": false }] }), r#"{"a.c": 1}"#, r#"{"a.b": 1}"#);
+    check_events(&json!({ "a.": ["x"] }), r#"{"a": {"": "x"}}"#, r#"{"a": "x"}"#);
+}
+
+#[test]
+fn a_field_may_have_a_value_and_others_below_its_name() {
+    let labels = json!({ "labels": { "app": ["shop"], "app.kubernetes.io/name": [{ "prefix": "check" }] } });
+    check_events(
+        &labels,
+        r#"
+            {"labels": {"app": "shop", "app.kubernetes.io/name": "checkout"}}
+            {"labels": [{"app": "shop", "app.kubernetes": {"io/name": "checkout"}}]}
+        "#,
+        r#"
+            {"labels": {"app": "shop"}}
+            {"labels": {"app.kubernetes.io/name": "checkout"}}
+            {"labels": [{"app": "shop"}, {"app.kubernetes.io/name": "checkout"}]}
+        "#,
+    );
+}
+
+#[test]
+fn fields_with_dots_share_the_element_of_an_array_too() {
+    let pattern = json!({ "detail.containers.name": ["app"], "detail": { "containers": { "exit.code": [1] } } });
+    check_events(
+        &pattern,
+        r#"
+            {"detail": {"containers": [{"name": "app", "exit.code": 1}, {"name": "envoy", "exit.code": 0}]}}
+            {"detail.containers": [{"name": "app", "exit": {"code": 1}}]}
+        "#,
+        r#"
+            {"detail": {"containers": [{"name": "app", "exit.code": 0}, {"name": "envoy", "exit.code": 1}]}}
+            {"detail": {"containers": [{"name": "app"}, {"exit": {"code": 1}}]}}
+        "#,
+    );
+}
+
+#[test]
+fn an_event_whose_dots_multiply_takes_no_longer() {
+    let pattern = json!({ "a": { "b": { "c": ["x"], "d": ["y"] } } });
+    let many: Vec<Value> = (0..20_000).map(|n| json!({ "c": n })).collect();
+    let other: serde_json::Map<String, Value> = (0..20_000).map(|n| (format!("c.{n}"), json!(n))).collect();
+    let begun = std::time::Instant::now();
+    for event in [
+        json!({ "a.b": many, "a": { "b": many } }),
+        json!({ "a.b": many, "a": { "b": other } }),
+        json!({ "a": [{ "b": many }, { "b": other }], "a.b": other }),
+    ] {
+        let _ = Pattern::compile(&pattern).unwrap().matches(Subject::new(&event));
+    }
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn outside_or_an_operators_name_may_be_a_fields() {
     check_events(&json!({ "prefix": { "exists": ["x"] } }), r#"{"prefix": {"exists": "x"}}"#, r#"{"prefix": "x"}"#);
 }
 
@@ -545,9 +622,9 @@ fn a_bad_pattern_is_refused_with_its_path_what_is_wrong_and_what_is_accepted() {
         {"$or": [{"x": ["a"]}, {"y": {"numeric": [">", 5]}}]}
             $or[1].y.numeric: an operator cannot be a field inside $or; name the field it is for
         {"x": ["a"], "$or": [{"x": ["b"]}, {"y": ["c"]}]}
-            x: is required twice: beside and inside $or, name a field once, with values or with fields
-        {"x": {"y": ["a"]}, "$or": [{"x": ["b"]}, {"y": ["c"]}]}
-            x.y: is required twice: beside and inside $or, name a field once, with values or with fields
+            x: is required twice: name a field once, beside or inside $or, with dots or without
+        {"x": {"y": ["a"]}, "x.y": ["b"]}
+            x.y: is required twice: name a field once, beside or inside $or, with dots or without
     "#;
     let operators = "anything-but, cidr, equals-ignore-case, exists, numeric, prefix, suffix, wildcard";
     let mut lines = table.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -564,6 +641,8 @@ fn neither_depth_nor_combinations_run_away() {
     let deep = (0..1000).fold(json!(["a"]), |pattern, _| within(pattern));
     let error = Pattern::compile(&deep).unwrap_err().to_string();
     assert!(error.ends_with("x: a pattern may be at most 32 levels deep"), "{error}");
+    let error = Pattern::compile(&json!({ "x.".repeat(1000): ["a"] })).unwrap_err().to_string();
+    assert!(error.ends_with("x.: a pattern may be at most 32 levels deep"), "{error}");
 
     let either = json!({ "$or": [{ "a": ["x"] }, { "b": ["x"] }] });
     let combined = |ors: usize| Value::Object((0..ors).map(|n| (format!("f{n:02}"), either.clone())).collect());

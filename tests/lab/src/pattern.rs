@@ -1,7 +1,7 @@
 //! What an EventBridge pattern matches, told the slow and plain way: a second opinion on the program's matcher, for the
 //! property tests and the fuzzer. Pure.
 //!
-//! It goes by "how event-ruler works": an event is the list of its scalar values, each with its path and with the elements of
+//! It goes by "how event-ruler works": an event is the list of its scalar values, each with its path, names joined by dots, and with the elements of
 //! arrays that it stands in; a pattern matches if its fields can be given values that agree on those elements. Operators are
 //! read as in "Comparison operators for use in event patterns" of the EventBridge user guide.
 
@@ -22,6 +22,35 @@ struct Leaf<'a> {
     path: Vec<&'a str>,
     value: &'a Value,
     stands_in: Vec<Element>,
+}
+
+impl Leaf<'_> {
+    /// To event-ruler a path is its names, joined by dots.
+    fn is_at(&self, path: &[&str]) -> bool {
+        self.path.join(".") == path.join(".")
+    }
+}
+
+/// Whether the event gives one field more than one place, because of dots in its names, and has an array in one of them. Which
+/// elements go together is then anybody's guess.
+pub fn is_ambiguous(event: &Value) -> bool {
+    let mut places = vec![(Vec::new(), event)];
+    let mut next = 0;
+    while let Some((path, value)) = places.get(next).cloned() {
+        match value {
+            Value::Object(fields) => {
+                places.extend(fields.iter().map(|(name, value)| ([&path[..], &[name.as_str()]].concat(), value)));
+            }
+            Value::Array(elements) => places.extend(elements.iter().map(|element| (path.clone(), element))),
+            _ => {}
+        }
+        next += 1;
+    }
+    let arrays = || places.iter().filter(|(_, value)| value.is_array());
+    places.iter().any(|(path, _)| {
+        let joined = path.join(".") + ".";
+        arrays().any(|(array, _)| joined.starts_with(&(array.join(".") + ".")) && !path.starts_with(array))
+    })
 }
 
 /// (which array, which of its elements)
@@ -81,9 +110,9 @@ fn can_be_met(clause: &[Required], leaves: &[Leaf], chosen: &[Element], absent: 
     let agrees =
         |leaf: &&Leaf| leaf.stands_in.iter().all(|(array, index)| chosen.iter().all(|(a, i)| a != array || i == index));
     let Some(((path, tests), rest)) = clause.split_first() else {
-        return absent.iter().all(|path| !leaves.iter().filter(agrees).any(|leaf| leaf.path == *path));
+        return absent.iter().all(|path| !leaves.iter().filter(agrees).any(|leaf| leaf.is_at(path)));
     };
-    let of_field = leaves.iter().filter(agrees).filter(|leaf| leaf.path == *path);
+    let of_field = leaves.iter().filter(agrees).filter(|leaf| leaf.is_at(path));
     let passing = of_field.filter(|leaf| tests.iter().any(|test| passes(test, leaf.value)));
     let may_be_absent = tests.iter().any(|test| test["exists"] == false);
     passing.into_iter().any(|leaf| can_be_met(rest, leaves, &[chosen, &leaf.stands_in].concat(), absent))
