@@ -22,6 +22,9 @@ message)
             for file in "$folder"describe-*.json; do cat "$file" && printf '\0'; done
         } >"$seeds/$(basename "$folder")"
     done
+    # Several events in one message, and what is JSON and no value.
+    printf '{"Records":[{"messageId":"1","body":"{\\"text\\":\\"a\\"}"},{"Sns":{"Message":"b"}},{"body":"c"}]}' >"$seeds/records"
+    printf '{"detail-type":"x","detail":{"a":1e999,"b":-7%0400d,"c":"\\ud800","d":%s%s}}' 7 "$(printf '[%.0s' {1..200})" "$(printf ']%.0s' {1..200})" >"$seeds/degraded"
     dictionary $(find src/event* src/alert* src/cause* src/diagnosis* -name '*.rs')
     ;;
 pattern)

@@ -144,7 +144,7 @@ impl Cli {
             }
             Command::Render { events: Events { file, files }, ecs_answers } => {
                 let config = file.load(Needs { queue: false, webhooks: false })?;
-                replay::render(config, &files, ecs_answers.as_deref())
+                replay::render(config, &files, ecs_answers.as_deref()).await
             }
             Command::Send(Events { file, files }) => {
                 let config = file.load(Needs { queue: false, webhooks: true })?;

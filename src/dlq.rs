@@ -247,25 +247,35 @@ impl Listing {
 /// What a message is about and why it could not be handled, and what differs from message to message of the same reason.
 /// Tells nothing of a body that is no event.
 fn describe(body: &str, undelivered: Option<&Undelivered>, router: &Router, max_receive_count: u32) -> (Why, String) {
-    let event = match Event::decode(body) {
-        Ok(event) => event,
+    let events = match Event::decode(body) {
+        Ok(events) => events,
         Err(error) => {
             let error = error.to_string();
             let (error, place) = error.split_at(error.find(" at line ").unwrap_or(error.len()));
             return (["-".into(), "-".into(), format!("undecodable: {error}")], place.into());
         }
     };
-    let alert = Alert::from_event(&event);
-    let unrouted = router.route(event.value(), alert.severity).is_empty();
-    let unrouted = if unrouted { "; no route takes it now" } else { "" };
+    // Of several events, the first that anybody would hear of.
+    let alerts = events.iter().map(|event| {
+        let alert = Alert::from_event(event);
+        let is_routed = !router.route(event.value()).channels(alert.severity).is_empty();
+        (alert, is_routed)
+    });
+    let first = alerts.rev().max_by_key(|(_, is_routed)| *is_routed);
+    let (alert, is_routed) = first.expect("a message that is decoded holds an event");
+    let unrouted = if is_routed { "" } else { "; no route takes it now" };
+    let beside = match events.len() as u64 - 1 {
+        0 => String::new(),
+        others => format!("; with {} in the same message", count(others, "other event")),
+    };
     let (why, detail) = match undelivered {
         Some(Undelivered { code, message, rule_arn }) => {
             let rule = rule_arn.as_deref().and_then(|arn| arn.rsplit('/').next());
             let rule = rule.map(|rule| format!(" for rule {rule}")).unwrap_or_default();
-            let detail = message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
+            let detail = message.as_deref().map(|message| format!(" ({message}){beside}")).unwrap_or(beside);
             (format!("EventBridge could not deliver it: {code}{rule}{unrouted}"), detail)
         }
-        None => (format!("not posted within {max_receive_count} receives{unrouted}"), String::new()),
+        None => (format!("not posted within {max_receive_count} receives{unrouted}"), beside),
     };
     let service = match alert.cluster {
         Some(cluster) if cluster != alert.subject => format!("{cluster}/{}", alert.subject),

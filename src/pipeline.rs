@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::future::join_all;
 use moka::{future::Cache, policy::EvictionPolicy};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -18,22 +18,22 @@ use tracing::{info, warn};
 use crate::{
     alert::Alert,
     diagnose::Diagnoser,
-    event::{Event, Undecodable},
+    event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
     route::Router,
     slack::{Slack, channel::PostError},
     sqs::Message,
 };
 
-/// Why a message may be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a message may be deleted. Of a message with several events, the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Slack answered 2xx for the post that carries it.
-    Posted,
-    /// A copy of it was so posted lately.
-    Duplicate,
     /// No route wants it.
     Unrouted,
+    /// A copy of it was posted within two hours.
+    Duplicate,
+    /// Slack accepted the post that carries it.
+    Posted,
 }
 
 /// Why a message must stay in the queue.
@@ -67,80 +67,56 @@ impl Pipeline {
         Self { router, diagnoser, slack, posted: Posted::new() }
     }
 
-    /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is let go of as soon as
-    /// it is read: what waits for Slack is only the alert.
+    /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is dropped as soon as
+    /// it is read: what waits for Slack is only the alerts.
     ///
     /// # Errors
     /// When the message must stay in the queue.
     pub async fn handle(&self, message: &mut Message, start_by: Instant) -> Result<Outcome, Failure> {
-        let (alert, channels, is_diagnosed) = match Event::decode(&take(&mut message.body)) {
-            Ok(event) => {
-                let mut alert = Arc::new(Alert::from_event(&event));
-                let mut channels = self.router.route(event.value(), alert.severity);
-                let judge_first = alert.exited.is_some() && !channels.is_empty();
-                if judge_first {
-                    // Whether the exit of one task matters only its service's other tasks tell.
-                    alert = self.diagnosed(&alert).await;
-                    channels = self.router.route(event.value(), alert.severity);
-                }
-                (alert, channels, judge_first)
-            }
-            Err(undecodable) => {
-                warn!(
-                    message_id = message.id,
-                    outcome = MessageOutcome::Undecodable.as_str(),
-                    receive_count = message.receive_count,
-                    "{undecodable}"
-                );
-                return Err(undecodable.into());
-            }
-        };
-        let result = self.post(message, &alert, &channels, start_by, is_diagnosed).await;
-        self.log(message, &alert, &channels, &result);
-        result
+        let events = Event::decode(&take(&mut message.body)).inspect_err(|undecodable| {
+            warn!(
+                message_id = message.id,
+                outcome = MessageOutcome::Undecodable.as_str(),
+                receive_count = message.receive_count,
+                "{undecodable}"
+            );
+        })?;
+        let message = &*message;
+        let events = events.into_iter().enumerate().map(async |(index, event)| {
+            let identity = event.identity(&message.id, index);
+            self.report(message, identity, event, start_by).await
+        });
+        Outcome::of_all(join_all(events).await)
     }
 
-    /// Posts the alert to every channel that has not had it.
-    async fn post(
+    /// Posts an event's alert to every channel that wants it and has not had it.
+    async fn report(
         &self,
         message: &Message,
-        alert: &Arc<Alert>,
-        channels: &[usize],
+        identity: Identity,
+        event: Event,
         start_by: Instant,
-        is_diagnosed: bool,
     ) -> Result<Outcome, Failure> {
-        if channels.is_empty() {
-            return Ok(Outcome::Unrouted);
-        }
-        // What has no id of EventBridge's is told apart by SQS's, which at least stays the same over receives.
-        let id = alert.event_id.as_deref().unwrap_or(&message.id);
-        // Once for all channels, and not for a copy of what was posted.
-        let diagnosed = async { if is_diagnosed { Arc::clone(alert) } else { self.diagnosed(alert).await } }.shared();
+        let is_posted = |channel: &usize| self.posted.contains(identity, *channel);
+        let diagnosed = async |alert: Arc<Alert>, channels: &[usize]| match &self.diagnoser {
+            Some(diagnoser) if !channels.iter().all(is_posted) => diagnoser.diagnose(&alert).await,
+            _ => alert,
+        };
+        let (alert, channels) = alert(event, &self.router, diagnosed).await;
         let posts = channels.iter().map(async |&channel| {
-            let post = async { self.slack.post(channel, diagnosed.clone().await, start_by).await };
-            let first = self.posted.once(id, channel, post).await.map_err(|error| Failure::Deferred {
+            let post = self.slack.post(channel, Arc::clone(&alert), start_by);
+            let is_first = self.posted.once(identity, channel, post).await.map_err(|error| Failure::Deferred {
                 channel: self.slack.name(channel).to_owned(),
                 error: PostError::clone(&error),
             })?;
-            if first {
-                measure(self.slack.name(channel), alert, message);
+            if is_first {
+                measure(self.slack.name(channel), &alert, message);
             }
-            Ok::<bool, Failure>(first)
+            Ok(if is_first { Outcome::Posted } else { Outcome::Duplicate })
         });
-        let mut outcome = Outcome::Duplicate;
-        for first in join_all(posts).await {
-            if first? {
-                outcome = Outcome::Posted;
-            }
-        }
-        Ok(outcome)
-    }
-
-    async fn diagnosed(&self, alert: &Arc<Alert>) -> Arc<Alert> {
-        match &self.diagnoser {
-            Some(diagnoser) => diagnoser.diagnose(alert).await,
-            None => Arc::clone(alert),
-        }
+        let result = Outcome::of_all(join_all(posts).await);
+        self.log(message, &alert, &channels, &result);
+        result
     }
 
     fn log(&self, message: &Message, alert: &Alert, channels: &[usize], result: &Result<Outcome, Failure>) {
@@ -157,6 +133,31 @@ impl Pipeline {
             error = result.as_ref().err().map(tracing::field::display),
             "settled"
         );
+    }
+}
+
+/// An event's alert, `diagnosed` if any channel wants it, and the channels that want it then: what ECS says may show that
+/// it is routine. `diagnosed` is told of the channels that want it so far.
+pub async fn alert(
+    event: Event,
+    router: &Router,
+    diagnosed: impl AsyncFnOnce(Arc<Alert>, &[usize]) -> Arc<Alert>,
+) -> (Arc<Alert>, Vec<usize>) {
+    let mut alert = Arc::new(Alert::from_event(&event));
+    let routes = router.route(event.value());
+    drop(event);
+    let channels = routes.channels(alert.severity);
+    if !channels.is_empty() {
+        alert = diagnosed(alert, &channels).await;
+    }
+    let channels = routes.channels(alert.severity);
+    (alert, channels)
+}
+
+impl Outcome {
+    /// Of all channels of an event, or all events of a message: it may be deleted only when each may.
+    fn of_all(all: Vec<Result<Self, Failure>>) -> Result<Self, Failure> {
+        all.into_iter().try_fold(Self::Unrouted, |outcome, one| Ok(outcome.max(one?)))
     }
 }
 
@@ -181,9 +182,9 @@ fn measure(channel: &str, alert: &Alert, message: &Message) {
     }
 }
 
-/// What was posted lately, by this process: (id, channel).
+/// What this process has posted: which event to which channel.
 #[derive(Debug)]
-struct Posted(Cache<(String, usize), ()>);
+struct Posted(Cache<(Identity, usize), ()>);
 
 impl Posted {
     /// EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
@@ -193,15 +194,19 @@ impl Posted {
         Self(cache.time_to_live(Duration::from_secs(2 * 3600)).build())
     }
 
+    fn contains(&self, identity: Identity, channel: usize) -> bool {
+        self.0.contains_key(&(identity, channel))
+    }
+
     /// Runs `post` unless the same was posted before. A copy that comes while the first is under way awaits its end and
     /// shares it. `true` if this call's own post was accepted.
     async fn once(
         &self,
-        id: &str,
+        identity: Identity,
         channel: usize,
         post: impl Future<Output = Result<(), PostError>>,
     ) -> Result<bool, Arc<PostError>> {
-        let entry = self.0.entry((id.to_owned(), channel)).or_try_insert_with(post).await?;
+        let entry = self.0.entry((identity, channel)).or_try_insert_with(post).await?;
         Ok(entry.is_fresh())
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     app,
     config::Config,
     diagnosis::answers::Answers,
-    event::Event,
-    output,
+    event::{Event, Undecodable},
+    output, pipeline,
     route::Router,
     slack::{Slack, render},
     webhook::Source,
@@ -29,44 +29,50 @@ use crate::{
 ///
 /// # Errors
 /// When a file cannot be read or the output cannot be written.
-pub fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> Result<bool> {
+pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> Result<bool> {
     let answers = ecs_answers.map(read_answers).transpose()?.unwrap_or_default();
     let rule = config.diagnose.and_then(|settings| settings.crash_loop);
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
     let router = Router::new(config.routes);
+    let diagnosed = async |alert: Arc<Alert>, _: &[usize]| {
+        let Some(diagnosis) = alert.service.as_ref().and_then(|service| answers.diagnosis(service)) else {
+            return alert;
+        };
+        let alert = Alert::clone(&alert).diagnosed(diagnosis);
+        Arc::new(match rule {
+            Some(rule) => alert.judged(rule, speaks_for_crash_loop),
+            None => alert,
+        })
+    };
     let mut all_decoded = true;
     for body in read_events(files)? {
-        let diagnosed = |alert: Alert| match alert.service.as_ref().and_then(|service| answers.diagnosis(service)) {
-            Some(diagnosis) => match rule {
-                Some(rule) => alert.diagnosed(diagnosis).judged(rule, speaks_for_crash_loop),
-                None => alert.diagnosed(diagnosis),
-            },
-            None => alert,
-        };
-        let (alert, channels) = match decode(&body, &router, diagnosed) {
-            Ok(decoded) => decoded,
-            Err(line) => {
+        let events = match Event::decode(&body) {
+            Ok(events) => events,
+            Err(error) => {
                 all_decoded = false;
-                output::print(&line)?;
+                output::print(undecodable(&error))?;
                 continue;
             }
         };
-        let line = |outcome: &str, channel: Value, payload: Value| {
-            json!({
-                "event_id": alert.event_id,
-                "outcome": outcome,
-                "channel": channel,
-                "severity": alert.severity.as_str(),
-                "cause": alert.cause.as_ref().map(|cause| cause.category.as_str()),
-                "payload": payload,
-            })
-        };
-        if channels.is_empty() {
-            output::print(line("unrouted", Value::Null, Value::Null))?;
-        }
-        for channel in channels {
-            let payload = render::single(&alert, config.account_name.as_deref()).to_value();
-            output::print(line("post", names[channel].as_str().into(), payload))?;
+        for event in events {
+            let (alert, channels) = pipeline::alert(event, &router, &diagnosed).await;
+            let line = |outcome: &str, channel: Value, payload: Value| {
+                json!({
+                    "event_id": alert.event_id,
+                    "outcome": outcome,
+                    "channel": channel,
+                    "severity": alert.severity.as_str(),
+                    "cause": alert.cause.as_ref().map(|cause| cause.category.as_str()),
+                    "payload": payload,
+                })
+            };
+            if channels.is_empty() {
+                output::print(line("unrouted", Value::Null, Value::Null))?;
+            }
+            for channel in channels {
+                let payload = render::single(&alert, config.account_name.as_deref()).to_value();
+                output::print(line("post", names[channel].as_str().into(), payload))?;
+            }
         }
     }
     Ok(all_decoded)
@@ -96,37 +102,34 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
 }
 
 async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant) -> Vec<(Value, bool)> {
-    let (alert, channels) = match decode(body, router, std::convert::identity) {
-        Ok(decoded) => decoded,
-        Err(line) => return vec![(line, false)],
+    let events = match Event::decode(body) {
+        Ok(events) => events,
+        Err(error) => return vec![(undecodable(&error), false)],
     };
-    if channels.is_empty() {
-        return vec![(json!({"event_id": alert.event_id, "outcome": "unrouted", "channel": null}), true)];
-    }
-    let alert = Arc::new(alert);
-    let posts = channels.into_iter().map(async |channel| {
-        let posted = slack.post(channel, Arc::clone(&alert), start_by).await;
-        let mut line = json!({"event_id": alert.event_id, "outcome": "posted", "channel": slack.name(channel)});
-        if let Err(error) = &posted {
-            line["outcome"] = "failed".into();
-            line["error"] = error.to_string().into();
+    let sent = events.into_iter().map(async |event| {
+        let (alert, channels) = pipeline::alert(event, router, async |alert, _| alert).await;
+        if channels.is_empty() {
+            return vec![(json!({"event_id": alert.event_id, "outcome": "unrouted", "channel": null}), true)];
         }
-        (line, posted.is_ok())
+        let posts = channels.into_iter().map(async |channel| {
+            let posted = slack.post(channel, Arc::clone(&alert), start_by).await;
+            let mut line = json!({"event_id": alert.event_id, "outcome": "posted", "channel": slack.name(channel)});
+            if let Err(error) = &posted {
+                line["outcome"] = "failed".into();
+                line["error"] = error.to_string().into();
+            }
+            (line, posted.is_ok())
+        });
+        join_all(posts).await
     });
-    join_all(posts).await
+    join_all(sent).await.into_iter().flatten().collect()
 }
 
-/// The alert and its channels, or the line that says why there is none.
-fn decode(body: &str, router: &Router, diagnosed: impl FnOnce(Alert) -> Alert) -> Result<(Alert, Vec<usize>), Value> {
-    let event = Event::decode(body).map_err(|error| {
-        json!({
-            "event_id": null, "outcome": "undecodable", "channel": null, "severity": null, "cause": null, "payload": null,
-            "error": error.to_string(),
-        })
-    })?;
-    let alert = diagnosed(Alert::from_event(&event));
-    let channels = router.route(event.value(), alert.severity);
-    Ok((alert, channels))
+fn undecodable(error: &Undecodable) -> Value {
+    json!({
+        "event_id": null, "outcome": "undecodable", "channel": null, "severity": null, "cause": null, "payload": null,
+        "error": error.to_string(),
+    })
 }
 
 fn read_events(files: &[PathBuf]) -> Result<Vec<String>> {
@@ -145,7 +148,9 @@ fn read_answers(folder: &Path) -> Result<Answers> {
     for entry in entries {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "json") {
-            let answer = serde_json::from_str(&read(&file)?);
+            let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text = String::from_utf8_lossy(&text);
+            let answer = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text));
             let name = file.file_stem().unwrap_or_default().to_string_lossy();
             answers.add(&name, answer.with_context(|| format!("{} is not JSON", file.display()))?);
         }

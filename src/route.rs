@@ -34,16 +34,42 @@ impl Router {
         Self { routes }
     }
 
-    /// The indices of the channels that `event` goes to, in the order of the routes, each once.
-    ///
-    /// `event` is the whole EventBridge event, `severity` that of the alert made from it.
-    pub fn route(&self, event: &Value, severity: Severity) -> Vec<usize> {
+    /// The routes that take `event`, the whole of it as EventBridge delivers it, as far as patterns tell; the severity tells
+    /// the rest.
+    pub fn route(&self, event: &Value) -> Routes {
         let subject = Subject::new(event);
-        let mut channels = Vec::new();
-        for route in &self.routes {
-            if !route.takes(subject, severity) {
-                continue;
+        let mut routes = Vec::new();
+        for Route { channel, pattern, proceed } in &self.routes {
+            let is_sure = match pattern {
+                Some(pattern) if !pattern.matches(subject) => continue,
+                pattern => pattern.is_some(),
+            };
+            routes.push(Candidate { channel: *channel, only_problems: !is_sure, proceed: *proceed });
+            if is_sure && !proceed {
+                break;
             }
+        }
+        Routes(routes)
+    }
+}
+
+/// The routes that take an event, which need it no longer: its severity may change while ECS is asked.
+#[derive(Debug, Clone)]
+pub struct Routes(Vec<Candidate>);
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    channel: usize,
+    /// It has no pattern.
+    only_problems: bool,
+    proceed: bool,
+}
+
+impl Routes {
+    /// The indices of the channels that get an alert of this severity, in the order of the routes, each once.
+    pub fn channels(&self, severity: Severity) -> Vec<usize> {
+        let mut channels = Vec::new();
+        for route in self.0.iter().filter(|route| severity >= Severity::Warning || !route.only_problems) {
             if !channels.contains(&route.channel) {
                 channels.push(route.channel);
             }
@@ -52,15 +78,6 @@ impl Router {
             }
         }
         channels
-    }
-}
-
-impl Route {
-    fn takes(&self, event: Subject<'_>, severity: Severity) -> bool {
-        match &self.pattern {
-            Some(pattern) => pattern.matches(event),
-            None => severity >= Severity::Warning,
-        }
     }
 }
 
@@ -104,21 +121,21 @@ mod tests {
     #[test]
     fn a_team_gets_its_own_clusters_and_the_platform_the_rest() {
         let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)]);
-        assert_eq!(router.route(&impaired("search-prod/indexer"), Severity::Critical), [SEARCH]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout"), Severity::Critical), [PLATFORM]);
+        assert_eq!(router.route(&impaired("search-prod/indexer")).channels(Severity::Critical), [SEARCH]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout")).channels(Severity::Critical), [PLATFORM]);
     }
 
     #[test]
     fn without_a_pattern_only_problems_are_taken_and_with_one_whatever_it_says() {
         let plain = Router::new(vec![to(PLATFORM, None)]);
         let event = impaired("search-prod/indexer");
-        assert_eq!(plain.route(&event, Severity::Info), NONE);
-        assert_eq!(plain.route(&event, Severity::Warning), [PLATFORM]);
-        assert_eq!(plain.route(&event, Severity::Critical), [PLATFORM]);
+        assert_eq!(plain.route(&event).channels(Severity::Info), NONE);
+        assert_eq!(plain.route(&event).channels(Severity::Warning), [PLATFORM]);
+        assert_eq!(plain.route(&event).channels(Severity::Critical), [PLATFORM]);
 
         let patterned = Router::new(vec![to(SEARCH, search_services())]);
-        assert_eq!(patterned.route(&event, Severity::Info), [SEARCH]);
-        assert_eq!(patterned.route(&impaired("shop-prod/checkout"), Severity::Critical), NONE);
+        assert_eq!(patterned.route(&event).channels(Severity::Info), [SEARCH]);
+        assert_eq!(patterned.route(&impaired("shop-prod/checkout")).channels(Severity::Critical), NONE);
     }
 
     #[test]
@@ -130,9 +147,12 @@ mod tests {
             to(PLATFORM, None),
             to(AUDIT, None),
         ]);
-        assert_eq!(router.route(&impaired("search-prod/indexer"), Severity::Critical), [AUDIT, SEARCH, PLATFORM]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout"), Severity::Critical), [AUDIT, PLATFORM]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout"), Severity::Info), [AUDIT]);
+        assert_eq!(
+            router.route(&impaired("search-prod/indexer")).channels(Severity::Critical),
+            [AUDIT, SEARCH, PLATFORM]
+        );
+        assert_eq!(router.route(&impaired("shop-prod/checkout")).channels(Severity::Critical), [AUDIT, PLATFORM]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout")).channels(Severity::Info), [AUDIT]);
     }
 
     #[test]
@@ -142,11 +162,11 @@ mod tests {
             and_on(to(PLATFORM, None)),
             to(SEARCH, search_services()),
         ]);
-        assert_eq!(router.route(&impaired("search-prod/indexer"), Severity::Critical), [PLATFORM, SEARCH]);
+        assert_eq!(router.route(&impaired("search-prod/indexer")).channels(Severity::Critical), [PLATFORM, SEARCH]);
     }
 
     #[test]
     fn without_routes_nothing_is_wanted() {
-        assert_eq!(Router::new(Vec::new()).route(&impaired("shop-prod/checkout"), Severity::Critical), NONE);
+        assert_eq!(Router::new(Vec::new()).route(&impaired("shop-prod/checkout")).channels(Severity::Critical), NONE);
     }
 }

@@ -37,6 +37,8 @@ fn payloads<T: AsRef<str>>(events: &[T], answered: &[T]) -> Vec<Value> {
     let alerts: Vec<Alert> = events
         .iter()
         .filter_map(|body| Event::decode(body.as_ref()).ok())
+        .flatten()
+        .take(6)
         .map(|event| {
             let alert = Alert::from_event(&event);
             match alert.service.as_ref().and_then(|service| answers.diagnosis(service)) {

@@ -72,7 +72,7 @@ mod tests {
         let alarm = |by: &str, suppressor: &str| {
             let alarm = json!({ "alarmName": "all", "configuration": { "alarmRule": "ALARM(one)", "actionsSuppressor": suppressor },
                 "state": { "value": "ALARM", "actionsSuppressedBy": by, "reasonData": "{\"triggeringAlarms\":[{\"arn\":\"arn:aws:cloudwatch:eu-west-1:1:alarm:one: a\"}]}" } });
-            Alert::from_event(&Event::decode(&alarm.to_string()).unwrap())
+            Alert::from_event(&Event::decode(&alarm.to_string()).unwrap()[0])
         };
         let maintenance = "arn:aws:cloudwatch:eu-west-1:1:alarm:in maintenance";
         for (by, suppressor, what) in [

@@ -9,7 +9,7 @@ fn fixtures() -> impl Iterator<Item = (String, Alert)> {
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).unwrap();
     files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|kind| kind == "json")).map(
         |path| {
-            let event = Event::decode(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let event = Event::decode(&std::fs::read_to_string(&path).unwrap()).unwrap().remove(0);
             (path.file_stem().unwrap().to_str().unwrap().to_owned(), Alert::from_event(&event))
         },
     )
@@ -20,7 +20,7 @@ fn fixture(name: &str) -> Alert {
 }
 
 fn alert(event: Value) -> Alert {
-    Alert::from_event(&Event::decode(&event.to_string()).unwrap())
+    Alert::from_event(&Event::decode(&event.to_string()).unwrap()[0])
 }
 
 fn action(detail: Value) -> Alert {

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     fn alert(event: Value) -> Alert {
-        Alert::from_event(&Event::decode(&event.to_string()).unwrap())
+        Alert::from_event(&Event::decode(&event.to_string()).unwrap()[0])
     }
 
     fn of_aws(source: &str, detail_type: &str, detail: Value) -> Alert {

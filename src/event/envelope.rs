@@ -3,61 +3,110 @@
 
 use serde_json::{Value, json};
 
-use super::{Arn, cloudwatch, text, texts};
+use super::{Arn, Event, cloudwatch, json::parse, text, texts};
 
 /// What SNS adds that is of no use in an alert and would let a reader confirm or end the subscription.
 const SNS_CREDENTIALS: [&str; 6] =
     ["Signature", "SignatureVersion", "SigningCertURL", "SubscribeURL", "Token", "UnsubscribeURL"];
 
-/// Takes the wrappers off, normalises what is inside, and drops the environments.
-pub(super) fn normalise(mut value: Value) -> Value {
-    let mut topic = None;
+/// What SQS adds to a message that tells people nothing.
+const OF_SQS: [&str; 6] =
+    ["attributes", "eventSource", "md5OfBody", "md5OfMessageAttributes", "messageAttributes", "receiptHandle"];
+
+/// Takes the wrappers off, normalises what is inside, and drops the environments: at least one event. A Lambda event, or what
+/// the AWS CLI receives, holds one for each of its records; a record without a JSON object in it is an event of its own.
+pub(super) fn open(value: Value) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut parcels = vec![Parcel { value, carrier: None, topic: None }];
     // Ends: each layer is smaller than the one around it.
-    while let Some(inner) = unwrapped(&value) {
-        topic = text(&value, "TopicArn").map(str::to_owned).or(topic);
-        value = inner;
+    while let Some(parcel) = parcels.pop() {
+        match parcel.open() {
+            Ok(inside) => parcels.extend(inside.into_iter().rev()),
+            Err(parcel) => events.push(parcel.normalised()),
+        }
     }
-    let mut value = legacy_alarm(&value, topic.as_deref()).unwrap_or_else(|| with_detail_type(value));
-    drop_environments(&mut value);
-    value
+    events
 }
 
-/// The text with each lone half of a surrogate pair replaced; none if there is no such thing. JSON's grammar allows `\\ud800`
-/// by itself, which is what is left where a text was cut inside an emoji; Rust's strings cannot hold it.
-pub(super) fn mend_surrogates(body: &str) -> Option<String> {
-    let mut mended = String::with_capacity(body.len());
-    let (mut rest, mut found) = (body, false);
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        mended.push_str(before);
-        let pair = |text: &str| text.strip_prefix("\\u").and_then(|hex| u32::from_str_radix(hex.get(..4)?, 16).ok());
-        let length = match (pair(escape), escape.get(6..).and_then(pair)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
-            (Some(0xd800..=0xdfff), _) => {
-                found = true;
-                mended.push_str("\\ufffd");
-                rest = &escape[6..];
-                continue;
+/// An object on its way through transports.
+struct Parcel {
+    value: Value,
+    /// The id that the innermost transport gave it.
+    carrier: Option<String>,
+    /// The innermost SNS topic.
+    topic: Option<String>,
+}
+
+impl Parcel {
+    /// What is inside, in its order, if this is only a wrapper.
+    fn open(mut self) -> Result<Vec<Self>, Self> {
+        for list in ["Records", "Messages"] {
+            let Some(Value::Array(records)) = self.value.get_mut(list) else { continue };
+            if records.iter().all(Value::is_object) && records.iter().any(is_record) {
+                return Ok(std::mem::take(records).into_iter().map(|record| self.of_record(record)).collect());
             }
-            // An escape is two characters, or a backslash at the end; what `\\u` has after it needs no care.
-            _ => escape.char_indices().nth(2).map_or(escape.len(), |(index, _)| index),
+        }
+        // One that stands alone could be anybody's object, so all of a record's marks must be there.
+        let (inside, id) = if is_sns(&self.value) {
+            (text(&self.value, "Message").and_then(parse_object), text(&self.value, "MessageId"))
+        } else if let Some(id) = sqs_id(&self.value) {
+            (body(&self.value).and_then(parse_object), Some(id))
+        } else {
+            (None, None)
         };
-        mended.push_str(&escape[..length]);
-        rest = &escape[length..];
+        let topic = text(&self.value, "TopicArn");
+        match inside {
+            Some(value) => Ok(vec![self.around(value, id, topic)]),
+            None => Err(self),
+        }
     }
-    mended.push_str(rest);
-    found.then_some(mended)
+
+    fn of_record(&self, mut record: Value) -> Self {
+        if let Some(notification) = record.get_mut("Sns").filter(|notification| notification.is_object()) {
+            return self.around(notification.take(), None, None);
+        }
+        let id = sqs_id(&record).map(str::to_owned);
+        let value = body(&record).and_then(parse_object).unwrap_or_else(|| {
+            if let Some(fields) = record.as_object_mut() {
+                fields.retain(|key, _| !OF_SQS.iter().any(|name| name.eq_ignore_ascii_case(key)));
+                if let Some(body) = fields.remove("body").or_else(|| fields.remove("Body")) {
+                    fields.insert("message".to_owned(), body);
+                }
+            }
+            record
+        });
+        self.around(value, id.as_deref(), None)
+    }
+
+    /// What this was around.
+    fn around(&self, value: Value, id: Option<&str>, topic: Option<&str>) -> Self {
+        Self {
+            value,
+            carrier: id.map(str::to_owned).or_else(|| self.carrier.clone()),
+            topic: topic.map(str::to_owned).or_else(|| self.topic.clone()),
+        }
+    }
+
+    fn normalised(self) -> Event {
+        let alarm = legacy_alarm(&self.value, self.topic.as_deref());
+        let mut value = alarm.unwrap_or_else(|| with_detail_type(self.value));
+        drop_environments(&mut value);
+        Event { value, carrier: self.carrier }
+    }
 }
 
-/// The event inside an SNS notification or a Lambda event of one record; none if there is no JSON object in it.
-fn unwrapped(value: &Value) -> Option<Value> {
-    if let Some([record]) = value.get("Records").and_then(Value::as_array).map(Vec::as_slice) {
-        return match record.get("Sns") {
-            Some(notification) => Some(notification.clone()).filter(Value::is_object),
-            None => parse_object(text(record, "body")?),
-        };
-    }
-    if is_sns(value) { parse_object(text(value, "Message")?) } else { None }
+/// Whether one of several is a record that SQS or SNS made. S3 and CloudTrail name theirs `Records` too.
+fn is_record(record: &Value) -> bool {
+    body(record).is_some() || record.get("Sns").is_some_and(Value::is_object)
+}
+
+/// The body of an SQS message, as Lambda or as the AWS CLI writes it.
+fn body(record: &Value) -> Option<&str> {
+    text(record, "body").or_else(|| text(record, "Body"))
+}
+
+fn sqs_id(record: &Value) -> Option<&str> {
+    text(record, "messageId").or_else(|| text(record, "MessageId"))
 }
 
 fn is_sns(value: &Value) -> bool {
@@ -65,7 +114,7 @@ fn is_sns(value: &Value) -> bool {
 }
 
 fn parse_object(text: &str) -> Option<Value> {
-    serde_json::from_str(text).ok().filter(Value::is_object)
+    parse(text).ok().filter(Value::is_object)
 }
 
 /// Gives an event without a detail-type the one that its detail's keys tell, wrapping a detail that came alone.
@@ -86,7 +135,7 @@ fn with_detail_type(mut value: Value) -> Value {
         Some(event) => {
             event.entry("source").or_insert_with(|| source.into());
             event.insert("detail-type".to_owned(), detail_type.into());
-            // What an input transformer calls `id` need not be unique, and duplicates are told by it.
+            // What an input transformer calls `id` need not be EventBridge's.
             if !event.contains_key("version") {
                 event.remove("id");
             }
@@ -167,8 +216,8 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Drops every `environment` and `environmentFiles`, and what follows one in a text that quotes JSON. As deep as the JSON
-/// parser lets a value be.
+/// Drops every `environment` and `environmentFiles`, and what follows one in a text that quotes JSON. No value is so deep that
+/// the recursion would be.
 pub(crate) fn drop_environments(value: &mut Value) {
     match value {
         Value::Object(fields) => {

@@ -13,6 +13,8 @@ pub mod ecr;
 pub mod ecs;
 mod envelope;
 pub mod health;
+mod identity;
+mod json;
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -20,6 +22,7 @@ use time::format_description::well_known::Rfc3339;
 
 pub use arn::Arn;
 pub(crate) use envelope::{drop_environments, drop_quoted_environment};
+pub use identity::Identity;
 
 /// Why a message's body is no event. Says nothing of what the body holds.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,8 @@ pub enum Undecodable {
 #[derive(Debug, Clone)]
 pub struct Event {
     value: Value,
+    /// The id of the SNS notification or the SQS record that it was in.
+    carrier: Option<String>,
 }
 
 /// An event's `detail` by its detail-type.
@@ -74,21 +79,20 @@ pub enum Detail<'a> {
 }
 
 impl Event {
-    /// Reads a message's body: an EventBridge event, bare or in an SNS notification or a one-record Lambda event; an SNS
-    /// CloudWatch alarm; an event's `detail` alone; or any other JSON object.
+    /// Reads a message's body: an EventBridge event, bare or in an SNS notification, an SQS record or a Lambda event; an SNS
+    /// CloudWatch alarm; an event's `detail` alone; or any other JSON object. That is at least one event, and one for each
+    /// record of several.
     ///
     /// # Errors
     ///
-    /// Only when the body is not a JSON object.
-    pub fn decode(body: &str) -> Result<Self, Undecodable> {
-        let value: Value = serde_json::from_str(body).or_else(|error| match envelope::mend_surrogates(body) {
-            Some(mended) => serde_json::from_str(&mended).map_err(Undecodable::NotJson),
-            None => Err(Undecodable::NotJson(error)),
-        })?;
+    /// Only when the body is not a JSON object. A record that holds something else is an event too, shown as it is: left to the
+    /// redrive policy it would hold back the message, and nobody would see it among records that were reported.
+    pub fn decode(body: &str) -> Result<Vec<Self>, Undecodable> {
+        let value = json::parse(body).map_err(Undecodable::NotJson)?;
         if !value.is_object() {
             return Err(Undecodable::NotAnObject);
         }
-        Ok(Self { value: envelope::normalise(value) })
+        Ok(envelope::open(value))
     }
 
     /// The event as routing patterns see it.
@@ -96,8 +100,8 @@ impl Event {
         &self.value
     }
 
-    /// EventBridge's id. None for anything less than an EventBridge event: what else is called `id` need not be unique,
-    /// and duplicates are told by it.
+    /// EventBridge's id, or what an input transformer or a person wrote in its place: it need not be unique. None for
+    /// anything less than an EventBridge event.
     pub fn id(&self) -> Option<&str> {
         self.detail_type()?;
         text(&self.value, "id").filter(|id| id.len() <= 128 && !id.contains(char::is_control))

@@ -5,12 +5,12 @@ use serde_json::json;
 use super::*;
 
 fn decode(value: Value) -> Event {
-    Event::decode(&value.to_string()).unwrap()
+    only(Event::decode(&value.to_string()))
 }
 
 fn fixture(name: &str) -> Event {
     let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    Event::decode(&std::fs::read_to_string(path).unwrap()).unwrap()
+    only(Event::decode(&std::fs::read_to_string(path).unwrap()))
 }
 
 #[test]
@@ -25,11 +25,13 @@ fn only_what_is_no_json_object_is_undecodable_and_the_error_keeps_the_body_to_it
     ] {
         assert_eq!(Event::decode(body).unwrap_err().to_string(), error, "{body}");
     }
-    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(
-        Event::decode(&deep).unwrap_err().to_string().starts_with("the body is not JSON: recursion limit exceeded")
-    );
-    assert!(Event::decode("{}").is_ok());
+    for body in [
+        "{}".to_owned(),
+        r#"{"a": 1e999}"#.to_owned(),
+        format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
+    ] {
+        assert!(Event::decode(&body).is_ok(), "{}", &body[..5]);
+    }
 }
 
 #[test]
@@ -45,12 +47,41 @@ fn wrappers_come_off_down_to_the_same_event() {
 }
 
 #[test]
+fn every_record_of_a_message_is_an_event_of_its_own() {
+    let event =
+        |n: u32| json!({ "id": n.to_string(), "detail-type": "ECS Service Action", "detail": { "eventName": "X" } });
+    let sns = |n: u32| json!({ "Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": event(n).to_string() });
+    let record = |body: &Value| json!({ "messageId": "m", "receiptHandle": "secret", "body": body.to_string() });
+    let from_cli = |body: &Value| json!({ "MessageId": "m", "ReceiptHandle": "secret", "MD5OfBody": "x", "Body": body.to_string() });
+    let three = vec![event(1), event(2), event(3)];
+    for body in [
+        json!({ "Records": [record(&event(1)), record(&sns(2)), record(&event(3))] }),
+        json!({ "Records": [{ "Sns": sns(1) }, { "Sns": sns(2) }, record(&event(3))] }),
+        json!({ "Records": [record(&event(1)), record(&json!({ "Records": [record(&event(2)), record(&sns(3))] }))] }),
+        json!({ "Messages": [from_cli(&event(1)), from_cli(&event(2)), from_cli(&event(3))] }),
+        record(
+            &json!({ "Records": [record(&event(1)), { "body": record(&event(2)).to_string() }, record(&event(3))] }),
+        ),
+    ] {
+        let events = Event::decode(&body.to_string()).unwrap();
+        assert_eq!(events.into_iter().map(|event| event.value).collect::<Vec<_>>(), three, "{body}");
+    }
+    // One bad record is shown; the good ones beside it are what they are alone.
+    let text = json!({ "messageId": "m", "body": "checkout failed", "receiptHandle": "secret", "md5OfBody": "x" });
+    let events = Event::decode(&json!({ "Records": [record(&event(1)), text, { "a": 1 }] }).to_string()).unwrap();
+    let values: Vec<Value> = events.into_iter().map(|event| event.value).collect();
+    assert_eq!(values, [event(1), json!({ "messageId": "m", "message": "checkout failed" }), json!({ "a": 1 })]);
+}
+
+#[test]
 fn what_only_looks_like_a_wrapper_is_kept() {
     for body in [
         json!({ "Records": [] }),
-        json!({ "Records": [{ "body": "{}" }, { "body": "{}" }] }),
-        json!({ "Records": [{ "body": "text" }] }),
+        json!({ "Records": [{ "body": "{}" }, 7] }),
+        json!({ "Records": [{ "eventSource": "aws:s3" }, { "eventSource": "aws:s3" }] }),
         json!({ "Records": 7 }),
+        json!({ "messageId": "m", "body": "text" }),
+        json!({ "body": "{\"a\":1}" }),
         json!({ "Message": "{\"a\":1}" }),
         json!({ "Type": "Notification", "Message": "[1]" }),
         json!({ "Type": "Notification", "Message": 3 }),
@@ -182,7 +213,8 @@ fn a_containers_environment_is_nowhere_whatever_carried_it() {
         json!({ "Environment": list, "ENVIRONMENTFILES": { "a": "hunter2" } }),
         json!({ "environment": list.to_string() }),
         json!({ "Type": "Notification", "Message": json!({ "detail": overrides }).to_string() }),
-        json!({ "Records": [{ "body": overrides.to_string() }, { "body": overrides.to_string() }] }),
+        json!({ "Records": [{ "body": overrides.to_string() }] }),
+        json!({ "Records": [{ "body": format!("text {overrides}") }] }),
         json!({ "text": format!("Task stopped: {overrides}") }),
         json!({ "text": format!("Task stopped: {pretty}") }),
         json!({ "text": json!({ "text": pretty }).to_string() }),
@@ -193,6 +225,17 @@ fn a_containers_environment_is_nowhere_whatever_carried_it() {
         assert!(!event.value().to_string().contains("hunter2"), "{body} left {}", event.value());
     }
     assert!(!fixture("task_with_environment").value().to_string().contains("hunter2"));
+    for depth in [1, 100, 125, 126, 127, 128, 200, 50_000] {
+        let (open, close) = ("{\"a\":[".repeat(depth / 2), "]}".repeat(depth / 2));
+        for environment in [format!("{{\"environment\":{list}}}"), format!("{{\"envir\\u006fnment\":{list}}}")] {
+            for body in
+                [format!("{open}{environment}{close}"), format!("{{\"environment\":[{open}{environment}{close}]}}")]
+            {
+                let event = only(Event::decode(&body));
+                assert!(!event.value().to_string().contains("hunter2"), "at {depth}: {}", event.value());
+            }
+        }
+    }
 }
 
 #[test]
@@ -272,7 +315,7 @@ fn times_are_read_in_every_form_that_aws_writes() {
 }
 
 #[test]
-fn only_eventbridges_ids_tell_duplicates() {
+fn an_id_is_of_an_event_with_a_detail_type() {
     assert_eq!(decode(json!({ "id": "web-1", "text": "down" })).id(), None, "may be the same in every message");
     assert_eq!(decode(json!({ "id": "x".repeat(129), "detail-type": "t" })).id(), None);
     assert_eq!(decode(json!({ "id": "5d1c", "detail-type": "t" })).id(), Some("5d1c"));
@@ -288,8 +331,15 @@ fn half_an_emoji_does_not_spoil_an_event() {
     ] {
         let body =
             format!(r#"{{"detail-type":"ECS Service Action","detail":{{"eventName":"X","reason":"{reason}"}}}}"#);
-        let event = Event::decode(&body).unwrap();
+        let event = only(Event::decode(&body));
         assert_eq!(event.detail_value()["reason"], expected, "{reason}");
     }
     assert!(Event::decode(r#"{"a": "\ud800", "b"}"#).is_err());
+}
+
+/// The one event of a message.
+#[track_caller]
+fn only(decoded: Result<Vec<Event>, Undecodable>) -> Event {
+    let [event] = <[Event; 1]>::try_from(decoded.unwrap()).unwrap();
+    event
 }

@@ -90,6 +90,19 @@ async fn list_groups_what_lies_there_oldest_first_and_takes_nothing() {
 }
 
 #[tokio::test]
+async fn of_a_message_with_several_events_list_names_the_first_that_anybody_would_hear_of() {
+    let world = World::new().await;
+    let ecs = Ecs::default();
+    let events = [ecs.steady_state("calm"), ecs.start_impaired("api"), ecs.image_missing("web")];
+    let records = events.map(|event| serde_json::json!({ "messageId": "m", "body": event.to_string() }));
+    world.dlq.send(&[serde_json::json!({ "Records": records }).to_string()]).await.unwrap();
+    let (code, said) = run(&world, &["dlq", "list"]).await;
+    assert_eq!(code, 0, "{said}");
+    let expected = "/api  not posted within 10 receives; with 2 other events in the same message\n";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[tokio::test]
 async fn list_stops_at_its_limit_and_says_what_it_left_out() {
     let world = World::new().await;
     dead(&world, 7).await;

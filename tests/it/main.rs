@@ -16,6 +16,7 @@ mod diagnosis;
 mod dlq;
 mod fixtures;
 mod logging;
+mod messages;
 mod observed;
 mod outages;
 mod recorded;

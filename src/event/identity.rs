@@ -1,0 +1,145 @@
+//! What makes two events one: they have the same id, if any, *and* say the same.
+//!
+//! An id alone does not tell events apart: an input transformer may give all of them the same. What an event says alone may
+//! not either: two of `{"text": "checkout failed"}` are two failures. So an event without an id and without a time, and only
+//! that, is one with its copies as long as the message that carried it is the same.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
+
+use super::Event;
+
+/// What EventBridge adds to an event when it delivers it once more, from an archive.
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-replay-archived-event.html>
+const ADDED_BY_DELIVERY: &str = "replay-name";
+
+/// Identifies an event within this process: equal for all copies of one, and for nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity([u64; 2]);
+
+impl Event {
+    /// The event's identity. `message_id` is that of the message that brought it; `index` its place in that message.
+    ///
+    /// What carries an event is not a part of it: neither SNS's notification nor SQS's record count, nor the order of keys or
+    /// white space, which SNS, a pipe or a person who sends a message again may change.
+    pub fn identity(&self, message_id: &str, index: usize) -> Identity {
+        // Random keys, so that nobody can make an event that is taken for another.
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+        Identity(KEYS.each_ref().map(|keys| {
+            let mut hasher = keys.build_hasher();
+            self.hash(message_id, index, &mut hasher);
+            hasher.finish()
+        }))
+    }
+
+    fn hash(&self, message_id: &str, index: usize, hasher: &mut impl Hasher) {
+        // Fields come in the order of their names.
+        for (name, value) in self.value.as_object().into_iter().flatten().filter(|(name, _)| *name != ADDED_BY_DELIVERY)
+        {
+            (name, value).hash(hasher);
+        }
+        if self.id().is_none() && self.time().is_none() {
+            match &self.carrier {
+                Some(carrier) => carrier.hash(hasher),
+                None => (message_id, index).hash(hasher),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The identities of what a message holds.
+    fn identities(body: &str, message_id: &str) -> Vec<Identity> {
+        let events = Event::decode(body).unwrap();
+        events.iter().enumerate().map(|(index, event)| event.identity(message_id, index)).collect()
+    }
+
+    #[track_caller]
+    fn assert_one(a: &str, b: &str) {
+        assert_eq!(identities(a, "sent first"), identities(b, "sent again"), "{a}\n{b}");
+    }
+
+    #[track_caller]
+    fn assert_two(a: &str, b: &str) {
+        assert_ne!(identities(a, "sent first"), identities(b, "sent again"), "{a}\n{b}");
+    }
+
+    fn event(id: &str, service: &str) -> Value {
+        json!({
+            "version": "0", "id": id, "detail-type": "ECS Service Action", "time": "2026-03-14T15:09:26Z",
+            "detail": { "eventName": "SERVICE_TASK_START_IMPAIRED", "serviceName": service },
+        })
+    }
+
+    #[test]
+    fn with_one_id_only_events_that_say_the_same_are_one() {
+        assert_one(&event("ecs", "web").to_string(), &event("ecs", "web").to_string());
+        assert_two(&event("ecs", "web").to_string(), &event("ecs", "api").to_string());
+        assert_two(&event("1", "web").to_string(), &event("2", "web").to_string());
+        let mut later = event("ecs", "web");
+        later["time"] = json!("2026-03-14T15:19:26Z");
+        assert_two(&event("ecs", "web").to_string(), &later.to_string());
+    }
+
+    #[test]
+    fn how_it_is_written_and_delivered_makes_no_difference() {
+        let plain = event("ecs", "web");
+        let sns = |id: &str, time: &str| {
+            json!({
+                "Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "MessageId": id, "Timestamp": time,
+                "Signature": format!("of {id}"), "Message": plain.to_string(),
+            })
+        };
+        let record = json!({ "messageId": "m", "receiptHandle": "h", "body": plain.to_string() });
+        let mut replayed = plain.clone();
+        replayed["replay-name"] = json!("yesterday");
+        let other_order = r#"{ "detail" : {"serviceName":"web", "eventName":"SERVICE_TASK_START_IMPAIRED"},
+            "time": "2026-03-14T15:09:26Z", "detail-type": "ECS Service\u0020Action", "id": "ecs", "version": "0" }"#;
+        let pretty = serde_json::to_string_pretty(&plain).unwrap();
+        for copy in [
+            &pretty,
+            other_order,
+            &sns("1", "2026-03-14T15:09:27Z").to_string(),
+            &sns("2", "2026-03-14T15:20:00Z").to_string(),
+            &record.to_string(),
+            &json!({ "Records": [record] }).to_string(),
+            &replayed.to_string(),
+        ] {
+            assert_one(&plain.to_string(), copy);
+        }
+    }
+
+    #[test]
+    fn without_an_id_the_time_tells_and_without_that_the_message() {
+        let timed =
+            json!({ "AlarmName": "cpu", "NewStateValue": "ALARM", "StateChangeTime": "2026-03-02T08:15:42.236+0000" });
+        assert_one(&timed.to_string(), &timed.to_string());
+
+        let text = json!({ "text": "checkout failed" }).to_string();
+        assert_two(&text, &text);
+        assert_eq!(identities(&text, "received twice"), identities(&text, "received twice"));
+
+        // SNS's and SQS's own ids outlast a move from the dead-letter queue, which gives a message a new one.
+        let sns = |id: &str| json!({ "Type": "Notification", "MessageId": id, "Message": text }).to_string();
+        assert_one(&sns("1"), &sns("1"));
+        assert_two(&sns("1"), &sns("2"));
+        let record = |id: &str| json!({ "Records": [{ "messageId": id, "body": text }] }).to_string();
+        assert_one(&record("1"), &record("1"));
+        assert_two(&record("1"), &record("2"));
+    }
+
+    #[test]
+    fn of_one_message_the_same_text_twice_is_two_events_and_the_same_event_twice_is_one() {
+        let both =
+            |body: &str| identities(&json!({ "Records": [{ "body": body }, { "body": body }] }).to_string(), "m");
+        let texts = both(r#"{"text": "failed"}"#);
+        assert_ne!(texts[0], texts[1]);
+        let copies = both(&event("ecs", "web").to_string());
+        assert_eq!(copies[0], copies[1]);
+    }
+}
