@@ -1,16 +1,19 @@
 //! Events from files instead of the queue: `render` shows what would be posted, `send` posts it.
 
 use std::{
-    io::Read,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use futures_util::future::join_all;
-use serde_json::{Deserializer, Value, json};
-use tokio::{sync::watch, time::Instant};
+use futures_util::{StreamExt, future::join_all, stream::poll_fn};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     alert::{Alert, speaks_for_crash_loop},
@@ -23,6 +26,8 @@ use crate::{
     slack::{Slack, render},
     webhook::Source,
 };
+
+mod input;
 
 /// Prints, for each event and each channel that it goes to, one JSON line with what Slack would get: diagnosed where
 /// `ecs_answers`, a folder, holds what ECS answered about its service. `false` if an event could not be decoded.
@@ -45,8 +50,8 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
         })
     };
     let mut all_decoded = true;
-    for body in read_events(files)? {
-        let events = match Event::decode(&body) {
+    for body in input::bodies(files)? {
+        let events = match Event::decode(&body?) {
             Ok(events) => events,
             Err(error) => {
                 all_decoded = false;
@@ -83,7 +88,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
 /// # Errors
 /// When a file cannot be read, a webhook cannot be used, or the output cannot be written.
 pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
-    let bodies = read_events(files)?;
+    let mut bodies = read_ahead(input::bodies(files)?);
     let looks_up = config.channels.iter().any(|channel| matches!(channel.webhook, Some(Source::Secret { .. })));
     let aws = if looks_up { Some(app::load_aws(None).await?) } else { None };
     // Ctrl-C ends it at once: what was not accepted is still in the files.
@@ -91,14 +96,25 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;
     let router = Router::new(config.routes);
     // Somebody waits: long enough for Slack's usual 429, not for an outage.
-    let start_by = Instant::now() + config.queue.visibility_timeout.min(Duration::from_secs(30));
-    let posts = bodies.iter().map(|body| send_one(&slack, &router, body, start_by));
+    let patience = config.queue.visibility_timeout.min(Duration::from_secs(30));
     let mut all_accepted = true;
-    for (line, accepted) in join_all(posts).await.into_iter().flatten() {
-        all_accepted &= accepted;
-        output::print(&line)?;
+    let posts = poll_fn(|context| bodies.poll_recv(context))
+        .map(async |body| Ok::<_, anyhow::Error>(send_one(&slack, &router, &body?, Instant::now() + patience).await));
+    let mut posts = pin!(posts.buffered(config.queue.max_in_flight));
+    while let Some(sent) = posts.next().await {
+        for (line, accepted) in sent? {
+            all_accepted &= accepted;
+            output::print(&line)?;
+        }
     }
     Ok(all_accepted)
+}
+
+/// Reads on a thread of its own, a little ahead: a wait for standard input must not hold up what is being posted.
+fn read_ahead(bodies: impl Iterator<Item = Result<String>> + Send + 'static) -> mpsc::Receiver<Result<String>> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || bodies.map(|body| sender.blocking_send(body)).take_while(Result::is_ok).count());
+    receiver
 }
 
 async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant) -> Vec<(Value, bool)> {
@@ -132,16 +148,6 @@ fn undecodable(error: &Undecodable) -> Value {
     })
 }
 
-fn read_events(files: &[PathBuf]) -> Result<Vec<String>> {
-    let standard_input = [PathBuf::from("-")];
-    let files = if files.is_empty() { &standard_input } else { files };
-    let mut bodies = Vec::new();
-    for file in files {
-        bodies.extend(split(&read(file)?));
-    }
-    Ok(bodies)
-}
-
 fn read_answers(folder: &Path) -> Result<Answers> {
     let mut answers = Answers::default();
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -156,70 +162,4 @@ fn read_answers(folder: &Path) -> Result<Answers> {
         }
     }
     Ok(answers)
-}
-
-fn read(file: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-    } else {
-        bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
-}
-
-/// The bodies in a text: the elements of an array, JSON values one after another, or, when those break off, its lines.
-fn split(text: &str) -> Vec<String> {
-    let values: Result<Vec<Value>, _> = Deserializer::from_str(text).into_iter().collect();
-    match values {
-        Ok(values) => values.into_iter().flat_map(elements).collect(),
-        Err(_) => {
-            let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-            let are_json_lines =
-                lines.iter().any(|line| serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object()));
-            if !are_json_lines {
-                return vec![text.to_owned()];
-            }
-            let line = |line: &str| match serde_json::from_str(line) {
-                Ok(value) => elements(value),
-                // Kept as it is, to be reported as undecodable.
-                Err(_) => vec![line.to_owned()],
-            };
-            lines.into_iter().flat_map(line).collect()
-        }
-    }
-}
-
-fn elements(value: Value) -> Vec<String> {
-    match value {
-        Value::Array(items) => items.iter().map(Value::to_string).collect(),
-        other => vec![other.to_string()],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_come_as_an_object_an_array_or_lines() {
-        for (text, expected) in [
-            (r#"{"a":1}"#, vec![r#"{"a":1}"#]),
-            ("{\n  \"a\": 1\n}\n", vec![r#"{"a":1}"#]),
-            (r#"[{"a":1},{"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#]),
-            ("{\"a\":1}\n{\"b\":2}\n\n", vec![r#"{"a":1}"#, r#"{"b":2}"#]),
-            ("{\n\"a\":1}\n{\n\"b\":2}", vec![r#"{"a":1}"#, r#"{"b":2}"#]),
-            ("[]", vec![]),
-            ("", vec![]),
-        ] {
-            assert_eq!(split(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_bad_line_spoils_only_itself() {
-        assert_eq!(split("{\"a\":1}\nnot json\n{\"b\":2}"), [r#"{"a":1}"#, "not json", r#"{"b":2}"#]);
-        assert_eq!(split("{\n  \"a\": 1,\n"), ["{\n  \"a\": 1,\n"]);
-    }
 }

@@ -1,7 +1,7 @@
 //! The commands as a person runs them: what they print, and their exit codes.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -177,6 +177,53 @@ fn render_tells_what_it_cannot_decode_and_goes_on() {
     let output = run(&["render", "/nowhere.json"], &[], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("/nowhere.json"));
+}
+
+#[test]
+fn render_and_send_take_every_record_and_all_json() {
+    let ecs = Ecs::default();
+    let record = |name: &str| serde_json::json!({ "messageId": name, "body": ecs.start_impaired(name).to_string() });
+    let records = serde_json::json!({ "Records": [record("one"), record("two")] });
+    let deep = format!("{{\"text\":1e999,\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+    let output = run(&["render"], &[], &format!("{records}\n[{deep}]"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let lines = lines(&output);
+    assert_eq!(lines.iter().map(|line| &line["outcome"]).collect::<Vec<_>>(), ["post", "post", "post"]);
+    assert!(lines[1]["payload"].to_string().contains("two is unable"), "{}", lines[1]);
+}
+
+/// Lines of a megabyte, of which the first is answered before the second is there, and all in the memory that one takes.
+#[test]
+#[cfg(target_os = "linux")]
+fn render_prints_as_it_reads_and_holds_one_event_at_a_time() {
+    for begin in ["", "["] {
+        let mut child = Command::new(BINARY)
+            .arg("render")
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        input.write_all(begin.as_bytes()).unwrap();
+        let mut event = Ecs::default().start_impaired("streamed");
+        event["detail"]["filler"] = "x".repeat(1 << 20).into();
+        let event = event.to_string() + if begin.is_empty() { "\n" } else { ",\n" };
+        let mut peaks = Vec::new();
+        for _ in 0..40 {
+            input.write_all(event.as_bytes()).unwrap();
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            assert!(line.contains("streamed is unable"), "{line}");
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let peak =
+                status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
+            peaks.push(peak.parse::<u32>().unwrap());
+        }
+        drop(input);
+        child.wait().unwrap();
+        assert!(peaks[39] < peaks[4] + 8 * 1024, "{peaks:?}");
+    }
 }
 
 #[tokio::test]
