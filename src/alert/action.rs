@@ -94,7 +94,7 @@ fn judge(action: &Action) -> (Severity, String) {
         }
         (Some(_), None) if (name, action.hook_type) == ("HOOK_FAILED", Some("PAUSE")) && action.reason.is_none() => {
             // For a hook that waits for people it is what they decided.
-            (Warning, "deployment is being rolled back: so it was decided at a lifecycle hook".to_owned())
+            (Warning, "deployment is being rolled back: somebody chose that at a lifecycle hook".to_owned())
         }
         (Some(_), None) if (name, action.timeout_action) == ("HOOK_TIMED_OUT", Some("CONTINUE")) => {
             (Warning, "deployment goes on: nobody acted at a lifecycle hook in time".to_owned())

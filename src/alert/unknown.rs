@@ -70,7 +70,10 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
     let fields = fields(base);
     let [titles, bodies] = [TITLES.as_slice(), TEXTS.as_slice()].map(|names| texts(&fields, names));
     let about_subject = |text: &&&str| text.starts_with(&alert.subject);
-    let first = titles.iter().find(about_subject).or(titles.first()).or(bodies.first()).copied();
+    // The detail-type of an event of AWS says what it is about; its message need not.
+    let is_of_aws = event.source().is_some_and(|source| source.starts_with("aws."));
+    let body = bodies.first().filter(|_| !is_of_aws);
+    let first = titles.iter().find(about_subject).or(titles.first()).or(body).copied();
     let headline = first.and_then(|text| text.trim().lines().next()).map(|text| line(text, 200));
     alert.what = match (&headline, event.detail_type()) {
         (Some(headline), _) => match headline.strip_prefix(&alert.subject).filter(|rest| rest.starts_with(' ')) {
@@ -83,11 +86,11 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
     // Further in it may be that of something else than what a title is about.
     let state = state(&fields, if titles.is_empty() { LEVELS } else { 1 });
     if let Some(state) = state.filter(|state| !alert.what.contains(state)) {
-        alert.what = format!("{} — {}", line(&alert.what, 300), line(state, 60));
+        alert.what = format!("{} — {}", line(alert.what.trim_end_matches('.'), 300), line(state, 60));
     }
     // Of AWS's own events that is sure; what another calls so need not be.
     let is_well = state.is_some_and(|state| WELL.iter().any(|well| state.eq_ignore_ascii_case(well)));
-    if is_well && event.source().is_some_and(|source| source.starts_with("aws.")) {
+    if is_well && is_of_aws {
         alert.severity = Severity::Info;
     }
     // What the headline does not say already.
@@ -262,7 +265,8 @@ mod tests {
             json!({ "jobArn": "arn:aws:batch:eu-west-1:123456789012:job/4c7f", "jobName": "nightly", "jobId": "4c7f", "createdAt": 1772439342000_u64,
                 "status": "FAILED", "statusReason": "Essential container in task exited", "container": { "exitCode": 3, "image": "web" } }),
         );
-        assert_eq!(job.what, "reported: Essential container in task exited — FAILED");
+        assert_eq!(job.what, "reported: Batch Job State Change — FAILED");
+        assert_eq!(job.reason.as_deref(), Some("Essential container in task exited"));
         assert_eq!(labels(&job)[..2], ["exitCode", "jobName"]);
         assert_eq!(labels(&job).last(), Some(&"jobId"));
     }

@@ -188,6 +188,7 @@ const ALREADY_SAID: &[(Category, &str, &str)] = &[
     (Category::RoutineScaling, "by the service scheduler", ""),
     (Category::HealthCheckLb, "health check", "load balancer"),
     (Category::HealthCheckContainer, "health check", "container"),
+    (Category::Capacity, "place a task", "no capacity"),
     (Category::Crash, "exited with code", ""),
     (Category::Crash, "exit code", ""),
     (Category::Completed, "exited with code 0", ""),
