@@ -225,7 +225,12 @@ fn cleaned(reason: &str) -> String {
         c if c.is_control() || c.is_whitespace() => ' ',
         c => c,
     };
-    reason.trim().chars().take(REASON_CHARS).map(plain).collect()
+    let reason = reason.trim();
+    // Nearly always.
+    if reason.len() <= REASON_CHARS && reason.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return reason.to_owned();
+    }
+    reason.chars().take(REASON_CHARS).map(plain).collect()
 }
 
 #[cfg(test)]

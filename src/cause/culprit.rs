@@ -24,10 +24,15 @@ pub(super) fn culprit<'a>(task: &Task<'a>, finding: Option<&Finding>) -> Option<
             _ => None,
         };
     }
-    let named = named(task, &finding.text);
-    let names_another = finding.category.is_of_image() && hint::image_in(&finding.text).is_some();
-    // Where there is but one container, whatever the text calls its image is that.
-    named.or_else(|| task.only_container().filter(|_| !names_another || task.containers.len() == 1))
+    // Where there is but one, whatever the text names is that.
+    if let [only] = task.containers.as_slice() {
+        return Some(*only);
+    }
+    named(task, &finding.text).or_else(|| {
+        let only = task.only_container()?;
+        let names_another = finding.category.is_of_image() && hint::image_in(&finding.text).is_some();
+        (!names_another).then_some(only)
+    })
 }
 
 fn only_speaker<'a>(task: &Task<'a>) -> Option<Container<'a>> {

@@ -154,6 +154,9 @@ fn aws_agent(container: &Container) -> Option<String> {
 
 /// The sentences of an advice that are for such a task, without their labels.
 fn fitting(advice: &str, task: &Task) -> String {
+    if !advice.contains(": ") {
+        return advice.to_owned();
+    }
     let on_fargate =
         task.launch_type == Some("FARGATE") || task.capacity_provider.is_some_and(|it| it.starts_with("FARGATE"));
     let on_instance = task.is_on_instance();
@@ -163,22 +166,20 @@ fn fitting(advice: &str, task: &Task) -> String {
         ("Service: ", Some(!task.is_alone())),
         ("Stand-alone: ", Some(task.is_alone())),
     ];
-    let fits = |sentence: &str| {
-        for (label, fits) in labels {
-            match (sentence.strip_prefix(label), fits) {
-                (Some(_), Some(false)) => return None,
-                (Some(rest), Some(true)) => return Some(capitalised(rest)),
-                _ => {}
+    let mut fitting = String::with_capacity(advice.len());
+    for sentence in advice.split_inclusive(". ") {
+        let label = labels.iter().find(|(label, _)| sentence.starts_with(label));
+        match label {
+            Some((_, Some(false))) => {}
+            Some((label, Some(true))) => {
+                let mut rest = sentence.chars().skip(label.len());
+                fitting.extend(rest.next().into_iter().flat_map(char::to_uppercase).chain(rest));
             }
+            _ => fitting.push_str(sentence),
         }
-        Some(sentence.to_owned())
-    };
-    advice.split_inclusive(". ").filter_map(fits).collect::<String>().trim_end().to_owned()
-}
-
-fn capitalised(sentence: &str) -> String {
-    let mut chars = sentence.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+    }
+    fitting.truncate(fitting.trim_end().len());
+    fitting
 }
 
 /// What little the class of an error tells. That the text tells no more is said only where it is cut off or at its end.
@@ -189,12 +190,17 @@ fn class_fact(category: Category, text: &str, culprit: Option<&Container>) -> Op
             .filter(|_| category == Category::ContainerStart)
             .map(|who| format!("{} could not be started.", named(who))),
     };
-    let ends_early = NOTHING_MORE.is_match(text.trim().as_bytes());
-    let early = ends_early.then(|| "ECS's words end before the cause.".to_owned());
+    let early = ends_early(text).then(|| "ECS's words end before the cause.".to_owned());
     match (fact, early) {
         (Some(fact), Some(early)) => Some(format!("{fact} {early}")),
         (fact, early) => fact.or(early),
     }
+}
+
+/// Whether a text is cut off, or holds nothing after the names of errors: "CannotPullContainerError:".
+fn ends_early(text: &str) -> bool {
+    let is_name_of_error = |word: &str| word.trim_end_matches(':').ends_with("Error");
+    text.ends_with("...") || text.ends_with('…') || text.split(' ').all(is_name_of_error)
 }
 
 /// What of the log configuration the text names.
@@ -282,6 +288,9 @@ fn image(text: &str, culprit: Option<&Container>) -> Option<String> {
 
 /// The image that the text names.
 pub(super) fn image_in(text: &str) -> Option<String> {
+    if text.contains("o such image") {
+        return find(&NO_SUCH_IMAGE, text);
+    }
     find(&IMAGE, text).or_else(|| {
         let captures = IMAGE_URL.captures(text.as_bytes())?;
         let part = |index| captures.get(index).map(|part| String::from_utf8_lossy(part.as_bytes()).into_owned());
@@ -348,13 +357,13 @@ details! {
     DENY r"explicit deny in an? ((?:[\w-]+ ){0,4}?(?:policy|boundary))"
     EXECUTABLE r#"\bexec: \\?"([^"\\]+)|\bexec (/\S+?):? "#
     FILE_SYSTEM r"\b(fs-[0-9a-f]+|fsap-[0-9a-f]+)\b"
-    IMAGE r#"failed to resolve ref(?:erence)? ["']?([^\s"']+)|manifest for (\S+) not found|pull access denied for ([^\s,]+)|repository ([\w.-]+/\S+) not found|repository with name '([^']+)'|can(?:not|'t) pull (?:the image )?["']?([\w.-]+[/:@][^\s"']+)|\bno such image: (\S+)"#
+    IMAGE r#"failed to resolve ref(?:erence)? ["']?([^\s"']+)|manifest for (\S+) not found|pull access denied for ([^\s,]+)|repository ([\w.-]+/\S+) not found|repository with name '([^']+)'|can(?:not|'t) pull (?:the image )?["']?([\w.-]+[/:@][^\s"']+)"#
     IMAGE_URL r"https?://([^/\s]+)/v2/(\S+?)/(?:manifests|blobs)/"
     INSTANCE r"\(instance (i-[0-9a-f]+)\)"
     LOG_GROUP r#"log.?group(?: name)?:? (?:'([^']+)'|"([^"]+)"|(/[\w./#-]+))|:log-group:([\w./#-]+)"#
     LOG_GROUP_LOST r"log group does not exist|find the Amazon CloudWatch log group"
     MOUNT r#"error mounting \\?"([^"\\]+)|bind source path does not exist: (\S+)|mount source path '([^']+)'|\bplugin \\?"?([\w./:-]+?)\\?"? not found|\b(vol-[0-9a-f]+)\b"#
-    NOTHING_MORE r"(?:\.\.\.|\xE2\x80\xA6)$|^(?:\w+Error:? *)+$"
+    NO_SUCH_IMAGE r"\bno such image: (\S+)"
     PEER r#"https?://([^/\s"':]+)|\blookup (\S+)|connection (?:issue )?between the task and ((?:AWS|Amazon) [A-Z]\w+(?: (?:Manager|Logs))?)|dial tcp (\d[\d.:]+)"#
     PLATFORM r"descriptor matching platform '?([\w/]+)|no matching manifest for (\S+)"
     POLICY r"because no ((?:[\w-]+ ){0,4}?(?:policy|boundary)) allows"
