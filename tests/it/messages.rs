@@ -152,7 +152,8 @@ async fn every_record_of_a_message_is_posted_and_only_then_is_it_deleted() {
     world.queue.send(&[body.to_string()]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "posted")], 1.0).await;
     outcome_line(&worker, "early-too", "duplicate").await;
-    assert_eq!(world.queue.counts().await.unwrap().total(), 1, "the copy is deleted");
+    // The first may have come back meanwhile, and be deleted too.
+    world.queue.wait_for(|counts| counts.total() <= 1, LIMIT).await.unwrap();
     for name in ["early ", "early-too", "late"] {
         assert_eq!(world.posts_mentioning(name), 1, "{name}");
     }
