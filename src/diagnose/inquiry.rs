@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::{
     join,
     time::{Instant, timeout_at},
+    try_join,
 };
 
 use crate::{
@@ -79,11 +80,16 @@ impl<'a> Inquiry<'a> {
 
     /// The service and its stopped tasks, then what these were made from, what they logged, and the target groups that only they name.
     async fn service<'b>(&'b self, facts: &'b OnceLock<Facts>, asked: &[String]) -> Option<(Picture<'b>, Details)> {
-        let described = self.within(self.ecs.describe_service(self.service));
-        let (described, (stopped, tasks_known)) = join!(described, self.stopped_tasks());
+        // Nothing else helps if ECS does not know the service.
+        let described = async {
+            let answer = self.within(self.ecs.describe_service(self.service)).await;
+            answer.filter(|answer| answer.pointer("/services/0").is_some()).ok_or(())
+        };
+        let stopped = async { Ok(self.stopped_tasks().await) };
+        let (described, (stopped, tasks_known)) = try_join!(described, stopped).ok()?;
         let mut known = Facts::default();
         known.tasks_known = tasks_known;
-        known.add(described?);
+        known.add(described);
         stopped.into_iter().for_each(|answer| known.add(answer));
         let picture = Picture::of(self.service, facts.get_or_init(|| known))?;
         let groups = picture.failing_target_groups().into_iter().map(str::to_owned);
