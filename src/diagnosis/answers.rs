@@ -258,7 +258,7 @@ impl<'a> Picture<'a> {
         let first = why.first().map(|trouble| trouble.cause.category);
         let said = if matches!(first, Some(Category::HealthCheckLb | Category::HealthCheckContainer)) {
             events::latest_failed_health_check(self.described)
-        } else if why.iter().any(|trouble| trouble.count > 0) {
+        } else if why.iter().any(|trouble| trouble.count > 0 && trouble.cause.category != Category::Unknown) {
             None
         } else {
             events::latest_failure(self.described)

@@ -61,7 +61,7 @@ pub(super) fn why(alert: &Alert) -> Text {
     }
     // Of another cause than the alert's own an event would only distract.
     let failed_health_check = matches!(cause.category, Category::HealthCheckLb | Category::HealthCheckContainer);
-    let only_a_symptom = cause.category == Category::Deployment;
+    let only_a_symptom = matches!(cause.category, Category::Deployment | Category::Unknown);
     if let Some(said) = said.filter(|_| failed_health_check || only_a_symptom) {
         text.markup("\n").quote(said, 3, EXAMPLE);
     }
