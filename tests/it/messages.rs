@@ -136,10 +136,10 @@ async fn every_record_of_a_message_is_posted_and_only_then_is_it_deleted() {
     let worker = world.worker().await;
     let ecs = Ecs::default();
     let body = json!({ "Records": [
-        record("1", ecs.start_impaired("early")),
+        record("1", ecs.start_impaired("prompt")),
         record("2", ecs.start_impaired("late")),
         record("3", ecs.steady_state("calm")),
-        { "EventSource": "aws:sns", "Sns": { "Type": "Notification", "Message": ecs.image_missing("early-too").to_string() } },
+        { "EventSource": "aws:sns", "Sns": { "Type": "Notification", "Message": ecs.image_missing("punctual").to_string() } },
     ] });
     world.queue.send(&[body.to_string()]).await.unwrap();
     outcome_line(&worker, "late", "deferred").await;
@@ -151,10 +151,10 @@ async fn every_record_of_a_message_is_posted_and_only_then_is_it_deleted() {
     // The put-back keeps the message away for half a minute; a copy stands in for its return.
     world.queue.send(&[body.to_string()]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "posted")], 1.0).await;
-    outcome_line(&worker, "early-too", "duplicate").await;
+    outcome_line(&worker, "punctual", "duplicate").await;
     // The first may have come back meanwhile, and be deleted too.
     world.queue.wait_for(|counts| counts.total() <= 1, LIMIT).await.unwrap();
-    for name in ["early ", "early-too", "late"] {
+    for name in ["prompt", "punctual", "late"] {
         assert_eq!(world.posts_mentioning(name), 1, "{name}");
     }
 }
