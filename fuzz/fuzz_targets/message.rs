@@ -33,7 +33,10 @@ fuzz_target!(|data: &[u8]| {
 
 fn payloads<T: AsRef<str>>(events: &[T], answered: &[T]) -> Vec<Value> {
     let mut answers = Answers::default();
-    answered.iter().filter_map(|body| serde_json::from_str(body.as_ref()).ok()).for_each(|answer| answers.add("", answer));
+    answered
+        .iter()
+        .filter_map(|body| serde_json::from_str(body.as_ref()).ok())
+        .for_each(|answer| answers.add("", answer));
     let alerts: Vec<Alert> = events
         .iter()
         .filter_map(|body| Event::decode(body.as_ref()).ok())

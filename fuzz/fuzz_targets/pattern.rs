@@ -28,7 +28,9 @@ fuzz_target!(|data: &[u8]| {
             Err(error) => assert!(has_dots(&own), "{own}: {error}"),
         }
     }
-    for (name, value) in event.as_object().into_iter().flatten().filter(|(name, _)| *name != "$or" && !name.contains('.')) {
+    for (name, value) in
+        event.as_object().into_iter().flatten().filter(|(name, _)| *name != "$or" && !name.contains('.'))
+    {
         if value.is_string() || value.is_number() {
             let but = Pattern::compile(&json!({ name: [{ "anything-but": value }] })).unwrap();
             assert!(!but.matches(subject), "{name}: anything but {value} matches {event}");
