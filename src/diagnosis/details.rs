@@ -27,6 +27,7 @@ impl Details {
             self.service_deployments.append(records);
         }
         if let Some(Value::Array(groups)) = answer.get_mut("TargetGroups") {
+            groups.iter_mut().for_each(drop_environments);
             self.targets.add_groups(groups);
         }
         let is_log = answer.get("nextForwardToken").is_some();
@@ -54,5 +55,24 @@ impl Details {
 
     pub(super) fn task_definition(&self, arn: &str) -> Option<&Value> {
         self.task_definitions.iter().find(|definition| text(definition, "taskDefinitionArn") == Some(arn))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_environment_that_a_target_group_quotes_is_left_out() {
+        let arn = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123456789abcdef";
+        let path = r#"/health{"environment":[{"name":"TOKEN","value":"hunter2"}]}"#;
+        let mut details = Details::default();
+        details.add(json!({ "TargetGroups": [{ "TargetGroupArn": arn, "HealthCheckPath": path, "HealthCheckProtocol": "HTTP", "Matcher": { "HttpCode": "200" } }] }));
+        let described = json!({ "loadBalancers": [{ "targetGroupArn": arn, "containerPort": 8080 }] });
+        let checks = super::super::targets::health_checks(&described, &[arn], &details.targets);
+        let shown = format!("{checks:?}");
+        assert!(shown.contains("/health") && !shown.contains("hunter2"), "{shown}");
     }
 }
