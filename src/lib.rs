@@ -11,7 +11,7 @@
 //! consumer deletes the message or puts it back with a growing delay. A message that is not a JSON object is left to the
 //! queue's redrive policy.
 //!
-//! # Three mechanisms
+//! # Mechanisms
 //!
 //! * *Natural batching* ([`batch`]): submitters await, a flusher takes what has gathered. It serves the posts to Slack and the
 //!   deletes and put-backs of [`sqs`]; nothing waits on a timer.
@@ -19,6 +19,8 @@
 //!   Alerts wait together, so that a storm becomes a few messages ([`slack::render`]).
 //! * *The gate*: while no channel can take anything, [`consumer`] receives nothing. Messages wait in the queue, where
 //!   waiting costs no receive count, and one that is held probes.
+//! * *Incidents* ([`incident`]): a pure function decides, from what was reported and the alert alone, what is news; what Slack
+//!   accepted is recorded after its answer, in this process's memory or in a table that replicas share.
 //!
 //! # Time
 //!
@@ -57,6 +59,7 @@ pub mod batch;
 pub mod diagnose;
 pub mod ecs;
 pub mod secret;
+pub mod incident;
 pub mod slack;
 pub mod sqs;
 pub mod webhook;
@@ -78,7 +81,7 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 29] = [
+    const ORDER: [&str; 30] = [
         "metrics",
         "log",
         "output",
@@ -92,6 +95,7 @@ mod tests {
         "diagnosis",
         "alert",
         "route",
+        "incident",
         "sqs",
         "webhook",
         "slack",

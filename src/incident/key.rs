@@ -1,0 +1,152 @@
+//! Whose incident it is: a text of bounded length, the same in every replica and after every restart.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// A 128-bit hash of a text: of an event's id, a task's ARN, a deployment's id. The same in every version of the program.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub [u8; 16]);
+
+impl Id {
+    /// The first half of the text's SHA-256.
+    pub fn of(text: &str) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&Sha256::digest(text)[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({self})")
+    }
+}
+
+/// What kind of thing is in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// An ECS service.
+    Service,
+    /// An ECS daemon.
+    Daemon,
+    /// A task definition's family, of tasks that no service started.
+    Family,
+    /// A container instance.
+    Instance,
+    /// A CloudWatch alarm.
+    Alarm,
+}
+
+impl Subject {
+    /// The name in keys. Never change one: incidents are stored by it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Daemon => "daemon",
+            Self::Family => "family",
+            Self::Instance => "instance",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+/// Whose incident it is, and in which channel.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    channel: String,
+    subject: String,
+}
+
+impl Key {
+    /// The key of `name` in `channel`, by the channel's name in the configuration. What is not known is empty, as the cluster
+    /// of an alarm is.
+    pub fn new(channel: &str, account: &str, region: &str, cluster: &str, subject: Subject, name: &str) -> Self {
+        let parts = [account, region, cluster, subject.as_str(), name].map(segment);
+        Self { channel: channel.to_owned(), subject: parts.join("/") }
+    }
+
+    /// The item of an incident: `platform-alerts/123456789012/eu-west-1/prod/service/checkout`. At most some 800 bytes, where
+    /// DynamoDB takes 2,048.
+    pub fn incident(&self) -> String {
+        format!("incident/{}/{}", segment(&self.channel), self.subject)
+    }
+
+    /// The item of the latest recovery of the same thing, in whatever channel.
+    pub fn recovery(&self) -> String {
+        format!("recovery/{}", self.subject)
+    }
+
+    /// The channel's name in the configuration.
+    pub fn channel(&self) -> &str {
+        &self.channel
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.incident())
+    }
+}
+
+/// Longer parts are hashed.
+const MAX_BYTES: usize = 128;
+
+/// A part that holds no `/`, so that no two keys read the same; `#` begins what was hashed.
+fn segment(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | ' ');
+    if text.len() <= MAX_BYTES && text.chars().all(is_plain) { text.to_owned() } else { format!("#{}", Id::of(text)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(channel: &str, cluster: &str, name: &str) -> String {
+        Key::new(channel, "123456789012", "eu-west-1", cluster, Subject::Service, name).incident()
+    }
+
+    #[test]
+    fn a_key_can_be_read() {
+        assert_eq!(service("ops", "prod", "checkout"), "incident/ops/123456789012/eu-west-1/prod/service/checkout");
+        let alarm = Key::new("ops", "123456789012", "eu-west-1", "", Subject::Alarm, "CPU > 90 %");
+        assert!(alarm.recovery().starts_with("recovery/123456789012/eu-west-1//alarm/#"), "{alarm:?}");
+    }
+
+    #[test]
+    fn no_two_things_share_a_key() {
+        let long = "x".repeat(300);
+        let longer = "x".repeat(301);
+        let names = [("a", "b/c"), ("a/b", "c"), ("a", "b#c"), ("", "a"), ("a", ""), (&long, "a"), (&longer, "a")];
+        let mut keys: Vec<String> = names.iter().map(|(cluster, name)| service("ops", cluster, name)).collect();
+        keys.extend(["ops/a", "ops-a", "öps"].map(|channel| service(channel, "a", "b")));
+        // What looks hashed is hashed once more.
+        keys.push(service("ops", &format!("#{}", Id::of(&long)), "a"));
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count, "{keys:#?}");
+    }
+
+    #[test]
+    fn a_key_is_bounded() {
+        let huge = "ü/".repeat(5_000);
+        let key = Key::new(&huge, &huge, &huge, &huge, Subject::Instance, &huge);
+        assert!(key.incident().len() < 800, "{key:?}");
+        let longest = "x".repeat(MAX_BYTES);
+        let key = Key::new(&longest, &longest, &longest, &longest, Subject::Instance, &longest);
+        assert!(key.incident().len() < 800, "{key:?}");
+    }
+
+    #[test]
+    fn an_id_is_the_same_for_ever() {
+        // `printf checkout | sha256sum`
+        assert_eq!(Id::of("checkout").to_string(), "c7761e58969f7edd498186641b2021e8");
+    }
+}
