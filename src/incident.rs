@@ -2,7 +2,8 @@
 //!
 //! An incident is what is wrong with one service (daemon, family of stand-alone tasks, container instance, alarm) in one
 //! channel, from the first alert to the recovery. Each alert comes here as a [`Signal`]; what comes out is a [`Decision`] and
-//! the incident as it is to be recorded. The idea is Alertmanager's notification log: the decision to notify is a value, the record is written after the delivery.
+//! the incident as it is to be recorded. `log` carries the decision out: it posts, then records what Slack accepted, in a
+//! [`store`]. The idea is Alertmanager's notification log: the decision to notify is a value, the record is written after the delivery.
 //! <https://github.com/prometheus/alertmanager/blob/main/notify/dedup_stage.go>
 //!
 //! # Invariants
@@ -20,6 +21,7 @@
 
 pub mod key;
 pub mod signal;
+pub mod store;
 
 use std::time::Duration;
 

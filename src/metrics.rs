@@ -24,6 +24,10 @@ const QUEUE_MESSAGES: &str = "ecs_slack_alerts_queue_messages";
 const DIAGNOSES: &str = "ecs_slack_alerts_diagnoses_total";
 const LOG_LINES_DROPPED: &str = "ecs_slack_alerts_log_lines_dropped_total";
 const TASKS: &str = "ecs_slack_alerts_tasks";
+const INCIDENTS: &str = "ecs_slack_alerts_incidents_total";
+const INCIDENTS_OPEN: &str = "ecs_slack_alerts_incidents_open";
+const INCIDENT_DURATION: &str = "ecs_slack_alerts_incident_duration_seconds";
+const STORE_REQUESTS: &str = "ecs_slack_alerts_store_requests_total";
 const BUILD_INFO: &str = "ecs_slack_alerts_build_info";
 
 /// Delays: a post within a second is usual, an hour is an outage.
@@ -31,11 +35,17 @@ const DELAY_BUCKETS: [f64; 14] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0];
 /// Slack answers in some 100 ms; the request is given up after ten seconds.
 const REQUEST_BUCKETS: [f64; 9] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Incidents: a failed start is over in minutes, a bad deployment in an hour, what nobody looks at in a day.
+const INCIDENT_BUCKETS: [f64; 10] = [60.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0];
 
 const SQS_OPERATIONS: [&str; 5] =
     ["ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "GetQueueAttributes", "GetQueueUrl"];
 const QUEUES: [&str; 2] = ["main", "dlq"];
 const STATES: [&str; 3] = ["visible", "in_flight", "delayed"];
+/// What alerts mean to incidents.
+pub(crate) const TRANSITIONS: [&str; 6] = ["opened", "news", "repeated", "reminded", "recovered", "reopened"];
+const STORE_OPERATIONS: [&str; 2] = ["load", "save"];
+const STORE_OUTCOMES: [&str; 3] = ["ok", "conflict", "error"];
 
 /// What became of a message; the label of `messages_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +133,7 @@ pub fn install(channels: &[&str]) -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(ALERT_DELAY.into()), &DELAY_BUCKETS)?
         .set_buckets_for_metric(Matcher::Full(QUEUE_DELAY.into()), &DELAY_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(INCIDENT_DURATION.into()), &INCIDENT_BUCKETS)?
         .set_buckets_for_metric(Matcher::Full(SLACK_REQUEST_DURATION.into()), &REQUEST_BUCKETS)?
         .install_recorder()?;
     describe();
@@ -181,6 +192,26 @@ pub fn diagnosis(outcome: DiagnosisOutcome) {
     counter!(DIAGNOSES, "outcome" => outcome.as_str()).increment(1);
 }
 
+/// An alert meant this to an incident.
+pub fn incident(channel: &str, transition: &'static str) {
+    counter!(INCIDENTS, "channel" => channel.to_owned(), "transition" => transition).increment(1);
+}
+
+/// So many incidents of the channel are open, as far as this process knows.
+pub fn incidents_open(channel: &str, count: usize) {
+    gauge!(INCIDENTS_OPEN, "channel" => channel.to_owned()).set(count as f64);
+}
+
+/// From an incident's first event to its recovery.
+pub fn incident_duration(channel: &str, duration: Duration) {
+    histogram!(INCIDENT_DURATION, "channel" => channel.to_owned()).record(duration);
+}
+
+/// One request to the table of incidents ended: `load` or `save`; `ok`, `conflict` or `error`.
+pub fn store_request(operation: &'static str, outcome: &'static str) {
+    counter!(STORE_REQUESTS, "operation" => operation, "outcome" => outcome).increment(1);
+}
+
 /// What a queue (`main` or `dlq`) holds: visible, in flight, delayed.
 pub fn queue_messages(queue: &'static str, counts: [u64; 3]) {
     for (state, count) in STATES.into_iter().zip(counts) {
@@ -214,6 +245,16 @@ fn start_at_zero(channels: &[&str]) {
         let _ = histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned());
         let _ = histogram!(ALERT_DELAY, "channel" => channel.to_owned());
         channel_blocked(channel, false);
+        for transition in TRANSITIONS {
+            counter!(INCIDENTS, "channel" => channel.to_owned(), "transition" => transition).absolute(0);
+        }
+        incidents_open(channel, 0);
+        let _ = histogram!(INCIDENT_DURATION, "channel" => channel.to_owned());
+    }
+    for operation in STORE_OPERATIONS {
+        for outcome in STORE_OUTCOMES {
+            counter!(STORE_REQUESTS, "operation" => operation, "outcome" => outcome).absolute(0);
+        }
     }
     let _ = histogram!(QUEUE_DELAY);
     in_flight(0);
@@ -250,6 +291,10 @@ fn describe() {
     describe_gauge!(CHANNEL_BLOCKED, "1 while Slack makes the channel wait or is down");
     describe_counter!(SQS_REQUESTS, "SQS API requests, as billed");
     describe_counter!(DIAGNOSES, "Alerts for which ECS was asked about the service, by what came of it");
+    describe_counter!(INCIDENTS, "Alerts by what they meant to an incident");
+    describe_gauge!(INCIDENTS_OPEN, "Open incidents that this process knows of");
+    describe_histogram!(INCIDENT_DURATION, Unit::Seconds, "From an incident's first event to its recovery");
+    describe_counter!(STORE_REQUESTS, "Requests to the table of incidents by outcome");
     describe_gauge!(QUEUE_MESSAGES, "Messages in the queue and its dead-letter queue, polled once a minute");
     describe_counter!(LOG_LINES_DROPPED, "Lines of the log that standard error did not take");
     describe_gauge!(
