@@ -2,7 +2,7 @@
 //!
 //! An incident is what is wrong with one service (daemon, family of stand-alone tasks, container instance, alarm) in one
 //! channel, from the first alert to the recovery. Each alert comes here as a [`Signal`]; what comes out is a [`Decision`] and
-//! the incident as it is to be recorded. `log` carries the decision out: it posts, then records what Slack accepted, in a
+//! the incident as it is to be recorded. [`log`] carries the decision out: it posts, then records what Slack accepted, in a
 //! [`store`]. The idea is Alertmanager's notification log: the decision to notify is a value, the record is written after the delivery.
 //! <https://github.com/prometheus/alertmanager/blob/main/notify/dedup_stage.go>
 //!
@@ -20,6 +20,7 @@
 //! newer than the recovery does not reopen one.
 
 pub mod key;
+pub mod log;
 pub mod signal;
 pub mod store;
 

@@ -3,11 +3,16 @@
 
 mod emulator;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    TimeToLiveSpecification,
+};
 use aws_sdk_eventbridge::types::{PutEventsRequestEntry, Target};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
@@ -30,6 +35,7 @@ pub struct Aws {
     events: aws_sdk_eventbridge::Client,
     secrets: aws_sdk_secretsmanager::Client,
     sqs: aws_sdk_sqs::Client,
+    tables: aws_sdk_dynamodb::Client,
     _emulator: Arc<Emulator>,
 }
 
@@ -68,6 +74,7 @@ impl Aws {
             events: aws_sdk_eventbridge::Client::new(&config),
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
+            tables: aws_sdk_dynamodb::Client::new(&config),
             _emulator: emulator,
         })
     }
@@ -165,6 +172,52 @@ impl Aws {
             ids.extend(answer.entries.unwrap_or_default().into_iter().filter_map(|entry| entry.event_id));
         }
         Ok(ids)
+    }
+
+    /// Creates a table for incidents: string key `pk`, time-to-live attribute `expires`.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn create_table(&self, name: &str) -> Result<()> {
+        self.create_table_with_key(name, "pk").await?;
+        let expires = TimeToLiveSpecification::builder().enabled(true).attribute_name("expires").build()?;
+        self.tables.update_time_to_live().table_name(name).time_to_live_specification(expires).send().await?;
+        Ok(())
+    }
+
+    /// Creates a table with this string key and nothing else.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn create_table_with_key(&self, name: &str, key: &str) -> Result<()> {
+        let attribute =
+            AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S).build()?;
+        let key = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash).build()?;
+        let create = self.tables.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+        create.attribute_definitions(attribute).key_schema(key).send().await?;
+        Ok(())
+    }
+
+    /// Deletes a table.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn delete_table(&self, name: &str) -> Result<()> {
+        self.tables.delete_table().table_name(name).send().await?;
+        Ok(())
+    }
+
+    /// Everything in a table, by its key: each item's attributes.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn table_items(&self, name: &str) -> Result<Vec<HashMap<String, AttributeValue>>> {
+        Ok(self.tables.scan().table_name(name).consistent_read(true).send().await?.items.unwrap_or_default())
+    }
+
+    /// The SDK's configuration for a client of this.
+    pub async fn sdk_config(&self) -> SdkConfig {
+        sdk_config(&self.endpoint).await
     }
 
     /// Creates a secret; its ARN.

@@ -109,9 +109,14 @@ impl FaultyAws {
         aws::environment(&format!("http://{}", self.address))
     }
 
+    /// The SDK's configuration for a client that reaches AWS through this.
+    pub async fn sdk_config(&self) -> aws_config::SdkConfig {
+        aws::sdk_config(&format!("http://{}", self.address)).await
+    }
+
     /// A client of SQS that reaches it through this.
     pub async fn sqs(&self) -> aws_sdk_sqs::Client {
-        aws_sdk_sqs::Client::new(&aws::sdk_config(&format!("http://{}", self.address)).await)
+        aws_sdk_sqs::Client::new(&self.sdk_config().await)
     }
 
     /// What becomes of the next requests of this operation, one after the other.

@@ -1,0 +1,131 @@
+//! Two logs on one store, which stand for two replicas, and what a crash leaves behind.
+
+use super::*;
+
+fn replicas() -> (NotificationLog, NotificationLog, Arc<Memory>) {
+    let (memory, clock) = (Arc::new(Memory::default()), clock());
+    let log = || NotificationLog::with_clock(Store::Memory(memory.clone()), usize::MAX, clock.clone());
+    (log(), log(), memory.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_thirty_alerts_at_two_replicas_one_opens_the_incident() {
+    let ((one, other, _), slack) = (replicas(), Slack::held());
+    let alerts = (0..30).map(|task| report([&one, &other][task % 2], &slack, trouble(&task.to_string())));
+    let (outcomes, ()) = tokio::join!(join_all(alerts), async {
+        slack.asked(1).await;
+        // Longer than a lease: the holder extends it.
+        sleep(LEASE * 3).await;
+        slack.go_on();
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == reported(Opened)).count(), 1);
+    assert!(
+        outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Reported(_) | Outcome::Edited))),
+        "{outcomes:?}"
+    );
+    assert_eq!(slack.transitions().iter().filter(|transition| transition.is_reported()).count(), 1);
+    report(&other, &slack, trouble("last")).await.unwrap();
+    assert_eq!(slack.last().incident.events, 31);
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_is_reported_by_one_replica() {
+    let ((one, other, _), slack) = (replicas(), Slack::default());
+    report(&one, &slack, trouble("1")).await.unwrap();
+    let news = |id: &str| Signal { deployment: Some((Id::of("d"), Rollout::Failed)), ..trouble(id) };
+    let (first, second) = tokio::join!(report(&one, &slack, news("2")), report(&other, &slack, news("3")));
+    assert_eq!((first, second), (reported(News), Ok(Outcome::Edited)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_between_the_post_and_its_record_another_posts_again() {
+    let ((one, other, _), slack) = (replicas(), Slack::held());
+    {
+        let crashed = report(&one, &slack, trouble("1"));
+        tokio::pin!(crashed);
+        assert!(futures_util::poll!(&mut crashed).is_pending());
+    }
+    // Slack has it, and nobody knows.
+    let begun = Instant::now();
+    slack.go_on();
+    assert_eq!(report(&other, &slack, trouble("1")).await, reported(Opened));
+    let waited = begun.elapsed();
+    assert!(waited >= LEASE && waited < LEASE + LOOK * 2, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_cannot_post_hands_over_at_once() {
+    let ((one, other, _), refusing, slack) =
+        (replicas(), Slack::refusing(&[Refusal::Failed("invalid_auth")]), Slack::default());
+    assert!(report(&one, &refusing, trouble("1")).await.is_err());
+    let begun = Instant::now();
+    assert_eq!(report(&other, &slack, trouble("1")).await, reported(Opened));
+    assert!(begun.elapsed() < LOOK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_waits_for_the_report_of_the_trouble() {
+    for two in [false, true] {
+        let ((one, other, _), slack) = (replicas(), Slack::held());
+        let recovering = if two { &other } else { &one };
+        let (opened, recovered, ()) = tokio::join!(
+            report(&one, &slack, trouble("1")),
+            async {
+                slack.asked(1).await;
+                let signal = recovery("2", 5);
+                assert_eq!(recovering.open_in(&signal, &[key()]).await, [true]);
+                report(recovering, &slack, signal).await
+            },
+            async {
+                slack.asked(1).await;
+                sleep(Duration::from_secs(20)).await;
+                slack.go_on();
+                slack.go_on();
+            }
+        );
+        assert_eq!((opened, recovered), (reported(Opened), reported(Recovered)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_problem_waits_for_the_report_of_the_recovery() {
+    for two in [false, true] {
+        let ((one, other, _), slack) = (replicas(), Slack::held());
+        let later = if two { &other } else { &one };
+        slack.go_on();
+        report(&one, &slack, trouble("1")).await.unwrap();
+        let (recovered, reopened, older, ()) = tokio::join!(
+            report(&one, &slack, recovery("2", 5)),
+            async {
+                slack.asked(2).await;
+                report(later, &slack, signal("3", 6, Kind::Problem)).await
+            },
+            async {
+                slack.asked(2).await;
+                report(later, &slack, signal("4", 4, Kind::Problem)).await
+            },
+            async {
+                slack.asked(2).await;
+                sleep(Duration::from_secs(20)).await;
+                slack.go_on();
+                slack.go_on();
+            }
+        );
+        assert_eq!((recovered, reopened, older), (reported(Recovered), reported(Reopened), Ok(Outcome::Edited)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_comes_after_its_recovery_is_shown_as_over() {
+    let ((one, other, _), slack) = (replicas(), Slack::default());
+    assert_eq!(one.open_in(&recovery("2", 5), &[key()]).await, [false]);
+    assert_eq!(report(&one, &slack, recovery("2", 5)).await, Ok(Outcome::AsBefore));
+    assert_eq!(report(&other, &slack, trouble("1")).await, reported(Opened));
+    assert!(!slack.last().incident.is_open());
+    // Trouble after the recovery is as ever; also if the recovery was noted when the incident had recovered before.
+    assert_eq!(report(&one, &slack, signal("3", 6, Kind::Problem)).await, reported(Reopened));
+    assert_eq!(report(&one, &slack, recovery("4", 7)).await, reported(Recovered));
+    one.open_in(&recovery("5", 9), &[key()]).await;
+    assert_eq!(report(&other, &slack, signal("6", 8, Kind::Problem)).await, Ok(Outcome::Edited));
+    assert!(!slack.last().incident.is_open());
+}
