@@ -1,4 +1,5 @@
-//! The protocol that the worker rests on, in every interleaving within small bounds: see [`protocol`]. Exhaustive, so what holds
+//! The protocols that the worker rests on, in every interleaving within small bounds: see [`protocol`] for what becomes of a message,
+//! [`incident`] for what becomes of the alerts of one incident. Exhaustive, so what holds
 //! here needs no luck; a model, so what holds here holds of the program as far as each step says which of its lines it stands for.
 //!
 //! The search is a breadth-first one of our own: the checkers that are maintained bring a web server and some forty crates.
@@ -6,11 +7,12 @@
 
 #![allow(unreachable_pub, reason = "one binary, one crate")]
 
+mod incident;
 mod protocol;
 mod search;
 
 use protocol::{ALL, EXPLAIN_NONE, Fault, Fault::*, Protocol, Rule};
-use search::{Counterexample, search};
+use search::{Counterexample, Model, search};
 
 /// One event for two channels, and all that may go wrong, in any combination of two. With three there are 537,723 states and no
 /// counterexample either, but that takes ten seconds.
@@ -27,14 +29,14 @@ const TWO_WORKERS: Protocol = Protocol {
 };
 
 #[track_caller]
-fn holds(protocol: Protocol) -> usize {
+fn holds(protocol: impl Model) -> usize {
     let states = search(&protocol).unwrap_or_else(|Counterexample { what, steps }| panic!("{what}: {steps:#?}"));
     println!("{states} states");
     states
 }
 
 #[track_caller]
-fn fails(protocol: Protocol, expected: &str) {
+fn fails(protocol: impl Model, expected: &str) {
     let Counterexample { what, steps } = search(&protocol).expect_err("the broken protocol passes");
     println!("{what}: {steps:?}");
     assert_eq!(what, expected, "{steps:#?}");
@@ -87,4 +89,52 @@ fn a_broken_protocol_is_found_out() {
     fails(broken(Rule::HoldWhatFailed), "a dead end");
     let one_worker = Protocol { workers: 1, faults: &[ExpireHeld], max_accepted: Some(1), ..TWO_WORKERS };
     fails(Protocol { rule: Rule::ForgetWhatWasPosted, ..one_worker }, "posted twice for no reason");
+}
+
+/// Two problems of one incident at two workers that share a table, and all that may go wrong, in any combination of two.
+const ONE_INCIDENT: incident::Protocol = incident::Protocol {
+    rule: incident::Rule::AsIs,
+    problems: 2,
+    recovers: false,
+    max_receives: 3,
+    faults: incident::ALL,
+    max_faults: 2,
+    table: true,
+};
+
+#[test]
+fn what_is_folded_is_in_an_incident_that_slack_has_whatever_fails() {
+    holds(ONE_INCIDENT);
+    // Likewise if each worker has a memory of its own; then each opens it.
+    holds(incident::Protocol { table: false, ..ONE_INCIDENT });
+}
+
+#[test]
+fn an_incident_has_one_root_unless_a_crash_or_a_lost_answer_explains_another() {
+    let calm = incident::Protocol { faults: incident::EXPLAIN_NONE, ..ONE_INCIDENT };
+    holds(calm);
+    holds(incident::Protocol { problems: 3, max_receives: 2, max_faults: 1, ..calm });
+}
+
+#[test]
+fn what_is_over_is_shown_as_over_in_whatever_order_it_comes() {
+    use incident::Fault::{AnswerLost, Crash, DeleteFail, ExpireHeld, ExpireHeldLease, Late, Refuse};
+    const TABLE_ANSWERS: &[incident::Fault] = &[Refuse, Late, AnswerLost, Crash, DeleteFail, ExpireHeld];
+    let one = incident::Protocol { problems: 1, recovers: true, faults: TABLE_ANSWERS, ..ONE_INCIDENT };
+    holds(one);
+    holds(incident::Protocol { problems: 2, max_receives: 2, max_faults: 1, ..one });
+    // A holder that is too slow to extend its lease may open an incident that the recovery did not see.
+    fails(incident::Protocol { faults: &[ExpireHeldLease], ..one }, "over, and Slack does not show it");
+}
+
+#[test]
+fn a_broken_protocol_of_incidents_is_found_out() {
+    let broken = |rule| incident::Protocol { rule, ..ONE_INCIDENT };
+    let lost = "deleted, and Slack does not have its incident";
+    fails(broken(incident::Rule::FoldBeforeTheRoot), lost);
+    fails(broken(incident::Rule::RecordBeforeTheAnswer), lost);
+    let calm = |rule| incident::Protocol { recovers: true, faults: &[], ..broken(rule) };
+    fails(calm(incident::Rule::NoLease), "two roots for no reason");
+    fails(calm(incident::Rule::LearnBeforeTheLease), "over, and Slack does not show it");
+    fails(calm(incident::Rule::RecoverWithoutWaiting), "over, and Slack does not show it");
 }
