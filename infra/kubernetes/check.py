@@ -105,6 +105,8 @@ def check_whole(objects):
     trigger = scaled["triggers"][0]
     expect(("Deployment", scaled["scaleTargetRef"]["name"]) in objects, "the ScaledObject scales nothing")
     expect(scaled["minReplicaCount"] >= 1, "the ScaledObject may leave no worker")
+    share = scaled["maxReplicaCount"] == 1 or environment.get("INCIDENTS_TABLE")
+    expect(share, "the ScaledObject makes several workers, and no INCIDENTS_TABLE lets them share incidents")
     expect(("TriggerAuthentication", trigger["authenticationRef"]["name"]) in objects, "KEDA has no identity")
     for key, variable in (("queueURL", "QUEUE_URL"), ("awsRegion", "AWS_REGION")):
         expect(trigger["metadata"][key] == environment[variable], f"KEDA's {key} is not the worker's {variable}")
