@@ -1,5 +1,5 @@
-"""AWS and Slack for compose.yaml: a rule that sends every ECS event to a queue with a dead-letter queue, a secret with the
-webhook, a webhook that prints what is posted, and every few seconds another event from the folder that is given.
+"""AWS and Slack for compose.yaml: a rule that sends every ECS event to a queue with a dead-letter queue, a table for incidents, a
+secret with the webhook, a webhook that prints what is posted, and every few seconds another event from the folder that is given.
 """
 
 import asyncio
@@ -67,6 +67,12 @@ def set_up():
     sqs.create_queue(QueueName="ecs-alerts", Attributes={"RedrivePolicy": json.dumps(redrive)})
     events.put_rule(Name="ecs-events", EventPattern=json.dumps({"source": ["aws.ecs"]}))
     events.put_targets(Rule="ecs-events", Targets=[{"Id": "queue", "Arn": arn}])
+    client("dynamodb").create_table(
+        TableName="ecs-alerts-incidents",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+    )
     secrets.create_secret(Name="monitoring/critical_slack_webhook", SecretString=os.environ["SLACK_WEBHOOK_URL"])
     return events
 
