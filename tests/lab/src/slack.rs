@@ -5,6 +5,7 @@
 
 mod limits;
 pub mod payload;
+pub mod web_api;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -74,11 +75,30 @@ impl Rate {
     pub const SLACK: Self = Self { interval: Duration::from_secs(1), burst: 2 };
 }
 
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// A post to a webhook.
+    Webhook,
+    /// `chat.postMessage`
+    Post,
+    /// `chat.update`
+    Edit,
+    /// `auth.test`
+    Auth,
+}
+
 /// One request, as it came and as it was answered.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Which webhook: the last part of its path.
+    /// Which webhook: the last part of its path. For the Web API: which channel, by its id.
     pub webhook: String,
+    /// What was asked for.
+    pub method: Method,
+    /// The id of the message that was posted or is to be edited, by the Web API.
+    pub ts: Option<String>,
+    /// The id of the message in whose thread it is to stand, by the Web API.
+    pub thread_ts: Option<String>,
     /// The app that it belongs to: the part before. Webhooks of one name share everything; this tells who sent.
     pub app: String,
     /// When it arrived.
@@ -119,6 +139,8 @@ type Shared = Arc<watch::Sender<Workspace>>;
 
 struct Workspace {
     requests: Vec<Request>,
+    /// What the Web API posted, as people see it now.
+    messages: Vec<web_api::Message>,
     webhooks: HashMap<String, Webhook>,
     rate: Option<Rate>,
     /// Every connection that a request came by.
@@ -150,12 +172,18 @@ impl Slack {
     pub async fn start_on(port: u16, rate: Option<Rate>) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
-        let (requests, webhooks, connections) = (Vec::new(), HashMap::new(), HashMap::new());
-        let state = Arc::new(watch::Sender::new(Workspace { requests, webhooks, rate, connections }));
+        let state = Arc::new(watch::Sender::new(Workspace {
+            requests: Vec::new(),
+            messages: Vec::new(),
+            webhooks: HashMap::new(),
+            rate,
+            connections: HashMap::new(),
+        }));
         let router = Router::new()
             .route("/", get(|| async { Html(include_str!("slack_page.html")) }))
             .route("/posts/after/{count}", get(posts))
             .route("/services/{team}/{app}/{name}", post(webhook))
+            .route("/api/{method}", post(web_api::call))
             .with_state(state.clone())
             .into_make_service_with_connect_info::<Connection>();
         let listener = Connections::of(listener);
@@ -174,6 +202,21 @@ impl Slack {
     /// A webhook's URL. Every name has a webhook.
     pub fn url(&self, name: &str) -> String {
         format!("http://{}/services/T00000000/B00000000/{name}", self.address)
+    }
+
+    /// The Web API's URL. Its token is [`web_api::TOKEN`], and every id that begins with `C` is a channel.
+    pub fn api_url(&self) -> String {
+        format!("http://{}/api/", self.address)
+    }
+
+    /// What the Web API posted to this channel, as people see it now, in order.
+    pub fn messages(&self, channel: &str) -> Vec<web_api::Message> {
+        self.state.borrow().messages.iter().filter(|message| message.channel == channel).cloned().collect()
+    }
+
+    /// Somebody deletes a message.
+    pub fn delete_message(&self, channel: &str, ts: &str) {
+        self.state.send_modify(|state| state.messages.retain(|m| m.channel != channel || m.ts != ts));
     }
 
     /// Where it listens.
@@ -338,6 +381,9 @@ impl Workspace {
         };
         self.requests.push(Request {
             webhook: name,
+            method: Method::Webhook,
+            ts: None,
+            thread_ts: None,
             app,
             at: now,
             connection,
@@ -347,7 +393,7 @@ impl Workspace {
             retry_after,
             accepted,
             violation: closed.is_some(),
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
+            unix_ms: unix_ms(),
         });
         match answer {
             Answer::Hang => Reply::Hang,
@@ -379,6 +425,10 @@ impl Webhook {
         }
         Some(whole_seconds(missing))
     }
+}
+
+fn unix_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 /// Retry-After knows no fractions: rounded up.

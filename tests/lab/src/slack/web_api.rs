@@ -1,0 +1,216 @@
+//! Slack's Web API, as far as a sender of alerts needs it: `chat.postMessage`, `chat.update`, `auth.test`. As strict as the
+//! webhooks are, with the Web API's way to refuse: HTTP 200 and `"ok": false`.
+//!
+//! A channel's answers are scripted by its id (`C…`); those to edits, which are limited for the whole app, by [`EDITS`].
+
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{Answer, Method, Rate, Request, Shared, Webhook, Workspace, limits, mentions, unix_ms, whole_seconds};
+use crate::connection::Connection;
+
+/// The name by which the answers to `chat.update` are scripted, for every channel.
+pub const EDITS: &str = "chat.update";
+/// The name by which the answers to `auth.test` are scripted.
+pub const AUTH: &str = "auth.test";
+/// The token that every workspace here accepts. Another is refused as `invalid_auth`.
+pub const TOKEN: &str = "xoxb-000000000000-lab-open-sesame";
+
+/// Fifty a minute for the whole app, whatever the channel, and as many at once after a silence.
+/// <https://docs.slack.dev/apis/web-api/rate-limits/>, Tier 3.
+const EDIT_RATE: Rate = Rate { interval: Duration::from_millis(1_200), burst: 50 };
+
+/// A message as people see it now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// The channel's id.
+    pub channel: String,
+    /// Its id in the channel.
+    pub ts: String,
+    /// The `ts` of the message whose thread it is in.
+    pub thread_ts: Option<String>,
+    /// Whether a reply is shown in the channel too.
+    pub broadcast: bool,
+    /// What was posted, or the latest edit.
+    pub payload: Value,
+    /// How often it was edited.
+    pub edits: usize,
+}
+
+pub(super) async fn call(
+    State(state): State<Shared>,
+    Path(method): Path<String>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let authorized = token == Some(TOKEN);
+    let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut answered = Answered::of(StatusCode::OK, error("unknown_method"));
+    state.send_modify(|workspace| answered = workspace.answer(&method, authorized, connection.number, payload));
+    match answered.wire {
+        Wire::Whole => {}
+        Wire::Late(delay) => tokio::time::sleep(delay).await,
+        Wire::Hang => std::future::pending().await,
+        Wire::Reset => {
+            connection.reset(b"");
+            std::future::pending().await
+        }
+    }
+    let mut response = (answered.status, answered.body.to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert("x-oauth-scopes", header::HeaderValue::from_static("chat:write,chat:write.public"));
+    if let Some(seconds) = answered.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+enum Wire {
+    Whole,
+    Late(Duration),
+    Hang,
+    Reset,
+}
+
+struct Answered {
+    status: StatusCode,
+    body: Value,
+    retry_after: Option<u64>,
+    wire: Wire,
+}
+
+impl Answered {
+    fn of(status: StatusCode, body: Value) -> Self {
+        Self { status, body, retry_after: None, wire: Wire::Whole }
+    }
+}
+
+fn error(code: &str) -> Value {
+    json!({ "ok": false, "error": code })
+}
+
+impl Workspace {
+    /// Judges and records one call.
+    fn answer(&mut self, method: &str, authorized: bool, connection: u64, payload: Value) -> Answered {
+        let (method, key) = match method {
+            "chat.postMessage" => (Method::Post, payload["channel"].as_str().unwrap_or_default().to_owned()),
+            "chat.update" => (Method::Edit, EDITS.to_owned()),
+            "auth.test" => (Method::Auth, AUTH.to_owned()),
+            _ => return Answered::of(StatusCode::OK, error("unknown_method")),
+        };
+        let now = Instant::now();
+        let rate = match method {
+            Method::Edit => self.rate.map(|_| EDIT_RATE),
+            _ => self.rate.filter(|_| method == Method::Post),
+        };
+        let scripted: &mut Webhook = self.webhooks.entry(key).or_default();
+        let closed = scripted.closed_until.filter(|until| now < *until);
+        let answer = scripted.script.next();
+        let retry_after = match &answer {
+            Answer::RateLimited(seconds) | Answer::Unavailable(seconds) => Some(*seconds),
+            Answer::Judge | Answer::Late(_) => match closed {
+                Some(until) => Some(whole_seconds(until - now)),
+                None => rate.and_then(|rate| scripted.wait(now, rate)),
+            },
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            scripted.closed_until = closed.max(Some(now + Duration::from_secs(seconds)));
+        }
+        let mut answered = match (&answer, retry_after) {
+            (Answer::Unavailable(_), _) => Answered::of(StatusCode::SERVICE_UNAVAILABLE, error("service_unavailable")),
+            (_, Some(_)) => Answered::of(StatusCode::TOO_MANY_REQUESTS, error("ratelimited")),
+            (Answer::Status(status, body), None) => {
+                let body = serde_json::from_str(body).unwrap_or_else(|_| error(body));
+                Answered::of(StatusCode::from_u16(*status).unwrap_or_default(), body)
+            }
+            _ if !authorized => Answered::of(StatusCode::OK, error("invalid_auth")),
+            (Answer::Hang, None) => Answered { wire: Wire::Hang, ..Answered::of(StatusCode::OK, Value::Null) },
+            (Answer::Reset, None) => Answered { wire: Wire::Reset, ..Answered::of(StatusCode::OK, Value::Null) },
+            _ => Answered::of(StatusCode::OK, self.carry_out(method, &answer, &payload)),
+        };
+        answered.retry_after = retry_after;
+        let accepted = answered.body["ok"] == true && method != Method::Auth;
+        match answer {
+            Answer::Late(delay) => answered.wire = Wire::Late(delay),
+            Answer::Lost | Answer::Cut => answered.wire = Wire::Reset,
+            _ => {}
+        }
+        let whole = matches!(answered.wire, Wire::Whole | Wire::Late(_));
+        let text = |name: &str| payload[name].as_str().map(str::to_owned);
+        self.requests.push(Request {
+            webhook: text("channel").unwrap_or_default(),
+            app: "api".to_owned(),
+            method,
+            at: now,
+            connection,
+            ts: if method == Method::Post { answered.body["ts"].as_str().map(str::to_owned) } else { text("ts") },
+            thread_ts: text("thread_ts"),
+            status: whole.then_some(answered.status.as_u16()),
+            reply: answered.body.to_string(),
+            retry_after,
+            accepted,
+            violation: closed.is_some(),
+            unix_ms: unix_ms(),
+            payload,
+        });
+        answered
+    }
+
+    /// Does what is asked, or says what is wrong with it.
+    fn carry_out(&mut self, method: Method, answer: &Answer, payload: &Value) -> Value {
+        if method == Method::Auth {
+            return json!({ "ok": true, "team": "Lab", "team_id": "T00000000", "user": "ecs-alerts", "bot_id": "B00000000" });
+        }
+        let text = |name: &str| payload[name].as_str().map(str::to_owned);
+        let Some(channel) = text("channel").filter(|channel| channel.starts_with('C')) else {
+            return error("channel_not_found");
+        };
+        let refused = match (limits::refusal(payload), answer) {
+            (Some((_, reason)), _) => Some(reason),
+            (None, Answer::RefuseBlocksWith(text)) if super::blocks_mention(payload, text) => Some("invalid_blocks"),
+            (None, Answer::Refuse(text)) if mentions(payload, text) => Some("no_text"),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            return error(reason);
+        }
+        match method {
+            Method::Edit => {
+                let Some(ts) = text("ts") else { return error("message_not_found") };
+                let found = self.messages.iter_mut().find(|message| message.channel == channel && message.ts == ts);
+                let Some(message) = found else { return error("message_not_found") };
+                message.payload = payload.clone();
+                message.edits += 1;
+                json!({ "ok": true, "channel": channel, "ts": ts, "text": payload["text"] })
+            }
+            _ => {
+                let thread_ts = text("thread_ts");
+                let is_there = |ts: &String| self.messages.iter().any(|m| m.channel == channel && m.ts == *ts);
+                if thread_ts.as_ref().is_some_and(|ts| !is_there(ts)) {
+                    return error("thread_not_found");
+                }
+                let ts = format!("{}.{:06}", unix_ms() / 1000, self.messages.len() + 1);
+                let broadcast = payload["reply_broadcast"] == true;
+                let message = Message {
+                    channel: channel.clone(),
+                    ts: ts.clone(),
+                    thread_ts,
+                    broadcast,
+                    payload: payload.clone(),
+                    edits: 0,
+                };
+                self.messages.push(message);
+                json!({ "ok": true, "channel": channel, "ts": ts })
+            }
+        }
+    }
+}
