@@ -32,10 +32,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{
-    consumer::Consumer,
-    slack::{Stop, client::read_body},
-};
+use crate::{consumer::Consumer, shutdown::Stop, slack::client::read_body};
 
 /// More than those who ask need (a few Prometheus servers, a load balancer's and a container's health checks), and few beside
 /// the descriptors that even a tight limit leaves to Slack and SQS.

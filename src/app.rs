@@ -24,8 +24,9 @@ use crate::{
     output,
     pipeline::Pipeline,
     route::Router,
+    shutdown::Stop,
     signals::Signals,
-    slack::{ChannelSetup, Slack, Stop, client::Client},
+    slack::{ChannelSetup, Slack, client::Client},
     sqs::{Queue, QueueState, Redrive, SqsError},
     webhook::{Source, WebhookError, Webhooks},
 };

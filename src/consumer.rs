@@ -26,7 +26,8 @@ use self::{pacer::Pacer, progress::Progress};
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome, Pipeline},
-    slack::{Slack, Stop, drained},
+    shutdown::{Stop, drained},
+    slack::Slack,
     sqs::{self, Message, Queue, Receipt, SqsError},
 };
 

@@ -28,7 +28,7 @@ use crate::{
     ecs::{Ecs, EcsError},
     event::Arn,
     metrics::{self, DiagnosisOutcome},
-    slack::Stop,
+    shutdown::Stop,
 };
 
 /// Services asked about at once.

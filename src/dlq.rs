@@ -23,8 +23,8 @@ use crate::{
     event::Event,
     output,
     route::Router,
+    shutdown::Stop,
     signals::Signals,
-    slack::Stop,
     sqs::{
         BATCH, Message, Queue, QueueState, Receipt, Redrive, SqsError, Undelivered,
         move_task::{MoveTask, Status},

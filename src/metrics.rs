@@ -8,8 +8,6 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{alert::Severity, slack::client::Answer};
-
 const MESSAGES_RECEIVED: &str = "ecs_slack_alerts_messages_received_total";
 const MESSAGES: &str = "ecs_slack_alerts_messages_total";
 const ALERTS: &str = "ecs_slack_alerts_alerts_total";
@@ -46,6 +44,8 @@ const STATES: [&str; 3] = ["visible", "in_flight", "delayed"];
 pub(crate) const TRANSITIONS: [&str; 6] = ["opened", "news", "repeated", "reminded", "recovered", "reopened"];
 const STORE_OPERATIONS: [&str; 2] = ["load", "save"];
 const STORE_OUTCOMES: [&str; 3] = ["ok", "conflict", "error"];
+/// The label values of `alerts_total`; `alert::Severity` has a test that they are its own.
+pub const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 
 /// What became of a message; the label of `messages_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,35 @@ impl MessageOutcome {
             Self::Unrouted => "unrouted",
             Self::Deferred => "deferred",
             Self::Undecodable => "undecodable",
+        }
+    }
+}
+
+/// What came of one request to Slack; the label of `slack_requests_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlackOutcome {
+    /// Slack accepted it.
+    Ok,
+    /// Slack asked us to slow down.
+    RateLimited,
+    /// Slack, or something on the way, failed.
+    ServerError,
+    /// No answer, or none in time.
+    NetworkError,
+    /// Slack refuses the message, or where it was sent.
+    Refused,
+}
+
+impl SlackOutcome {
+    const ALL: [Self; 5] = [Self::Ok, Self::RateLimited, Self::ServerError, Self::NetworkError, Self::Refused];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::RateLimited => "rate_limited",
+            Self::ServerError => "server_error",
+            Self::NetworkError => "network_error",
+            Self::Refused => "refused",
         }
     }
 }
@@ -152,13 +181,13 @@ pub fn message(outcome: MessageOutcome) {
 }
 
 /// Slack accepted an alert.
-pub fn alert(channel: &str, severity: Severity) {
-    counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity.as_str()).increment(1);
+pub fn alert(channel: &str, severity: &'static str) {
+    counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity).increment(1);
 }
 
 /// One HTTP request to Slack ended.
-pub fn slack_request(channel: &str, answer: &Answer, duration: Duration) {
-    counter!(SLACK_REQUESTS, "channel" => channel.to_owned(), "outcome" => answer.label()).increment(1);
+pub fn slack_request(channel: &str, outcome: SlackOutcome, duration: Duration) {
+    counter!(SLACK_REQUESTS, "channel" => channel.to_owned(), "outcome" => outcome.as_str()).increment(1);
     histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned()).record(duration);
 }
 
@@ -235,11 +264,11 @@ fn start_at_zero(channels: &[&str]) {
         counter!(MESSAGES, "outcome" => outcome.as_str()).absolute(0);
     }
     for &channel in channels {
-        for severity in Severity::ALL {
-            counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity.as_str()).absolute(0);
+        for severity in SEVERITIES {
+            counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity).absolute(0);
         }
-        for outcome in Answer::LABELS {
-            counter!(SLACK_REQUESTS, "channel" => channel.to_owned(), "outcome" => outcome).absolute(0);
+        for outcome in SlackOutcome::ALL {
+            counter!(SLACK_REQUESTS, "channel" => channel.to_owned(), "outcome" => outcome.as_str()).absolute(0);
         }
         // A histogram exists, empty, once its handle was made.
         let _ = histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned());

@@ -174,7 +174,7 @@ impl From<&Result<Outcome, Failure>> for MessageOutcome {
 }
 
 fn measure(channel: &str, alert: &Alert, message: &Message) {
-    metrics::alert(channel, alert.severity);
+    metrics::alert(channel, alert.severity.as_str());
     if let (Some(time), 1) = (alert.time, message.receive_count) {
         let delay = OffsetDateTime::from(SystemTime::now()) - time;
         // A clock ahead of ours would make it negative.

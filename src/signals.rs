@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use crate::{log, slack::Stop};
+use crate::{log, shutdown::Stop};
 
 /// SIGHUP's bit in the masks of `/proc/self/status`.
 const HANGUP_BIT: u64 = 1;

@@ -23,6 +23,11 @@ fn alert(event: Value) -> Alert {
     Alert::from_event(&Event::decode(&event.to_string()).unwrap()[0])
 }
 
+#[test]
+fn every_severity_is_a_label_of_the_metrics() {
+    assert_eq!(Severity::ALL.map(Severity::as_str), crate::metrics::SEVERITIES);
+}
+
 fn action(detail: Value) -> Alert {
     alert(json!({
         "detail-type": "ECS Service Action", "resources": ["arn:aws:ecs:eu-west-1:1:service/prod/checkout"], "detail": detail

@@ -15,14 +15,15 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    States, Stop,
+    States,
     client::{Answer, Client},
-    drained, render,
+    render,
 };
 use crate::{
     alert::Alert,
     batch::{Inbox, Waiting},
     metrics,
+    shutdown::{Stop, drained},
     webhook::{Source, Webhook, WebhookError, Webhooks},
 };
 
@@ -192,7 +193,7 @@ impl Flusher {
             answer = self.client.post(&self.webhook, body, self.timeout) => answer,
             () = drained(self.stop.clone()) => Answer::NetworkError("gave no answer before the drain ended".into()),
         };
-        metrics::slack_request(&self.name, &answer, begun.elapsed());
+        metrics::slack_request(&self.name, answer.outcome(), begun.elapsed());
         answer
     }
 

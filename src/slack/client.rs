@@ -16,7 +16,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use crate::webhook::Webhook;
+use crate::{metrics::SlackOutcome, webhook::Webhook};
 
 /// How long one post may take in all.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,17 +52,14 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The values of the label `outcome` of `slack_requests_total`.
-    pub const LABELS: [&'static str; 5] = ["ok", "rate_limited", "server_error", "network_error", "refused"];
-
-    /// This answer's label.
-    pub const fn label(&self) -> &'static str {
+    /// As it is counted.
+    pub const fn outcome(&self) -> SlackOutcome {
         match self {
-            Self::Accepted => "ok",
-            Self::RateLimited(_) => "rate_limited",
-            Self::ServerError(..) => "server_error",
-            Self::NetworkError(_) => "network_error",
-            Self::PayloadRefused(_) | Self::WebhookRefused(_) => "refused",
+            Self::Accepted => SlackOutcome::Ok,
+            Self::RateLimited(_) => SlackOutcome::RateLimited,
+            Self::ServerError(..) => SlackOutcome::ServerError,
+            Self::NetworkError(_) => SlackOutcome::NetworkError,
+            Self::PayloadRefused(_) | Self::WebhookRefused(_) => SlackOutcome::Refused,
         }
     }
 }

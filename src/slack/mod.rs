@@ -9,15 +9,13 @@ use std::{
 };
 
 use futures_util::future::select_all;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
 use self::channel::{Flusher, Item, PostError, State};
 use crate::{
     alert::Alert,
     batch::{Batcher, batcher},
+    shutdown::Stop,
     webhook::{Source, Webhook, Webhooks},
 };
 
@@ -25,17 +23,6 @@ pub mod channel;
 pub mod client;
 pub mod message;
 pub mod render;
-
-/// Tells everyone to stop: `None` while the program runs, then the instant by which all work must have ended.
-pub type Stop = watch::Receiver<Option<Instant>>;
-
-/// Returns when a drain, if there is one, must be over.
-pub async fn drained(mut stop: Stop) {
-    match stop.wait_for(Option::is_some).await.map(|stop_by| *stop_by) {
-        Ok(Some(stop_by)) => sleep_until(stop_by).await,
-        _ => std::future::pending().await,
-    }
-}
 
 type States = Vec<State>;
 
