@@ -20,7 +20,7 @@ use crate::{
     diagnose::Diagnoser,
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
-    route::Router,
+    route::{ChannelId, Router},
     slack::{Slack, channel::PostError},
     sqs::Message,
 };
@@ -97,8 +97,8 @@ impl Pipeline {
         event: Event,
         start_by: Instant,
     ) -> Result<Outcome, Failure> {
-        let is_posted = |channel: &usize| self.posted.contains(identity, *channel);
-        let diagnosed = async |alert: Arc<Alert>, channels: &[usize]| match &self.diagnoser {
+        let is_posted = |channel: &ChannelId| self.posted.contains(identity, *channel);
+        let diagnosed = async |alert: Arc<Alert>, channels: &[ChannelId]| match &self.diagnoser {
             Some(diagnoser) if !channels.iter().all(is_posted) => diagnoser.diagnose(&alert).await,
             _ => alert,
         };
@@ -119,7 +119,7 @@ impl Pipeline {
         result
     }
 
-    fn log(&self, message: &Message, alert: &Alert, channels: &[usize], result: &Result<Outcome, Failure>) {
+    fn log(&self, message: &Message, alert: &Alert, channels: &[ChannelId], result: &Result<Outcome, Failure>) {
         let outcome = MessageOutcome::from(result).as_str();
         let channels = channels.iter().map(|&channel| self.slack.name(channel)).collect::<Vec<_>>().join(",");
         info!(
@@ -141,8 +141,8 @@ impl Pipeline {
 pub async fn alert(
     event: Event,
     router: &Router,
-    diagnosed: impl AsyncFnOnce(Arc<Alert>, &[usize]) -> Arc<Alert>,
-) -> (Arc<Alert>, Vec<usize>) {
+    diagnosed: impl AsyncFnOnce(Arc<Alert>, &[ChannelId]) -> Arc<Alert>,
+) -> (Arc<Alert>, Vec<ChannelId>) {
     let mut alert = Arc::new(Alert::from_event(&event));
     let routes = router.route(event.value());
     drop(event);
@@ -184,7 +184,7 @@ fn measure(channel: &str, alert: &Alert, message: &Message) {
 
 /// What this process has posted: which event to which channel.
 #[derive(Debug)]
-struct Posted(Cache<(Identity, usize), ()>);
+struct Posted(Cache<(Identity, ChannelId), ()>);
 
 impl Posted {
     /// EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
@@ -194,7 +194,7 @@ impl Posted {
         Self(cache.time_to_live(Duration::from_secs(2 * 3600)).build())
     }
 
-    fn contains(&self, identity: Identity, channel: usize) -> bool {
+    fn contains(&self, identity: Identity, channel: ChannelId) -> bool {
         self.0.contains_key(&(identity, channel))
     }
 
@@ -203,7 +203,7 @@ impl Posted {
     async fn once(
         &self,
         identity: Identity,
-        channel: usize,
+        channel: ChannelId,
         post: impl Future<Output = Result<(), PostError>>,
     ) -> Result<bool, Arc<PostError>> {
         let entry = self.0.entry((identity, channel)).or_try_insert_with(post).await?;

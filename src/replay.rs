@@ -22,7 +22,7 @@ use crate::{
     diagnosis::answers::Answers,
     event::{Event, Undecodable},
     output, pipeline,
-    route::Router,
+    route::{ChannelId, Router},
     slack::{Slack, render},
     webhook::Source,
 };
@@ -39,7 +39,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
     let rule = config.diagnose.and_then(|settings| settings.crash_loop);
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
     let router = Router::new(config.routes);
-    let diagnosed = async |alert: Arc<Alert>, _: &[usize]| {
+    let diagnosed = async |alert: Arc<Alert>, _: &[ChannelId]| {
         let Some(diagnosis) = alert.service.as_ref().and_then(|service| answers.diagnosis(service)) else {
             return alert;
         };
@@ -76,7 +76,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
             }
             for channel in channels {
                 let payload = render::single(&alert, config.account_name.as_deref()).to_value();
-                output::print(line("post", names[channel].as_str().into(), payload))?;
+                output::print(line("post", names[channel.0].as_str().into(), payload))?;
             }
         }
     }

@@ -11,11 +11,15 @@ use pattern::{Pattern, Subject};
 
 pub mod pattern;
 
+/// A channel of the configuration, by its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ChannelId(pub usize);
+
 /// One `[[route]]` of the configuration.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The index of the channel it leads to.
-    pub channel: usize,
+    /// The channel it leads to.
+    pub channel: ChannelId,
     /// The events it takes; without one, every event that is a problem.
     pub pattern: Option<Pattern>,
     /// Whether the routes after it are tried for an event that it took (`continue = true` in the file).
@@ -59,15 +63,15 @@ pub struct Routes(Vec<Candidate>);
 
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
-    channel: usize,
+    channel: ChannelId,
     /// It has no pattern.
     only_problems: bool,
     proceed: bool,
 }
 
 impl Routes {
-    /// The indices of the channels that get an alert of this severity, in the order of the routes, each once.
-    pub fn channels(&self, severity: Severity) -> Vec<usize> {
+    /// The channels that get an alert of this severity, in the order of the routes, each once.
+    pub fn channels(&self, severity: Severity) -> Vec<ChannelId> {
         let mut channels = Vec::new();
         for route in self.0.iter().filter(|route| severity >= Severity::Warning || !route.only_problems) {
             if !channels.contains(&route.channel) {
@@ -87,12 +91,12 @@ mod tests {
 
     use super::*;
 
-    const SEARCH: usize = 0;
-    const PLATFORM: usize = 1;
-    const AUDIT: usize = 2;
-    const NONE: [usize; 0] = [];
+    const SEARCH: ChannelId = ChannelId(0);
+    const PLATFORM: ChannelId = ChannelId(1);
+    const AUDIT: ChannelId = ChannelId(2);
+    const NONE: [ChannelId; 0] = [];
 
-    fn to(channel: usize, pattern: Option<Value>) -> Route {
+    fn to(channel: ChannelId, pattern: Option<Value>) -> Route {
         Route { channel, pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()), proceed: false }
     }
 

@@ -51,7 +51,7 @@ proptest! {
         prop_assert_eq!(config.listen, *listen);
         prop_assert_eq!(config.log_format, Some(log::Format::Text));
         prop_assert_eq!(&config.channels.iter().map(|channel| channel.name.clone()).collect::<Vec<_>>(), channels);
-        let read: Vec<_> = config.routes.iter().map(|route| (route.channel, route.proceed)).collect();
+        let read: Vec<_> = config.routes.iter().map(|route| (route.channel.0, route.proceed)).collect();
         let written: Vec<_> = routes.iter().map(|(channel, proceed)| (channel % channels.len(), *proceed)).collect();
         prop_assert_eq!(read, written);
         let consumer = config.consumer();

@@ -6,7 +6,7 @@ use super::{
     Channel,
     reader::{Reader, quote},
 };
-use crate::route::{Route, pattern::Pattern};
+use crate::route::{ChannelId, Route, pattern::Pattern};
 
 /// Reads every route, in order. Without any there is one, which leads to the only channel.
 pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
@@ -15,7 +15,7 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
         if channels.len() > 1 {
             root.fault("route", "there are several channels and no [[route]]; say which alerts go where");
         }
-        return vec![Route { channel: 0, pattern: None, proceed: false }];
+        return vec![Route { channel: ChannelId(0), pattern: None, proceed: false }];
     }
     let names = channels.iter().map(|channel| quote(&channel.name)).collect::<Vec<_>>().join(", ");
     let mut routes = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
                 None
             }
             Some(name) => {
-                let index = channels.iter().position(|channel| channel.name == name);
+                let index = channels.iter().position(|channel| channel.name == name).map(ChannelId);
                 if index.is_none() {
                     section.fault("channel", &format!("{} is not a channel; there are {names}", quote(&name)));
                 }
@@ -54,7 +54,7 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
         routes.push(Route { channel: channel.unwrap_or_default(), pattern, proceed });
     }
     for (index, channel) in channels.iter().enumerate() {
-        if !routes.iter().any(|route| route.channel == index) {
+        if !routes.iter().any(|route| route.channel == ChannelId(index)) {
             let name = quote(&channel.name);
             root.warn("channel", &format!("no [[route]] leads to {name}, so nothing is ever posted there"));
         }

@@ -50,7 +50,7 @@ fn the_documented_file_loads() {
     "#;
     let config = load(file, &[]).unwrap();
     assert_eq!(config.account_name.as_deref(), Some("platform"));
-    assert_eq!(config.routes.iter().map(|route| route.channel).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(config.routes.iter().map(|route| route.channel.0).collect::<Vec<_>>(), [1, 0]);
 }
 
 #[test]

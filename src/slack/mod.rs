@@ -15,6 +15,7 @@ use self::channel::{Flusher, Item, PostError, State};
 use crate::{
     alert::Alert,
     batch::{Batcher, batcher},
+    route::ChannelId,
     shutdown::Stop,
     webhook::{Source, Webhook, Webhooks},
 };
@@ -95,9 +96,9 @@ impl Slack {
     ///
     /// # Errors
     /// When no attempt could begin by `start_by`, or Slack refuses the alert in any form.
-    pub async fn post(&self, channel: usize, alert: Arc<Alert>, start_by: Instant) -> Result<(), PostError> {
-        let blocked = self.states.borrow()[channel] != State::Open;
-        let channel = &self.channels[channel];
+    pub async fn post(&self, channel: ChannelId, alert: Arc<Alert>, start_by: Instant) -> Result<(), PostError> {
+        let blocked = self.states.borrow()[channel.0] != State::Open;
+        let channel = &self.channels[channel.0];
         let _held = Held::new(&channel.held);
         if blocked && channel.held.load(Ordering::Relaxed) > self.share {
             return Err(PostError::Full);
@@ -106,8 +107,8 @@ impl Slack {
     }
 
     /// The channel's name.
-    pub fn name(&self, channel: usize) -> &str {
-        &self.channels[channel].name
+    pub fn name(&self, channel: ChannelId) -> &str {
+        &self.channels[channel.0].name
     }
 
     /// Returns when a channel's flusher is gone, with the channel's name. It ends only by a fault of ours, and nothing would be
