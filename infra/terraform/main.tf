@@ -26,6 +26,9 @@ module "messaging" {
 
   diagnose_log_group_arns = var.diagnose_log_group_arns
 
+  incidents_table                     = var.incidents_table
+  incidents_table_deletion_protection = var.incidents_table_deletion_protection
+
   alarms                       = var.alarms
   alarm_topic_arns             = var.alarm_topic_arns
   oldest_message_alarm_seconds = var.oldest_message_alarm_seconds

@@ -33,6 +33,11 @@ output "secret_arn" {
   value       = module.messaging.secret_arn
 }
 
+output "incidents_table_name" {
+  description = "Name of the table of incidents; null without one."
+  value       = module.messaging.incidents_table_name
+}
+
 output "dlq_policy_json" {
   description = "IAM policy for who runs `ecs-slack-alerts dlq list` and `dlq redrive`."
   value       = module.messaging.dlq_policy_json

@@ -83,7 +83,7 @@ variable "max_receive_count" {
 }
 
 variable "kms_key_arn" {
-  description = "A customer key for the three queues and the secret that is created here, in place of SSE-SQS and of Secrets Manager's own key. Its policy must let EventBridge use it (see \"A key of your own\")."
+  description = "A customer key for the three queues, the table of incidents and the secret that is created here, in place of the services' own keys. Its policy must let EventBridge use it (see \"A key of your own\")."
   type        = string
   default     = null
 }
@@ -104,6 +104,18 @@ variable "secret_recovery_window_in_days" {
   description = "How long the secret that is created here can be restored after a destroy, 7 to 30 days; 0 deletes it at once, and its name is free again."
   type        = number
   default     = 7
+}
+
+variable "incidents_table" {
+  description = "Whether to make the DynamoDB table by which replicas of the worker share incidents, and by which an incident outlives a restart. It is billed by request, cents a month."
+  type        = bool
+  default     = true
+}
+
+variable "incidents_table_deletion_protection" {
+  description = "Whether that table refuses to be deleted. Without it the worker only forgets open incidents."
+  type        = bool
+  default     = false
 }
 
 variable "alarms" {

@@ -17,6 +17,10 @@ mock_provider "aws" {
     target = aws_secretsmanager_secret.webhook
     values = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf" }
   }
+  override_resource {
+    target = aws_dynamodb_table.incidents
+    values = { arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/alerts-incidents" }
+  }
 }
 
 variables {
@@ -327,6 +331,12 @@ run "worker_policy" {
           Action   = ["secretsmanager:GetSecretValue"]
           Resource = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf"]
         },
+        {
+          Sid      = "ShareIncidents"
+          Effect   = "Allow"
+          Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
+          Resource = ["arn:aws:dynamodb:eu-west-1:123456789012:table/alerts-incidents"]
+        },
       ]
     }
     error_message = "The worker must get exactly this: ${output.worker_policy_json}"
@@ -384,6 +394,7 @@ run "worker_policy" {
     condition = output.environment == {
       QUEUE_URL               = "https://sqs/alerts"
       AWS_REGION              = "eu-west-1"
+      INCIDENTS_TABLE         = "alerts-incidents"
       SLACK_WEBHOOK_SECRET_ID = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf"
     }
     error_message = "The environment must be all that a worker needs."
@@ -413,7 +424,7 @@ run "customer_keys" {
     error_message = "The key must encrypt all queues."
   }
   assert {
-    condition = jsondecode(output.worker_policy_json).Statement[3] == {
+    condition = jsondecode(output.worker_policy_json).Statement[4] == {
       Sid      = "Decrypt"
       Effect   = "Allow"
       Action   = ["kms:Decrypt"]
@@ -437,6 +448,67 @@ run "customer_keys" {
   assert {
     condition     = output.environment["SLACK_WEBHOOK_SECRET_ID"] == "arn:aws:secretsmanager:eu-west-1:123456789012:secret:mine-AbCdEf"
     error_message = "The worker must be pointed at the given secret."
+  }
+}
+
+run "table_of_incidents" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition = (
+      aws_dynamodb_table.incidents[0].name == "alerts-incidents" &&
+      aws_dynamodb_table.incidents[0].hash_key == "pk" &&
+      aws_dynamodb_table.incidents[0].billing_mode == "PAY_PER_REQUEST" &&
+      aws_dynamodb_table.incidents[0].ttl[0].attribute_name == "expires" &&
+      aws_dynamodb_table.incidents[0].ttl[0].enabled &&
+      length(aws_dynamodb_table.incidents[0].server_side_encryption) == 0
+    )
+    error_message = "The table must have the worker's key, expire its items, and be billed by request."
+  }
+  assert {
+    condition     = output.environment["INCIDENTS_TABLE"] == "alerts-incidents" && output.incidents_table_name == "alerts-incidents"
+    error_message = "The worker must be told of the table."
+  }
+}
+
+run "table_with_a_key" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    kms_key_arn                         = "arn:aws:kms:eu-west-1:123456789012:key/queues"
+    incidents_table_deletion_protection = true
+  }
+
+  assert {
+    condition = (
+      aws_dynamodb_table.incidents[0].server_side_encryption[0].kms_key_arn == var.kms_key_arn &&
+      aws_dynamodb_table.incidents[0].deletion_protection_enabled
+    )
+    error_message = "The table must be encrypted by the given key, and be protected."
+  }
+}
+
+run "no_table" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    incidents_table = false
+  }
+
+  assert {
+    condition = (
+      length(aws_dynamodb_table.incidents) == 0 &&
+      !contains(keys(output.environment), "INCIDENTS_TABLE") &&
+      length(jsondecode(output.worker_policy_json).Statement) == 3 &&
+      output.incidents_table_name == null
+    )
+    error_message = "Without a table the worker must keep incidents in its memory, and be allowed no more than before."
   }
 }
 

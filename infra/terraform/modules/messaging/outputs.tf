@@ -53,8 +53,13 @@ output "secret_arn" {
   value       = one(aws_secretsmanager_secret.webhook[*].arn)
 }
 
+output "incidents_table_name" {
+  description = "Name of the table of incidents; null without one."
+  value       = one(aws_dynamodb_table.incidents[*].name)
+}
+
 output "worker_policy_json" {
-  description = "IAM policy for the worker's role: consume the queue, count dead letters, read the webhooks."
+  description = "IAM policy for the worker's role: consume the queue, count dead letters, read the webhooks, share incidents."
   value       = jsonencode(local.worker_policy)
 
   # Who may act on the queues should find them complete.
@@ -72,9 +77,10 @@ output "diagnose_policy_json" {
 }
 
 output "environment" {
-  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION and, unless several secrets are given, SLACK_WEBHOOK_SECRET_ID."
+  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION, with a table INCIDENTS_TABLE, and, unless several secrets are given, SLACK_WEBHOOK_SECRET_ID."
   value = merge(
     { QUEUE_URL = aws_sqs_queue.main.url, AWS_REGION = local.region },
+    { for table in aws_dynamodb_table.incidents : "INCIDENTS_TABLE" => table.name },
     length(var.webhook_secret_arns) > 1 ? {} : { SLACK_WEBHOOK_SECRET_ID = local.webhook_secret_arns[0] },
   )
 }

@@ -61,6 +61,7 @@ locals {
           Resource = local.webhook_secret_arns
         },
       ],
+      local.incidents_statements,
       length(local.kms_key_arns) == 0 ? [] : [{
         Sid      = "Decrypt"
         Effect   = "Allow"

@@ -40,6 +40,7 @@ provider "aws" {
   skip_requesting_account_id  = true
 
   endpoints {
+    dynamodb       = var.endpoint
     events         = var.endpoint
     secretsmanager = var.endpoint
     sqs            = var.endpoint
@@ -83,6 +84,10 @@ output "secret_arn" {
 
 output "rule_arns" {
   value = module.messaging.rule_arns
+}
+
+output "incidents_table_name" {
+  value = module.messaging.incidents_table_name
 }
 
 output "worker_policy_json" {
