@@ -4,6 +4,7 @@
 //! All text here is raw, as it came; escaping and cutting to Slack's limits belong to `slack::render`. But whatever the event
 //! held, every text is of a sane length, and only `reason` has more than one line.
 
+mod about;
 mod action;
 mod alarm;
 mod api_call;
@@ -16,7 +17,8 @@ mod scaling;
 mod task;
 mod unknown;
 
-pub use crash_loop::{Rule as CrashLoopRule, speaks as speaks_for_crash_loop};
+pub use about::{About, Phase, Rollout, Subject};
+pub use crash_loop::Rule as CrashLoopRule;
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::cause::{self, Category, Cause};
@@ -96,6 +98,8 @@ pub struct Alert {
     /// The id of the task, where it is one of a service that ran, and then exited or failed its health checks: alone it says
     /// little.
     pub exited: Option<String>,
+    /// Whose incident it may be part of.
+    pub about: Option<About>,
     /// The service that ECS can be asked about, where its answer may tell more.
     pub service: Option<Service>,
     /// What ECS said about it.
@@ -123,6 +127,7 @@ impl Alert {
             facts: Vec::new(),
             links: Vec::new(),
             exited: None,
+            about: None,
             service: None,
             diagnosis: None,
         };
@@ -146,21 +151,31 @@ impl Alert {
             Detail::Other => unknown::describe(&mut alert, event),
         }
         alert.bound();
+        alert.about = About::of(&alert, event, &detail);
         if matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Task(_)) {
             alert.service = service_to_ask(&alert, event);
         }
         alert
     }
 
-    /// By `rule` the exit of a task becomes an alert of the crash loop that it `speaks` for by its rank, or is routine.
-    /// Only once it is diagnosed can be told.
-    pub fn judged(mut self, rule: CrashLoopRule, speaks: impl FnOnce(usize) -> bool) -> Self {
-        crash_loop::judge(&mut self, rule, speaks);
-        self
+    /// What it is about, where that is trouble or its end.
+    pub fn phase(&self) -> Phase {
+        self.about.as_ref().map_or(Phase::Other, |about| about.phase)
+    }
+
+    /// The alert with what ECS said. By `rule`, an exit is part of a crash loop or routine, and so is a start that may heal; with
+    /// none they stay what they are by themselves.
+    pub fn with_diagnosis(self, diagnosis: Diagnosis, rule: Option<CrashLoopRule>) -> Self {
+        let mut alert = self.diagnosed(diagnosis);
+        if let Some(rule) = rule {
+            crash_loop::judge_exit(&mut alert, rule);
+            crash_loop::judge_start(&mut alert, rule);
+        }
+        alert
     }
 
     /// Adds what ECS said. Its cause counts where the event tells none, or only a symptom.
-    pub fn diagnosed(mut self, diagnosis: Diagnosis) -> Self {
+    fn diagnosed(mut self, diagnosis: Diagnosis) -> Self {
         let category = self.cause.as_ref().map(|cause| cause.category);
         let only_a_symptom = category.is_none_or(|category| category == Category::Deployment);
         // Of the same kind, the answers know the container: an event has no health status.
@@ -241,10 +256,11 @@ const MAX_COMMANDS: usize = 3;
 /// Longer than any command made of real names, in characters.
 const MAX_COMMAND: usize = 600;
 
-/// The service of an event about a service or a task that is a problem, unless what is known of the service could not explain it.
+/// The service of an event about a service or a task that is a problem or its end, unless what is known of the service could not
+/// explain it.
 fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
     let unrelated = ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
-    if alert.severity < Severity::Warning || unrelated.contains(&alert.kind.as_str()) {
+    if alert.phase() == Phase::Other || unrelated.contains(&alert.kind.as_str()) {
         return None;
     }
     let arn = event.arns().find(|arn| arn.service == "ecs")?;

@@ -19,16 +19,26 @@ use crate::{
     config::{Channel, Config},
     consumer::Consumer,
     diagnose::{self, Diagnoser},
+    incident::store::{
+        Store,
+        dynamodb::{DynamoDb, TableError},
+    },
     log, metrics,
     outbound::Outbound,
     output,
     pipeline::Pipeline,
+    reporter::{Reporter, Settings},
     route::Router,
     shutdown::Stop,
     signals::Signals,
-    slack::{ChannelSetup, Slack, client::Client},
+    slack::{
+        self, ChannelSetup, Slack,
+        client::Client,
+        target::{Bot, Secrets, Source, Target},
+        web_api::Identity,
+    },
     sqs::{Queue, QueueState, Redrive, SqsError},
-    webhook::{Source, WebhookError, Webhooks},
+    webhook::{self, WebhookError, Webhooks},
 };
 
 /// AWS's own advice for a queue with a dead-letter queue.
@@ -65,7 +75,7 @@ pub async fn run(config: Config, signals: &Signals) -> Result<()> {
     // Only `start` sets it, once.
     let _ = status.running.set(Arc::clone(&worker.consumer));
     tokio::spawn(watch_queue(Arc::clone(&worker.queue)));
-    tokio::spawn(keep_metrics(status));
+    tokio::spawn(keep_metrics(status, Arc::clone(&worker.reporter)));
 
     let grace_ends = async {
         let _ = stopping.wait_for(Option::is_some).await;
@@ -116,30 +126,59 @@ pub async fn check_live(config: &Config) -> Result<()> {
             ));
         }
     }
-    let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
+    let secrets = secrets(config, Some(&aws));
     for channel in &config.channels {
-        resolve(&webhooks, channel).await?;
-        output::print(format_args!("channel {}: its webhook is an allowed URL", channel.name))?;
+        match resolve(&secrets, channel).await?.target {
+            Target::Webhook(_) => {
+                output::print(format_args!("channel {}: its webhook is an allowed URL", channel.name))?;
+            }
+            Target::Bot(bot) => check_bot(config, &slack_client()?, &bot, &channel.name).await?,
+        }
+    }
+    if let Some(Settings { table: Some(name), .. }) = &config.incidents {
+        let table = DynamoDb::new(&aws, name);
+        table.check_schema().await.map_err(|error| unusable_table(name, &error))?;
+        table.check_access().await.map_err(|error| unusable_table(name, &error))?;
+        output::print(format_args!("table {name}: can be read and written"))?;
     }
     Ok(())
 }
 
-/// Starts the channels, with their webhooks looked up.
+/// What a bot token may do. Whether the bot is in the channel cannot be asked without posting or a further scope.
+async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) -> Result<()> {
+    let identity = slack.identify(bot, config.consumer().request_timeout()).await;
+    let Identity { team, user, scopes } =
+        identity.map_err(|answer| Misconfigured(format!("channel {channel:?}: its bot token: Slack {answer}")))?;
+    if scopes.is_some_and(|scopes| scopes.iter().all(|scope| scope != "chat:write")) {
+        let what = format!("channel {channel:?}: its bot token lacks the scope chat:write");
+        bail!(Misconfigured(what));
+    }
+    output::print(format_args!("channel {channel}: its bot token is that of {user} in {team}"))
+}
+
+fn unusable_table(name: &str, error: &impl std::fmt::Display) -> anyhow::Error {
+    Misconfigured(format!("the table {name:?} (incidents.table, INCIDENTS_TABLE) cannot be used: {error}")).into()
+}
+
+/// Starts the channels, with their webhooks and bot tokens looked up.
 ///
 /// # Errors
-/// When a webhook cannot be used; while AWS is not reached it is tried again for about a minute.
+/// When one cannot be used; while AWS is not reached it is tried again for about a minute.
 pub async fn start_slack(config: &Config, aws: Option<&aws_config::SdkConfig>, stop: &Stop) -> Result<Slack> {
-    let webhooks = Webhooks::new(aws, config.allowed_hosts.clone());
-    let setups = futures_util::future::try_join_all(config.channels.iter().map(|channel| resolve(&webhooks, channel)));
-    Ok(Slack::start(
-        setups.await?,
-        &slack_client()?,
-        &webhooks,
-        config.account_name.as_deref(),
-        config.consumer().request_timeout(),
-        config.queue.max_in_flight,
-        stop,
-    ))
+    let secrets = secrets(config, aws);
+    let setups = futures_util::future::try_join_all(config.channels.iter().map(|channel| resolve(&secrets, channel)));
+    let shared = slack::Shared {
+        client: slack_client()?,
+        secrets: secrets.clone(),
+        account_name: config.account_name.clone(),
+        timeout: config.consumer().request_timeout(),
+        max_in_flight: config.queue.max_in_flight,
+    };
+    Ok(Slack::start(setups.await?, shared, stop))
+}
+
+fn secrets(config: &Config, aws: Option<&aws_config::SdkConfig>) -> Secrets {
+    Secrets { webhooks: Webhooks::new(aws, config.allowed_hosts.clone()), api: config.api_url.clone() }
 }
 
 fn slack_client() -> Result<Client> {
@@ -182,6 +221,7 @@ struct Worker {
     queue: Arc<Queue>,
     queue_url: String,
     slack: Arc<Slack>,
+    reporter: Arc<Reporter>,
     consumer: Arc<Consumer>,
     shutdown_grace: Duration,
 }
@@ -197,37 +237,59 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
             .notify(|error, delay| warn!(error = error.chain(), "the queue does not answer; again in {delay:.1?}"));
         state.await.map_err(|error| explain(&error, &config.queue.url))
     };
-    let (_, slack) = tokio::try_join!(queue_answers, start_slack(&config, Some(&aws), stop))?;
+    let (_, slack, store) =
+        tokio::try_join!(queue_answers, start_slack(&config, Some(&aws), stop), open_store(&config, &aws))?;
     let slack = Arc::new(slack);
     let settings = config.consumer();
     let diagnoser = config.diagnose.map(|settings| Diagnoser::new(&aws, settings, stop.clone()));
-    let pipeline = Pipeline::new(Router::new(config.routes), diagnoser, Arc::clone(&slack));
+    let reporter = Arc::new(Reporter::new(Arc::clone(&slack), config.incidents.zip(store)));
+    let pipeline = Pipeline::new(Router::new(config.routes), diagnoser, Arc::clone(&reporter));
     let consumer = Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone());
     Ok(Worker {
         queue,
         queue_url: config.queue.url,
         slack,
+        reporter,
         consumer: Arc::new(consumer),
         shutdown_grace: config.shutdown_grace,
     })
 }
 
-async fn resolve(webhooks: &Webhooks, channel: &Channel) -> Result<ChannelSetup> {
-    let source = channel.webhook.clone().context("a channel has no webhook")?;
-    let webhook = (|| webhooks.resolve(&source))
+/// Where incidents are kept; none if each alert is a message. That the table is not reached is no reason not to start: alerts
+/// go out without it.
+async fn open_store(config: &Config, aws: &aws_config::SdkConfig) -> Result<Option<Store>> {
+    let Some(settings) = &config.incidents else { return Ok(None) };
+    let Some(name) = &settings.table else { return Ok(Some(Store::Memory(Arc::default()))) };
+    let table = DynamoDb::new(aws, name);
+    match table.check_schema().await {
+        Ok(()) => {}
+        Err(error @ TableError::Schema { .. }) => return Err(unusable_table(name, &error)),
+        Err(error) => warn!(table = name, %error, "the table of incidents cannot be checked; going on"),
+    }
+    Ok(Some(Store::DynamoDb(table)))
+}
+
+async fn resolve(secrets: &Secrets, channel: &Channel) -> Result<ChannelSetup> {
+    let source = channel.source.clone().context("a channel has neither a webhook nor a bot token")?;
+    let target = (|| secrets.resolve(&source))
         .retry(start_retries())
         .when(for_about_a_minute(WebhookError::is_transient))
-        .notify(|error, delay| warn!(channel = channel.name, %error, "the webhook cannot be looked up; again in {delay:.1?}"))
+        .notify(|error, delay| warn!(channel = channel.name, %error, "its secret cannot be looked up; again in {delay:.1?}"))
         .await
         .map_err(|error| {
             let place = match &source {
-                Source::Secret { id, .. } => format!("the secret {id:?} (webhook_secret_id, SLACK_WEBHOOK_SECRET_ID)"),
-                Source::Url(_) => "the webhook".into(),
+                Source::Webhook(webhook::Source::Secret { id, .. }) => {
+                    format!("the secret {id:?} (webhook_secret_id, SLACK_WEBHOOK_SECRET_ID)")
+                }
+                Source::Webhook(webhook::Source::Url(_)) => "the webhook".into(),
+                Source::Bot { token_secret_id, .. } => {
+                    format!("the secret {token_secret_id:?} (bot_token_secret_id, SLACK_BOT_TOKEN_SECRET_ID)")
+                }
             };
             let what = format!("channel {:?}: {place}: {error}", channel.name);
             if error.is_transient() { anyhow::anyhow!(what) } else { Misconfigured(what).into() }
         })?;
-    Ok(ChannelSetup { name: channel.name.clone(), source, webhook })
+    Ok(ChannelSetup { name: channel.name.clone(), source, target })
 }
 
 /// For about a minute; then the process ends, and who started it may start it again.
@@ -250,11 +312,12 @@ pub fn explain(error: &SqsError, queue: &str) -> anyhow::Error {
 
 /// Histograms gather their samples until somebody scrapes them, or until told to: nobody may. And nobody tells of tasks but
 /// the runtime, when asked.
-async fn keep_metrics(status: Arc<Status>) {
+async fn keep_metrics(status: Arc<Status>, reporter: Arc<Reporter>) {
     let mut tick = interval(Duration::from_secs(10));
     loop {
         tick.tick().await;
         status.metrics.run_upkeep();
+        reporter.measure();
         metrics::tasks(Handle::current().metrics().num_alive_tasks());
     }
 }

@@ -9,10 +9,13 @@ use toml::Table;
 use self::reader::{Reader, quote};
 use crate::{
     alert::CrashLoopRule,
-    consumer, diagnose, log, route,
-    webhook::{AllowedHosts, SLACK_HOSTS, Source},
+    consumer, diagnose, log, reporter, route,
+    slack::target::Source,
+    webhook::{AllowedHosts, SLACK_HOSTS},
 };
 
+mod channels;
+mod incidents;
 mod reader;
 mod routes;
 
@@ -29,8 +32,12 @@ pub struct Config {
     pub routes: Vec<route::Route>,
     /// How ECS is asked about the services of alerts; none if it is not.
     pub diagnose: Option<diagnose::Settings>,
+    /// How alerts become incidents; none if each is a message.
+    pub incidents: Option<reporter::Settings>,
     /// What a webhook may name.
     pub allowed_hosts: AllowedHosts,
+    /// Slack's Web API, with a slash at its end.
+    pub api_url: reqwest::Url,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// How long a drain may take.
@@ -61,8 +68,8 @@ pub struct Queue {
 pub struct Channel {
     /// Its name here, in metrics and logs.
     pub name: String,
-    /// Where its webhook comes from; none only where the command posts nothing.
-    pub webhook: Option<Source>,
+    /// Where its webhook or bot token comes from; none only where the command posts nothing.
+    pub source: Option<Source>,
 }
 
 /// What a command cannot do without.
@@ -141,12 +148,14 @@ impl Config {
                 slack.fault("allowed_hosts", &fault);
                 AllowedHosts::default()
             });
+        let api_url = channels::parse_api_url(&mut slack, &allowed_hosts);
         slack.finish();
 
         let queue = parse_queue(root.section("queue"), needs);
         let diagnose = parse_diagnose(root.section("diagnose"), &queue);
-        let channels = parse_channels(&mut root, &allowed_hosts, needs);
+        let channels = channels::parse(&mut root, &allowed_hosts, needs);
         let routes = routes::parse(&mut root, &channels);
+        let incidents = incidents::parse(root.section("incidents"), diagnose.and_then(|settings| settings.crash_loop));
         let account_name = root.string("account_name", "ACCOUNT_NAME");
         root.finish();
         Self {
@@ -155,7 +164,9 @@ impl Config {
             channels,
             routes,
             diagnose,
+            incidents,
             allowed_hosts,
+            api_url,
             listen,
             shutdown_grace,
             log_format,
@@ -255,80 +266,6 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue) -> Option<diagnose::S
     let timeout = timeout.min(queue.visibility_timeout / 4);
     let crash_loop = is_told.then_some(CrashLoopRule { stops, within });
     enabled.then_some(diagnose::Settings { timeout, log_lines, crash_loop })
-}
-
-fn parse_channels(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {
-    let mut sections = root.sections("channel");
-    let only = sections.len() < 2;
-    // Without any channel in the file there is one, named `default`.
-    let unnamed = sections.is_empty();
-    if unnamed {
-        sections.push(root.section("channel"));
-    }
-    let mut channels: Vec<Channel> = Vec::new();
-    for mut section in sections {
-        let name = section.string("name", "").unwrap_or_else(|| if unnamed { "default".into() } else { String::new() });
-        if name.is_empty() || name.len() > 80 || name.contains(char::is_control) {
-            section.fault("name", "is required: 1 to 80 printable characters, for routes, metrics and logs");
-        } else if channels.iter().any(|channel| channel.name == name) {
-            section.fault("name", &format!("{} is the name of another channel; names must differ", quote(&name)));
-        }
-        let webhook = parse_webhook(&mut section, only, allowed_hosts, needs);
-        section.finish();
-        channels.push(Channel { name, webhook });
-    }
-    channels
-}
-
-fn parse_webhook(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHosts, needs: Needs) -> Option<Source> {
-    let mut secret = channel.string("webhook_secret_id", "SLACK_WEBHOOK_SECRET_ID");
-    let key = channel.string("webhook_secret_key", "");
-    let mut url = channel.string("webhook_url", "SLACK_WEBHOOK_URL");
-    for key in ["webhook_secret_id", "webhook_url"] {
-        if channel.is_from_env(key) && !only {
-            channel.fault(key, "sets the webhook of the only channel, but there are several in the file; unset it");
-            return None;
-        }
-    }
-    // A variable replaces the file's webhook, of whichever sort that is.
-    match (channel.is_from_env("webhook_secret_id"), channel.is_from_env("webhook_url")) {
-        (true, false) => url = None,
-        (false, true) => secret = None,
-        _ => {}
-    }
-    if key.as_deref() == Some("") {
-        channel
-            .fault("webhook_secret_key", "is empty; it must name a key of the secret's JSON object, such as \"url\"");
-    }
-    if key.is_some() && secret.is_none() && !channel.is_from_env("webhook_url") {
-        channel.fault(
-            "webhook_secret_key",
-            "stands without webhook_secret_id; it names a key of that secret's JSON object",
-        );
-    }
-    match (secret, url) {
-        (Some(_), Some(_)) => {
-            channel.fault("webhook_url", "stands beside webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one");
-            None
-        }
-        (Some(secret), None) if secret.contains("://") => {
-            channel
-                .fault("webhook_secret_id", "is a URL; it must be the name or ARN of a secret (a URL is webhook_url)");
-            None
-        }
-        (Some(id), None) => Some(Source::Secret { id, key }),
-        (None, Some(url)) => {
-            let checked = allowed_hosts.check(&url).map(Source::Url);
-            checked.map_err(|error| channel.fault("webhook_url", &error.to_string())).ok()
-        }
-        (None, None) => {
-            if needs.webhooks {
-                channel
-                    .fault("webhook_secret_id", "is required: the Secrets Manager secret that holds the webhook's URL (or webhook_url, SLACK_WEBHOOK_URL)");
-            }
-            None
-        }
-    }
 }
 
 #[cfg(test)]

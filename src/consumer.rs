@@ -280,7 +280,7 @@ impl Consumer {
     async fn settle(&self, message: Message, result: Result<Outcome, Failure>) {
         metrics::message(MessageOutcome::from(&result));
         match result {
-            Ok(Outcome::Posted | Outcome::Duplicate | Outcome::Unrouted) => {
+            Ok(Outcome::Posted | Outcome::Folded | Outcome::Duplicate | Outcome::Unrouted) => {
                 if let Err(error) = self.queue.delete(message.receipt).await {
                     let error = error.chain();
                     warn!(
@@ -291,8 +291,9 @@ impl Consumer {
             }
             Err(Failure::Undecodable(_)) => self.put_back(message.receipt, poison_delay(message.receive_count)).await,
             Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(message.receipt).await,
-            Err(Failure::Deferred { .. }) => {
-                self.put_back(message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
+            Err(failure @ Failure::Deferred { .. }) => {
+                let delay = put_back_delay(message.receive_count, fastrand::f64());
+                self.put_back(message.receipt, failure.again_in().unwrap_or(delay)).await;
             }
         }
     }

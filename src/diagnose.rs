@@ -7,7 +7,7 @@
 mod inquiry;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use self::inquiry::Inquiry;
 use crate::{
-    alert::{Alert, CrashLoopRule, speaks_for_crash_loop},
+    alert::{Alert, CrashLoopRule},
     aws::ErrorClass,
     diagnosis::{Diagnosis, Service, target_groups_in},
     ecs::{Ecs, EcsError},
@@ -66,15 +66,9 @@ pub struct Diagnoser {
     recent: Cache<Service, Asked>,
     allowance: Mutex<Allowance>,
     slots: Semaphore,
-    told: Mutex<HashMap<Looping, Told>>,
-    /// Actions that were denied, and told of.
+    /// Actions that were denied, and reported.
     denied: Mutex<HashSet<&'static str>>,
 }
-
-/// Whose crash loop it is: the service, and its task definition.
-type Looping = (Service, Option<String>);
-/// Which task spoke for it, and when.
-type Told = (String, Instant);
 
 /// What came of asking.
 #[derive(Debug, Clone)]
@@ -108,7 +102,6 @@ impl Diagnoser {
             recent: Cache::builder().max_capacity(1_000).time_to_live(REMEMBERED).build(),
             allowance: Mutex::new(Allowance::new(Instant::now())),
             slots: Semaphore::new(CONCURRENT),
-            told: Mutex::new(HashMap::new()),
             denied: Mutex::new(HashSet::new()),
         }
     }
@@ -126,34 +119,33 @@ impl Diagnoser {
         metrics::diagnosis(asked.outcome);
         match asked.diagnosis {
             Some(diagnosis) => {
-                Arc::new(self.judged(service, Alert::clone(alert).diagnosed(Diagnosis::clone(&diagnosis))))
+                Arc::new(Alert::clone(alert).with_diagnosis(Diagnosis::clone(&diagnosis), self.rule(alert)))
             }
             None => Arc::clone(alert),
         }
     }
 
-    /// The exit of a task, judged by what else stopped, where ECS still remembers that.
-    fn judged(&self, service: &Service, alert: Alert) -> Alert {
+    /// By which rule an alert of this time is judged: none where ECS may have forgotten what stopped before it.
+    fn rule(&self, alert: &Alert) -> Option<CrashLoopRule> {
         let is_remembered = |rule: &CrashLoopRule| {
             alert.time.is_some_and(|time| OffsetDateTime::now_utc() - time < MEMORY.saturating_sub(rule.within))
         };
-        let Some(rule) = self.settings.crash_loop.filter(is_remembered) else { return alert };
-        let Some(task) = alert.exited.clone() else { return alert };
-        let deployed = alert.diagnosis.as_ref().and_then(|diagnosis| Some(diagnosis.change.as_ref()?.now.clone()));
-        alert.judged(rule, |rank| {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.retain(|_, (_, at)| at.elapsed() < MEMORY);
-            let loop_of = (service.clone(), deployed);
-            match told.get(&loop_of) {
-                // It may be its second attempt.
-                Some((by, _)) => *by == task,
-                None if speaks_for_crash_loop(rank) => {
-                    told.insert(loop_of, (task, Instant::now()));
-                    true
-                }
-                None => false,
-            }
-        })
+        self.settings.crash_loop.filter(is_remembered)
+    }
+
+    /// Whether all is well with the alert's service, as far as ECS can be asked: as many tasks run as should, no deployment is
+    /// under way or has failed, and no task has died within the crash-loop window.
+    ///
+    /// The alert comes back with what ECS says now.
+    pub async fn confirm_recovery(&self, alert: Arc<Alert>) -> (Arc<Alert>, Option<bool>) {
+        let Some(service) = &alert.service else { return (alert, None) };
+        // What is cached is of the time before the recovery.
+        self.recent.invalidate(service).await;
+        let alert = self.diagnose(&alert).await;
+        let rule = self.settings.crash_loop.unwrap_or(CrashLoopRule::DEFAULT);
+        let diagnosis = alert.diagnosis.as_ref().filter(|diagnosis| diagnosis.tasks_known);
+        let is_well = diagnosis.map(|diagnosis| diagnosis.is_well(rule.within));
+        (alert, is_well)
     }
 
     /// What was answered of late, or else is now.

@@ -56,7 +56,9 @@ pub struct Diagnosis {
     pub stopped: usize,
     /// When tasks stopped that ran and should not have stopped, of the deployment in trouble.
     pub stops: Vec<Stop>,
-    /// Whether ECS told of its stopped tasks; if not, `stops` proves nothing.
+    /// When tasks of that deployment failed to start.
+    pub failed_starts: Vec<Stop>,
+    /// Whether ECS told of its stopped tasks; if not, `stops` and `failed_starts` prove nothing.
     pub tasks_known: bool,
     /// ECS's latest event about what fails, as it is, where `why` does not hold it.
     pub said: Option<String>,
@@ -72,6 +74,17 @@ pub struct Diagnosis {
     pub log_url: Option<String>,
     /// The last lines that it logged, the oldest first.
     pub log: Vec<String>,
+}
+
+impl Diagnosis {
+    /// Whether all is well now: as many tasks run as should, the deployment is neither under way nor failed, and no task has died
+    /// within this time.
+    pub fn is_well(&self, within: std::time::Duration) -> bool {
+        let died = self.stops.iter().chain(&self.failed_starts).map(|stop| stop.at).max();
+        let is_quiet = died.is_none_or(|at| OffsetDateTime::now_utc() - at > within);
+        let is_settled = !matches!(self.state.rollout, Some(Rollout::InProgress | Rollout::Failed));
+        is_quiet && is_settled && self.state.running >= self.state.desired
+    }
 }
 
 /// The end of one task.

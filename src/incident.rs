@@ -29,10 +29,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 pub use self::{
-    key::{Id, Key, Subject},
-    signal::{Kind, Policy, Rollout, Signal},
+    key::{Id, Key},
+    signal::{Kind, Policy, Signal},
 };
-use crate::alert::Severity;
+use crate::alert::{Rollout, Severity};
 
 /// An incident without an event for so long is forgotten: the next problem opens a new one.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -184,7 +184,7 @@ pub fn next(
     match signal.kind {
         Kind::Problem => problem(known, signal, policy, now),
         Kind::Recovery { confirmed } => match known.filter(|known| known.is_open()) {
-            Some(open) => recovery(open.clone(), signal, confirmed, now),
+            Some(open) => recovery(open.clone(), signal, confirmed, policy, now),
             None => (Decision::AsBefore, None),
         },
         Kind::Other => (Decision::AsBefore, None),
@@ -229,9 +229,12 @@ fn problem(
 fn recovery(
     mut incident: Incident,
     signal: &Signal,
-    confirmed: bool,
+    confirmed: Option<bool>,
+    policy: &Policy,
     now: OffsetDateTime,
 ) -> (Decision, Option<Incident>) {
+    // Where nobody can be asked, quiet is the proof.
+    let confirmed = confirmed.unwrap_or(incident.failed_tasks == 0 || now - incident.last_event >= policy.quiet_for);
     let put_backs = incident.doubt.filter(|(id, _)| *id == signal.id).map_or(0, |(_, count)| count);
     let is_older = signal.time < incident.last_event;
     incident.seen = now;

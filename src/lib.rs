@@ -68,6 +68,7 @@ pub mod webhook;
 pub mod admin;
 pub mod consumer;
 pub mod pipeline;
+pub mod reporter;
 pub mod signals;
 
 pub mod app;
@@ -82,7 +83,7 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 31] = [
+    const ORDER: [&str; 32] = [
         "metrics",
         "shutdown",
         "log",
@@ -103,6 +104,7 @@ mod tests {
         "slack",
         "ecs",
         "diagnose",
+        "reporter",
         "pipeline",
         "consumer",
         "admin",

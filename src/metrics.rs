@@ -52,7 +52,9 @@ pub const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 pub enum MessageOutcome {
     /// Slack accepted the post that carries it.
     Posted,
-    /// A copy of it was posted before.
+    /// It repeats an incident that Slack has.
+    Folded,
+    /// A copy of it was reported before.
     Duplicate,
     /// No route wants it.
     Unrouted,
@@ -63,12 +65,14 @@ pub enum MessageOutcome {
 }
 
 impl MessageOutcome {
-    const ALL: [Self; 5] = [Self::Posted, Self::Duplicate, Self::Unrouted, Self::Deferred, Self::Undecodable];
+    const ALL: [Self; 6] =
+        [Self::Posted, Self::Folded, Self::Duplicate, Self::Unrouted, Self::Deferred, Self::Undecodable];
 
     /// The label value, also used in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Posted => "posted",
+            Self::Folded => "folded",
             Self::Duplicate => "duplicate",
             Self::Unrouted => "unrouted",
             Self::Deferred => "deferred",

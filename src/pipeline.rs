@@ -1,38 +1,34 @@
 //! The life of one message, from its body to its outcome, to be read top to bottom in [`Pipeline::handle`].
 //!
-//! Everything hard — Slack's rate, storms, retries, copies that come twice — hides behind the awaits. What is returned is all
-//! that decides about the message: `Ok` deletes it, and nothing else does.
+//! Everything hard — Slack's rate, storms, retries, copies that come twice, ten events that are one incident — hides behind the
+//! awaits. What is returned is all that decides about the message: `Ok` deletes it, and nothing else does.
 
-use std::{
-    mem::take,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{mem::take, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use moka::{future::Cache, policy::EvictionPolicy};
-use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    alert::Alert,
+    alert::{Alert, Phase, Severity},
     diagnose::Diagnoser,
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
+    reporter::{self, Reporter, Said, Unsaid},
     route::{ChannelId, Router},
-    slack::{Slack, channel::PostError},
     sqs::Message,
 };
 
-/// Why a message may be deleted. Of a message with several events, the greatest.
+/// Why a message may be deleted. Of a message with several events or channels, the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// No route wants it.
     Unrouted,
-    /// A copy of it was posted within two hours.
+    /// A copy of it was reported before.
     Duplicate,
-    /// Slack accepted the post that carries it.
+    /// It repeats an incident of which Slack has the message, and which has counted it.
+    Folded,
+    /// Slack accepted the post or the edit that carries it.
     Posted,
 }
 
@@ -48,23 +44,33 @@ pub enum Failure {
         /// The channel that did not take it.
         channel: String,
         /// Why not.
-        error: PostError,
+        error: Unsaid,
     },
 }
 
-/// Turns messages into posts.
+impl Failure {
+    /// When to try again, where that does not depend on how often it was tried.
+    pub fn again_in(&self) -> Option<Duration> {
+        match self {
+            Self::Deferred { error: Unsaid::Unconfirmed { again_in }, .. } => Some(*again_in),
+            Self::Deferred { error: Unsaid::Busy, .. } => Some(Duration::from_secs(5)),
+            Self::Deferred { error: Unsaid::NotPosted(_), .. } | Self::Undecodable(_) => None,
+        }
+    }
+}
+
+/// Turns messages into reports.
 #[derive(Debug)]
 pub struct Pipeline {
     router: Router,
     diagnoser: Option<Diagnoser>,
-    slack: Arc<Slack>,
-    posted: Posted,
+    reporter: Arc<Reporter>,
 }
 
 impl Pipeline {
-    /// A pipeline that has posted nothing yet. Without a diagnoser alerts say what their events do.
-    pub fn new(router: Router, diagnoser: Option<Diagnoser>, slack: Arc<Slack>) -> Self {
-        Self { router, diagnoser, slack, posted: Posted::new() }
+    /// A pipeline that has handled nothing yet. Without a diagnoser alerts say what their events do.
+    pub fn new(router: Router, diagnoser: Option<Diagnoser>, reporter: Arc<Reporter>) -> Self {
+        Self { router, diagnoser, reporter }
     }
 
     /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is dropped as soon as
@@ -89,7 +95,7 @@ impl Pipeline {
         Outcome::of_all(join_all(events).await)
     }
 
-    /// Posts an event's alert to every channel that wants it and has not had it.
+    /// Reports an event's alert to every channel that wants it, or has heard of the trouble that it is the end of.
     async fn report(
         &self,
         message: &Message,
@@ -97,31 +103,45 @@ impl Pipeline {
         event: Event,
         start_by: Instant,
     ) -> Result<Outcome, Failure> {
-        let is_posted = |channel: &ChannelId| self.posted.contains(identity, *channel);
+        let is_said = |channel: &ChannelId| self.reporter.has_said(identity, *channel);
         let diagnosed = async |alert: Arc<Alert>, channels: &[ChannelId]| match &self.diagnoser {
-            Some(diagnoser) if !channels.iter().all(is_posted) => diagnoser.diagnose(&alert).await,
+            Some(diagnoser) if alert.severity >= Severity::Warning && !channels.iter().all(is_said) => {
+                diagnoser.diagnose(&alert).await
+            }
             _ => alert,
         };
-        let (alert, channels) = alert(event, &self.router, diagnosed).await;
-        let posts = channels.iter().map(async |&channel| {
-            let post = self.slack.post(channel, Arc::clone(&alert), start_by);
-            let is_first = self.posted.once(identity, channel, post).await.map_err(|error| Failure::Deferred {
-                channel: self.slack.name(channel).to_owned(),
-                error: PostError::clone(&error),
-            })?;
-            if is_first {
-                measure(self.slack.name(channel), &alert, message);
+        let (mut alert, asked) = alert(event, &self.router, diagnosed).await;
+        let heard = self.reporter.heard_of(&alert, identity).await;
+        let mut confirmed = None;
+        if alert.phase() == Phase::Recovery
+            && !heard.iter().all(is_said)
+            && let Some(diagnoser) = &self.diagnoser
+        {
+            (alert, confirmed) = diagnoser.confirm_recovery(alert).await;
+        }
+        let mut channels = asked.clone();
+        channels.extend(heard.into_iter().filter(|channel| !asked.contains(channel)));
+        let reports = channels.iter().map(async |&channel| {
+            let is_asked_for = asked.contains(&channel);
+            let said = self.reporter.report(channel, &alert, identity, is_asked_for, confirmed, start_by).await;
+            let name = self.reporter.name(channel);
+            let said = said.map_err(|error| Failure::Deferred { channel: name.to_owned(), error })?;
+            if said == Said::Posted {
+                metrics::alert(name, alert.severity.as_str());
+                if let (Some(time), 1) = (alert.time, message.receive_count) {
+                    metrics::alert_delay(name, reporter::delay(time));
+                }
             }
-            Ok(if is_first { Outcome::Posted } else { Outcome::Duplicate })
+            Ok(Outcome::from(said))
         });
-        let result = Outcome::of_all(join_all(posts).await);
+        let result = Outcome::of_all(join_all(reports).await);
         self.log(message, &alert, &channels, &result);
         result
     }
 
     fn log(&self, message: &Message, alert: &Alert, channels: &[ChannelId], result: &Result<Outcome, Failure>) {
         let outcome = MessageOutcome::from(result).as_str();
-        let channels = channels.iter().map(|&channel| self.slack.name(channel)).collect::<Vec<_>>().join(",");
+        let channels = channels.iter().map(|&channel| self.reporter.name(channel)).collect::<Vec<_>>().join(",");
         info!(
             event_id = alert.event_id.as_deref().unwrap_or_default(),
             kind = alert.kind,
@@ -161,52 +181,26 @@ impl Outcome {
     }
 }
 
+impl From<Said> for Outcome {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Posted => Self::Posted,
+            Said::Folded => Self::Folded,
+            Said::Duplicate => Self::Duplicate,
+            Said::Unwanted => Self::Unrouted,
+        }
+    }
+}
+
 impl From<&Result<Outcome, Failure>> for MessageOutcome {
     fn from(result: &Result<Outcome, Failure>) -> Self {
         match result {
             Ok(Outcome::Posted) => Self::Posted,
+            Ok(Outcome::Folded) => Self::Folded,
             Ok(Outcome::Duplicate) => Self::Duplicate,
             Ok(Outcome::Unrouted) => Self::Unrouted,
             Err(Failure::Undecodable(_)) => Self::Undecodable,
             Err(Failure::Deferred { .. }) => Self::Deferred,
         }
-    }
-}
-
-fn measure(channel: &str, alert: &Alert, message: &Message) {
-    metrics::alert(channel, alert.severity.as_str());
-    if let (Some(time), 1) = (alert.time, message.receive_count) {
-        let delay = OffsetDateTime::from(SystemTime::now()) - time;
-        // A clock ahead of ours would make it negative.
-        metrics::alert_delay(channel, Duration::try_from(delay).unwrap_or_default());
-    }
-}
-
-/// What this process has posted: which event to which channel.
-#[derive(Debug)]
-struct Posted(Cache<(Identity, ChannelId), ()>);
-
-impl Posted {
-    /// EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
-    /// two channels comes back to find that one of them has it. A hundred thousand entries are some fifty MB.
-    fn new() -> Self {
-        let cache = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
-        Self(cache.time_to_live(Duration::from_secs(2 * 3600)).build())
-    }
-
-    fn contains(&self, identity: Identity, channel: ChannelId) -> bool {
-        self.0.contains_key(&(identity, channel))
-    }
-
-    /// Runs `post` unless the same was posted before. A copy that comes while the first is under way awaits its end and
-    /// shares it. `true` if this call's own post was accepted.
-    async fn once(
-        &self,
-        identity: Identity,
-        channel: ChannelId,
-        post: impl Future<Output = Result<(), PostError>>,
-    ) -> Result<bool, Arc<PostError>> {
-        let entry = self.0.entry((identity, channel)).or_try_insert_with(post).await?;
-        Ok(entry.is_fresh())
     }
 }

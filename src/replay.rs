@@ -16,15 +16,15 @@ use tokio::{
 };
 
 use crate::{
-    alert::{Alert, speaks_for_crash_loop},
+    alert::Alert,
     app,
     config::Config,
     diagnosis::answers::Answers,
     event::{Event, Undecodable},
     output, pipeline,
     route::{ChannelId, Router},
-    slack::{Slack, render},
-    webhook::Source,
+    slack::{Slack, channel::Destination, render, report::Report, target::Source},
+    webhook,
 };
 
 mod input;
@@ -43,11 +43,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
         let Some(diagnosis) = alert.service.as_ref().and_then(|service| answers.diagnosis(service)) else {
             return alert;
         };
-        let alert = Alert::clone(&alert).diagnosed(diagnosis);
-        Arc::new(match rule {
-            Some(rule) => alert.judged(rule, speaks_for_crash_loop),
-            None => alert,
-        })
+        Arc::new(Alert::clone(&alert).with_diagnosis(diagnosis, rule))
     };
     let mut all_decoded = true;
     for body in input::bodies(files)? {
@@ -89,7 +85,8 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
 /// When a file cannot be read, a webhook cannot be used, or the output cannot be written.
 pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let mut bodies = read_ahead(input::bodies(files)?);
-    let looks_up = config.channels.iter().any(|channel| matches!(channel.webhook, Some(Source::Secret { .. })));
+    let looks_up =
+        config.channels.iter().any(|channel| !matches!(channel.source, Some(Source::Webhook(webhook::Source::Url(_)))));
     let aws = if looks_up { Some(app::load_aws(None).await?) } else { None };
     // Ctrl-C ends it at once: what was not accepted is still in the files.
     let (_never, stop) = watch::channel(None);
@@ -128,7 +125,7 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
             return vec![(json!({"event_id": alert.event_id, "outcome": "unrouted", "channel": null}), true)];
         }
         let posts = channels.into_iter().map(async |channel| {
-            let posted = slack.post(channel, Arc::clone(&alert), start_by).await;
+            let posted = slack.post(channel, Report::of(Arc::clone(&alert)), Destination::Channel, start_by).await;
             let mut line = json!({"event_id": alert.event_id, "outcome": "posted", "channel": slack.name(channel)});
             if let Err(error) = &posted {
                 line["outcome"] = "failed".into();

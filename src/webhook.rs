@@ -40,6 +40,30 @@ impl fmt::Debug for Webhook {
     }
 }
 
+/// A bot token of Slack's Web API. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct BotToken(String);
+
+impl BotToken {
+    /// A token as it stands in a secret; none if it does not begin as a bot token does.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_token_character = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let rest = text.strip_prefix("xoxb-")?;
+        (!rest.is_empty() && rest.chars().all(is_token_character)).then(|| Self(text.to_owned()))
+    }
+
+    /// The token, for the one header that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BotToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BotToken(<secret>)")
+    }
+}
+
 /// Where a channel's webhook comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -93,7 +117,7 @@ pub enum WebhookError {
     #[error("Secrets Manager did not answer in time")]
     TimedOut,
     /// The secret is there, but holds no text.
-    #[error("it has no SecretString (it may be stored as binary); it must hold the webhook's URL as text")]
+    #[error("it has no SecretString (it may be stored as binary); it must be text")]
     NoText,
     /// The secret holds something else.
     #[error(transparent)]
@@ -146,6 +170,18 @@ impl AllowedHosts {
         Ok(Self(hosts))
     }
 
+    /// Whether a URL names a loopback address that is listed here.
+    pub fn allows_loopback(&self, url: &Url) -> bool {
+        self.lists(url) && is_loopback(url)
+    }
+
+    fn lists(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        let host_and_port = url.port().map(|port| format!("{host}:{port}"));
+        let bare = host.trim_matches(['[', ']']);
+        self.0.iter().any(|entry| entry == host || entry == bare || Some(entry) == host_and_port.as_ref())
+    }
+
     /// Checks a URL: `https` only, except for a loopback address listed here, and only to a listed host.
     ///
     /// # Errors
@@ -161,14 +197,10 @@ impl AllowedHosts {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(WebhookError::Credentials);
         }
-        let host_and_port = url.port().map(|port| format!("{host}:{port}"));
-        let bare = host.trim_matches(['[', ']']);
-        let listed = |entry: &String| entry == host || entry == bare || Some(entry) == host_and_port.as_ref();
-        if !self.0.iter().any(listed) {
+        if !self.lists(&url) {
             return Err(WebhookError::Host { host: host.to_owned(), allowed: self.0.join(", ") });
         }
-        let loopback = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if url.scheme() != "https" && !loopback {
+        if url.scheme() != "https" && !is_loopback(&url) {
             return Err(WebhookError::Insecure);
         }
         // Slack's own always have more: /services/T…/B…/…, /triggers/…, /workflows/…
@@ -177,6 +209,11 @@ impl AllowedHosts {
         }
         Ok(Webhook(url))
     }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Default for AllowedHosts {
@@ -211,13 +248,32 @@ impl Webhooks {
     /// # Errors
     /// When the secret cannot be read, or what it holds is not an allowed URL.
     pub async fn resolve(&self, source: &Source) -> Result<Webhook, WebhookError> {
-        let (id, key, client) = match (source, &self.secrets) {
-            (Source::Url(webhook), _) => return Ok(webhook.clone()),
-            (Source::Secret { id, key }, Some(client)) => (id, key.as_deref(), client),
-            (Source::Secret { .. }, None) => {
-                let what = "there is no AWS configuration".into();
-                return Err(WebhookError::LookUp { what, class: ErrorClass::NoCredentials });
-            }
+        let (id, key) = match source {
+            Source::Url(webhook) => return Ok(webhook.clone()),
+            Source::Secret { id, key } => (id, key.as_deref()),
+        };
+        let text = self.read(id).await?;
+        let wanted = Wanted { what: "the webhook's URL", key_setting: "webhook_secret_key" };
+        Ok(secret::take(&text, key, wanted, |text| self.allowed.check(text))?)
+    }
+
+    /// The bot token as it is now.
+    ///
+    /// # Errors
+    /// When the secret cannot be read, or does not hold exactly one bot token.
+    pub async fn bot_token(&self, id: &str) -> Result<BotToken, WebhookError> {
+        let text = self.read(id).await?;
+        // A token names itself, so no key is needed: it is taken wherever it is the only one.
+        let wanted = Wanted { what: "a bot token (xoxb-…)", key_setting: "bot_token_secret_id" };
+        Ok(secret::take(&text, None, wanted, |text| {
+            BotToken::new(text).ok_or("it is no bot token: that begins with xoxb-")
+        })?)
+    }
+
+    async fn read(&self, id: &str) -> Result<String, WebhookError> {
+        let Some(client) = &self.secrets else {
+            let what = "there is no AWS configuration".into();
+            return Err(WebhookError::LookUp { what, class: ErrorClass::NoCredentials });
         };
         let ask = || client.get_secret_value().secret_id(id).send();
         let mut answer = ask().await;
@@ -227,9 +283,7 @@ impl Webhooks {
         }
         let secret = answer
             .map_err(|error| WebhookError::LookUp { what: aws::explain(&error), class: ErrorClass::of(&error) })?;
-        let text = secret.secret_string().ok_or(WebhookError::NoText)?;
-        let wanted = Wanted { what: "the webhook's URL", key_setting: "webhook_secret_key" };
-        Ok(secret::take(text, key, wanted, |text| self.allowed.check(text))?)
+        secret.secret_string().map(str::to_owned).ok_or(WebhookError::NoText)
     }
 }
 

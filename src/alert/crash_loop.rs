@@ -1,9 +1,8 @@
-//! Tasks that start and then die, again and again: ECS sends no event for it, so it is told from the stopped tasks that ECS
-//! remembers, about an hour of them.
+//! Tasks that start and then die, again and again, and starts that fail. ECS has no event for a crash loop, so it is found in
+//! the stopped tasks that ECS remembers, about an hour of them. Pure.
 //!
-//! Which of the many events speaks for the loop follows from those alone: the one whose stop completed it. So there is one
-//! alert, however many replicas there are and in whatever order they get the events. Should it not get the answer that it
-//! needs, the fourth to complete one speaks, and so on.
+//! An exit now and then is routine, and so is a start that ECS's next attempt heals: they are `info`. Every exit of a crash loop
+//! is an alert of the loop; that they are reported once is the incident's business.
 
 use std::time::Duration;
 
@@ -24,46 +23,29 @@ impl Rule {
     /// What the configuration has by default.
     pub const DEFAULT: Self = Self { stops: 3, within: Duration::from_secs(600) };
 
-    /// The loop of which `task` is one, if at its stop there was one; `stops` in their order.
-    fn find<'a>(&self, task: &str, stops: &'a [Stop]) -> Option<Loop<'a>> {
-        let is_one = |window: &&[Stop]| match window {
+    /// The loop of which the stop of `task` is one, from the first stop of all that is known of it to the latest; `stops` are in
+    /// their order.
+    fn find<'a>(&self, task: &str, stops: &'a [Stop]) -> Option<&'a [Stop]> {
+        let is_loop = |window: &&[Stop]| match window {
             [first, .., last] => last.at - first.at <= self.within,
             _ => false,
         };
-        let completing = |window: &[Stop]| window.last().is_some_and(|last| last.task == task);
-        let mut loops = stops.windows(self.stops).enumerate().filter(|(_, window)| is_one(window));
+        let of_task = |window: &[Stop]| window.iter().any(|stop| stop.task == task);
+        let mut loops = stops.windows(self.stops).enumerate().filter(|(_, window)| is_loop(window));
         let start = loops.clone().next()?.0;
-        let rank = loops.position(|(_, window)| completing(window))? + 1;
-        Some(Loop { stops: stops.get(start..)?, rank })
+        // A stop before the loop was complete is one of it, too.
+        loops.any(|(_, window)| of_task(window)).then(|| stops.get(start..)).flatten()
     }
 }
 
-struct Loop<'a> {
-    /// All that is known of it, from its first stop to the latest.
-    stops: &'a [Stop],
-    /// How many stops, up to the one in question, completed one.
-    rank: usize,
-}
-
-/// Whether the stop that was the `rank`th to complete a loop speaks for it: the first, the fourth, the sixteenth …
-pub fn speaks(rank: usize) -> bool {
-    rank.is_power_of_two() && rank.trailing_zeros().is_multiple_of(2)
-}
-
-/// Makes of an exit's alert one of the crash loop that it speaks for, by its rank, or else of routine life.
-pub(super) fn judge(alert: &mut Alert, rule: Rule, speaks: impl FnOnce(usize) -> bool) {
+/// Makes of an exit's alert one of the crash loop that it is part of, or else of routine life.
+pub(super) fn judge_exit(alert: &mut Alert, rule: Rule) {
     let (Some(task), Some(diagnosis)) = (&alert.exited, &alert.diagnosis) else { return };
     if !diagnosis.tasks_known {
         return;
     }
-    let mut stops = diagnosis.stops.clone();
-    // The event may be ahead of what ECS answers.
-    if let Some(at) = alert.time.filter(|_| stops.iter().all(|stop| stop.task != *task)) {
-        stops.push(Stop { task: task.clone(), at, exit_code: None });
-    }
-    stops.sort_by(|a, b| (a.at, &a.task).cmp(&(b.at, &b.task)));
-    let found = rule.find(task, &stops).filter(|found| speaks(found.rank));
-    let Some(looping @ [first, .., last]) = found.map(|found| found.stops) else {
+    let stops = with_this(alert, task, &diagnosis.stops);
+    let Some(looping @ [first, .., last]) = rule.find(task, &stops) else {
         alert.severity = Severity::Info;
         return;
     };
@@ -90,6 +72,35 @@ pub(super) fn judge(alert: &mut Alert, rule: Rule, speaks: impl FnOnce(usize) ->
     }
 }
 
+/// A failed start whose cause may heal by itself is routine, unless a second one failed within the same time, or fewer tasks run
+/// than should.
+pub(super) fn judge_start(alert: &mut Alert, rule: Rule) {
+    let may_heal = alert.cause.as_ref().is_some_and(|cause| cause.category.may_heal());
+    let task = alert.about.as_ref().and_then(|about| about.failed_task.clone());
+    let (Some(task), Some(diagnosis), true) =
+        (task, &alert.diagnosis, may_heal && alert.kind == "TASK_FAILED_TO_START")
+    else {
+        return;
+    };
+    let starts = with_this(alert, &task, &diagnosis.failed_starts);
+    let this = starts.iter().find(|start| start.task == task).map(|start| start.at);
+    let is_near = |other: &Stop| this.is_some_and(|at| (other.at - at).unsigned_abs() <= rule.within);
+    let is_second = starts.iter().any(|start| start.task != task && is_near(start));
+    if diagnosis.tasks_known && !is_second && diagnosis.state.running >= diagnosis.state.desired {
+        alert.severity = Severity::Info;
+    }
+}
+
+/// The stops with that of the alert's own task, in their order: the event may be ahead of what ECS answers.
+fn with_this(alert: &Alert, task: &str, stops: &[Stop]) -> Vec<Stop> {
+    let mut stops = stops.to_vec();
+    if let Some(at) = alert.time.filter(|_| stops.iter().all(|stop| stop.task != task)) {
+        stops.push(Stop { task: task.to_owned(), at, exit_code: None });
+    }
+    stops.sort_by(|a, b| (a.at, &a.task).cmp(&(b.at, &b.task)));
+    stops
+}
+
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
@@ -104,34 +115,24 @@ mod tests {
             .collect()
     }
 
-    /// Who speaks, and for how many.
-    fn speakers(minutes: &[i64]) -> Vec<(String, usize)> {
+    /// The stops that are part of a loop, and how long it is by each.
+    fn looping(minutes: &[i64]) -> Vec<(i64, usize)> {
         let stops = stops(minutes);
-        let speaks = |stop: &Stop| {
-            let found = Rule::DEFAULT.find(&stop.task, &stops)?;
-            speaks(found.rank).then(|| (stop.task.clone(), found.stops.len()))
-        };
-        stops.iter().filter_map(speaks).collect()
+        let found = |minute: &i64| Some((*minute, Rule::DEFAULT.find(&format!("at {minute}"), &stops)?.len()));
+        minutes.iter().filter_map(found).collect()
     }
 
     #[test]
     fn exits_now_and_then_are_no_loop() {
         for minutes in [&[][..], &[5], &[5, 6], &[5, 6, 17, 30, 31, 50]] {
-            assert_eq!(speakers(minutes), [], "{minutes:?}");
+            assert_eq!(looping(minutes), [], "{minutes:?}");
         }
     }
 
     #[test]
-    fn the_stop_that_completes_a_loop_speaks_for_all_of_it() {
-        assert_eq!(speakers(&[0, 4, 10]), [("at 10".into(), 3)]);
-        assert_eq!(speakers(&[0, 1, 2, 3, 4, 30]), [("at 2".into(), 6)]);
-        assert_eq!(speakers(&[0, 15, 16, 20, 21]), [("at 20".into(), 4)]);
-    }
-
-    #[test]
-    fn a_loop_that_goes_on_is_spoken_for_again_ever_more_seldom() {
-        let minutes: Vec<i64> = (0..30).collect();
-        let expected = [("at 2".into(), 30), ("at 5".into(), 30), ("at 17".into(), 30)];
-        assert_eq!(speakers(&minutes), expected);
+    fn every_exit_of_a_loop_is_part_of_it_whenever_its_event_comes() {
+        assert_eq!(looping(&[0, 4, 10]), [(0, 3), (4, 3), (10, 3)]);
+        assert_eq!(looping(&[0, 1, 2, 3, 30]), [(0, 5), (1, 5), (2, 5), (3, 5)]);
+        assert_eq!(looping(&[0, 15, 16, 20, 21]), [(15, 4), (16, 4), (20, 4), (21, 4)]);
     }
 }

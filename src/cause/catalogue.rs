@@ -27,6 +27,11 @@ macro_rules! categories {
             /// Every category.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
+            /// The category of this name; none where another version of the program has it.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|category| category.as_str() == name)
+            }
+
             /// The name in logs and in what `render` prints: snake_case, stable.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }

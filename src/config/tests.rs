@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::webhook;
 
 const RUN: Needs = Needs { queue: true, webhooks: true };
 const SECRET: &str = "https://hooks.slack.com/services/T0/B0/sesame";
@@ -20,7 +21,10 @@ fn two_variables_are_enough() {
     assert_eq!(config.queue.url, "https://sqs.eu-west-1.amazonaws.com/1/q");
     assert_eq!(
         config.channels,
-        [Channel { name: "default".into(), webhook: Some(Source::Secret { id: "hook".into(), key: None }) }]
+        [Channel {
+            name: "default".into(),
+            source: Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None }))
+        }]
     );
     assert_eq!(config.routes.len(), 1);
     assert_eq!(config.queue.visibility_timeout, Duration::from_secs(120));
@@ -69,7 +73,10 @@ fn a_variable_wins_over_the_file_and_an_empty_one_does_not() {
     let config = load(file, &[("SLACK_WEBHOOK_SECRET_ID", "env")]).unwrap();
     assert_eq!(
         config.channels,
-        [Channel { name: "only".into(), webhook: Some(Source::Secret { id: "env".into(), key: None }) }]
+        [Channel {
+            name: "only".into(),
+            source: Some(Source::Webhook(webhook::Source::Secret { id: "env".into(), key: None }))
+        }]
     );
 }
 
@@ -175,9 +182,9 @@ fn a_webhook_is_refused_without_being_shown() {
 
 #[test]
 fn a_key_belongs_to_a_secret() {
-    let source = |file: &str, env: &[(&str, &str)]| load(file, env).map(|mut config| config.channels.remove(0).webhook);
+    let source = |file: &str, env: &[(&str, &str)]| load(file, env).map(|mut config| config.channels.remove(0).source);
     let channel = "[[channel]]\nname = 'a'\nwebhook_secret_key = 'url'\n";
-    let secret = |id: &str| Some(Source::Secret { id: id.into(), key: Some("url".into()) });
+    let secret = |id: &str| Some(Source::Webhook(webhook::Source::Secret { id: id.into(), key: Some("url".into()) }));
     assert_eq!(source(&format!("{channel}webhook_secret_id = 'x'"), &MINIMAL[..1]), Ok(secret("x")));
     assert_eq!(source(channel, &[MINIMAL[0], ("SLACK_WEBHOOK_SECRET_ID", "y")]), Ok(secret("y")));
     let url = [MINIMAL[0], ("SLACK_WEBHOOK_URL", SECRET)];

@@ -221,7 +221,8 @@ impl<'a> Picture<'a> {
             health_checks: targets::health_checks(self.described, &self.failing_target_groups(), &details.targets),
             why,
             stopped,
-            stops: self.stopped.iter().filter_map(Stopped::stop).collect(),
+            stops: self.stopped.iter().filter(|stopped| stopped.started()).filter_map(Stopped::stop).collect(),
+            failed_starts: self.stopped.iter().filter(|stopped| !stopped.started()).filter_map(Stopped::stop).collect(),
             tasks_known: self.tasks_known,
             // ECS went back to what it tells of as deployed: that differs in nothing.
             change: self.change(details).map(|change| match record {
@@ -405,12 +406,15 @@ impl<'a> Stopped<'a> {
         })
     }
 
-    /// None for what never ran, and for what stopped because its host was lost or taken back.
+    fn started(&self) -> bool {
+        self.ran && self.task.stop_code != Some("TaskFailedToStart")
+    }
+
+    /// None for what stopped because its host was lost or taken back.
     fn stop(&self) -> Option<Stop> {
         let lost_its_host = matches!(self.cause.category, Category::Spot | Category::HostGone);
-        let started = self.ran && self.task.stop_code != Some("TaskFailedToStart");
         let task = self.task.arn?.name()?.to_owned();
-        (started && !lost_its_host).then_some(Stop { task, at: self.at?, exit_code: self.exit_code })
+        (!lost_its_host).then_some(Stop { task, at: self.at?, exit_code: self.exit_code })
     }
 
     /// What it has in common with others: the cause, and the exit code where that is what is known.

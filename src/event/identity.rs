@@ -4,8 +4,9 @@
 //! not either: two of `{"text": "checkout failed"}` are two failures. So an event without an id and without a time, and only
 //! that, is one with its copies as long as the message that carried it is the same.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::LazyLock;
+use std::hash::{Hash, Hasher};
+
+use sha2::{Digest, Sha256};
 
 use super::Event;
 
@@ -13,9 +14,23 @@ use super::Event;
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-replay-archived-event.html>
 const ADDED_BY_DELIVERY: &str = "replay-name";
 
-/// Identifies an event within this process: equal for all copies of one, and for nothing else.
+/// Identifies an event: equal for all copies of one, and for nothing else, in every process and every version that stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity([u64; 2]);
+pub struct Identity(pub [u8; 16]);
+
+/// Takes what is hashed into SHA-256, so that nobody can make an event that is taken for another.
+struct Sink(Sha256);
+
+impl Hasher for Sink {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        // Only the whole digest is used.
+        0
+    }
+}
 
 impl Event {
     /// The event's identity. `message_id` is that of the message that brought it; `index` its place in that message.
@@ -23,13 +38,11 @@ impl Event {
     /// What carries an event is not a part of it: neither SNS's notification nor SQS's record count, nor the order of keys or
     /// white space, which SNS, a pipe or a person who sends a message again may change.
     pub fn identity(&self, message_id: &str, index: usize) -> Identity {
-        // Random keys, so that nobody can make an event that is taken for another.
-        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-        Identity(KEYS.each_ref().map(|keys| {
-            let mut hasher = keys.build_hasher();
-            self.hash(message_id, index, &mut hasher);
-            hasher.finish()
-        }))
+        let mut sink = Sink(Sha256::new());
+        self.hash(message_id, index, &mut sink);
+        let mut identity = [0; 16];
+        identity.copy_from_slice(&sink.0.finalize()[..16]);
+        Identity(identity)
     }
 
     fn hash(&self, message_id: &str, index: usize, hasher: &mut impl Hasher) {

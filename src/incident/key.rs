@@ -4,6 +4,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::alert::Subject;
+
 /// A 128-bit hash of a text: of an event's id, a task's ARN, a deployment's id. The same in every version of the program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub [u8; 16]);
@@ -29,31 +31,14 @@ impl fmt::Debug for Id {
     }
 }
 
-/// What kind of thing is in trouble.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
-    /// An ECS service.
-    Service,
-    /// An ECS daemon.
-    Daemon,
-    /// A task definition's family, of tasks that no service started.
-    Family,
-    /// A container instance.
-    Instance,
-    /// A CloudWatch alarm.
-    Alarm,
-}
-
-impl Subject {
-    /// The name in keys. Never change one: incidents are stored by it.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Daemon => "daemon",
-            Self::Family => "family",
-            Self::Instance => "instance",
-            Self::Alarm => "alarm",
-        }
+/// The name in keys. Never change one: incidents are stored by it.
+const fn name_of(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Service => "service",
+        Subject::Daemon => "daemon",
+        Subject::Family => "family",
+        Subject::Instance => "instance",
+        Subject::Alarm => "alarm",
     }
 }
 
@@ -68,7 +53,7 @@ impl Key {
     /// The key of `name` in `channel`, by the channel's name in the configuration. What is not known is empty, as the cluster
     /// of an alarm is.
     pub fn new(channel: &str, account: &str, region: &str, cluster: &str, subject: Subject, name: &str) -> Self {
-        let parts = [account, region, cluster, subject.as_str(), name].map(segment);
+        let parts = [account, region, cluster, name_of(subject), name].map(segment);
         Self { channel: channel.to_owned(), subject: parts.join("/") }
     }
 

@@ -195,11 +195,11 @@ impl NotificationLog {
     }
 
     /// Which of these channels' incidents, all of the signal's subject, are open or being opened: they have heard of the trouble, so
-    /// they are to hear of its end, and of starts that may heal. A confirmed recovery is noted first, for trouble that comes late: it is then
-    /// reported as over. One that is not confirmed is not noted: it should be put back even where nothing is open.
+    /// they are to hear of its end, and of starts that may heal. A recovery that nobody refutes is noted first, for trouble that comes late: it is then
+    /// reported as over. One that is refuted is not noted: it should be put back even where nothing is open.
     pub async fn open_in(&self, signal: &Signal, keys: &[Key]) -> Vec<bool> {
         let deadline = Instant::now() + PATIENCE;
-        if let (Kind::Recovery { confirmed: true }, Some(key)) = (signal.kind, keys.first()) {
+        if let (Kind::Recovery { confirmed: Some(true) | None }, Some(key)) = (signal.kind, keys.first()) {
             self.ledger.note_recovery(key, signal.time, deadline).await;
         }
         let now = (self.clock)();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::Id;
-use crate::alert::Severity;
+use crate::alert::{Rollout, Severity};
 
 /// What an alert means to an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,22 +37,11 @@ pub enum Kind {
     Problem,
     /// ECS or CloudWatch says that all is well.
     Recovery {
-        /// Whether it is true, as far as can be told.
-        confirmed: bool,
+        /// Whether it is true; none where nobody can be asked.
+        confirmed: Option<bool>,
     },
     /// Nothing that concerns an incident: an event that a pattern asks for.
     Other,
-}
-
-/// What an alert says about a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rollout {
-    /// Tasks of it are in trouble.
-    InTrouble,
-    /// It failed.
-    Failed,
-    /// It is being rolled back.
-    RolledBack,
 }
 
 /// The settings that a decision depends on.
@@ -62,6 +51,8 @@ pub struct Policy {
     pub remind_after: Duration,
     /// Trouble so soon after a recovery is the same incident (`incidents.reopen_within`).
     pub reopen_within: Duration,
+    /// A recovery that nobody can confirm counts when no task has failed for so long.
+    pub quiet_for: Duration,
     /// The least severity that mentions somebody (`mention_from`); none if the channel has no `mention`.
     pub mention_from: Option<Severity>,
 }

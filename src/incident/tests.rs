@@ -7,6 +7,7 @@ use Transition::*;
 
 const POLICY: Policy = Policy {
     remind_after: Duration::from_secs(3600),
+    quiet_for: Duration::from_secs(600),
     reopen_within: Duration::from_secs(900),
     mention_from: Some(Critical),
 };
@@ -50,11 +51,11 @@ fn failed(minute: i64, task: &str) -> Signal {
 }
 
 fn recovery(minute: i64) -> Signal {
-    event(minute, Kind::Recovery { confirmed: true })
+    event(minute, Kind::Recovery { confirmed: Some(true) })
 }
 
 fn unconfirmed(minute: i64) -> Signal {
-    event(minute, Kind::Recovery { confirmed: false })
+    event(minute, Kind::Recovery { confirmed: Some(false) })
 }
 
 /// An incident whose every report Slack accepts at once.
@@ -226,7 +227,7 @@ fn recovered_when_it_is_over() {
 
 #[test]
 fn a_recovery_that_is_not_confirmed_is_put_back_twice_then_dropped() {
-    let again = |minute, confirmed| (at(minute), event(5, Kind::Recovery { confirmed }));
+    let again = |minute, confirmed| (at(minute), event(5, Kind::Recovery { confirmed: Some(confirmed) }));
     let put_back = || opened().then(unconfirmed(5), PutBack);
     let (now, signal) = again(15, true);
     put_back().arrives(now, signal, Recovered);

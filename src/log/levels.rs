@@ -4,10 +4,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Every crate that logs, and those that people are used to silencing. A misspelt name would match nothing, and the log would
 /// be empty without a word.
-const CRATES: [&str; 26] = [
+const CRATES: [&str; 27] = [
     "aws_config",
     "aws_runtime",
     "aws_sdk_cloudwatchlogs",
+    "aws_sdk_dynamodb",
     "aws_sdk_ecs",
     "aws_sdk_elasticloadbalancingv2",
     "aws_sdk_secretsmanager",

@@ -1,13 +1,13 @@
-//! One Slack channel: a flusher with a clock, the earliest instant at which Slack will take the next post.
+//! One Slack channel: a flusher with a clock, the earliest instant at which Slack will take the next request.
 //!
-//! A post moves the clock one interval on; a 429 moves it by `Retry-After`; a failure backs it off, jittered and growing
-//! ([`Pause`]).
-//! Alerts wait *together*: each attempt renders afresh what is waiting at that moment, so that an outage or a storm ends in a
-//! few readable messages. Who submitted an alert hears `Ok` only after Slack accepted the post that carries it.
+//! Reports wait *together*: each attempt renders afresh what is waiting at that moment, so that an outage or a storm ends in a
+//! few readable messages. The submitter of a report receives `Ok` only after Slack accepted the request that carries it.
+//!
+//! The edits of all channels that share a bot token have a flusher of their own, because Slack limits them together. What an
+//! answer means for the clock and the batch is decided in [`super::clock`].
 
 use std::{sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -16,37 +16,79 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     States,
-    client::{Answer, Client},
+    client::{Answer, Client, MessageRef},
+    clock::{Clock, Reaction, Suspects},
+    message::Payload,
     render,
+    report::Report,
+    target::{Secrets, Source, Target},
 };
 use crate::{
-    alert::Alert,
     batch::{Inbox, Waiting},
     metrics,
+    route::ChannelId,
     shutdown::{Stop, drained},
-    webhook::{Source, Webhook, WebhookError, Webhooks},
+    webhook::WebhookError,
 };
 
-/// Added to `Retry-After`, so that a request sent when it ends does not arrive a moment before, by Slack's clock.
-const RETRY_AFTER_MARGIN: Duration = Duration::from_millis(100);
-
-/// A longer `Retry-After` is believed for so long at a time: then one message asks whether it still holds. Slack's own are
-/// shorter; a longer one may be a mistake of something on the way, and would keep alerts back for hours.
-const BELIEVED_FOR: Duration = Duration::from_secs(300);
-
-/// What is left of the drain must suffice for one more usual answer, or the post is not begun.
+/// What is left of the drain must suffice for one more usual answer, or the request is not begun.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 
-/// An alert on its way to Slack.
+/// A report on its way to Slack.
 #[derive(Debug)]
 pub struct Item {
+    /// In which channel.
+    pub channel: ChannelId,
     /// What to say.
-    pub alert: Arc<Alert>,
+    pub report: Report,
+    /// Where.
+    pub to: Destination,
     /// No attempt with it may begin later.
     pub start_by: Instant,
 }
 
-/// Why an alert was not posted. All are worth another try later.
+/// Where a report is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// As a message of the channel.
+    Channel,
+    /// As a reply in the thread of this message.
+    Thread {
+        /// That message.
+        root: MessageRef,
+        /// Whether the reply is shown in the channel too.
+        broadcast: bool,
+    },
+    /// In place of what this message says.
+    Edit(MessageRef),
+}
+
+impl Item {
+    /// Whether one request can carry both: messages of a channel with each other, recoveries apart from problems; replies with
+    /// others in their thread; edits with others of their message.
+    fn goes_with(&self, other: &Self) -> bool {
+        match (&self.to, &other.to) {
+            (Destination::Channel, Destination::Channel) => self.report.is_recovery() == other.report.is_recovery(),
+            (Destination::Thread { root: a, .. }, Destination::Thread { root: b, .. }) => a == b,
+            (Destination::Edit(a), Destination::Edit(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// Where Slack shows what it accepted; none by a webhook, which does not say.
+pub type Place = Option<Posted>;
+
+/// A message that can be replied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// Its channel and `ts`.
+    pub message: MessageRef,
+    /// Whether it carries other reports too, so that it must not be edited for one of them.
+    pub is_shared: bool,
+}
+
+/// Why a report was not posted. All are worth another try later.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PostError {
     /// Slack did not take it in the time there was.
@@ -55,6 +97,9 @@ pub enum PostError {
     /// Slack refuses it even as plain text.
     #[error("Slack {0}, even as plain text")]
     Refused(Answer),
+    /// The message that it replies to or edits is gone from Slack.
+    #[error("the message that it belongs to is gone from Slack")]
+    Gone,
     /// The channel is blocked and holds its share of the messages in flight.
     #[error("the channel is blocked and holds as many alerts as it may")]
     Full,
@@ -75,81 +120,71 @@ pub enum State {
     },
 }
 
+/// What waits for a flusher.
+type Held = Waiting<Item, Result<Place, PostError>>;
+
 /// The one task that posts to a channel.
 #[derive(Debug)]
 pub struct Flusher {
-    pub(super) name: String,
-    pub(super) index: usize,
-    pub(super) inbox: Inbox<Item, Result<(), PostError>>,
+    /// The names of all channels, by their ids.
+    pub(super) names: Arc<[String]>,
+    pub(super) inbox: Inbox<Item, Result<Place, PostError>>,
     pub(super) client: Client,
-    pub(super) webhooks: Webhooks,
+    pub(super) secrets: Secrets,
     pub(super) source: Source,
-    pub(super) webhook: Webhook,
+    pub(super) target: Target,
     pub(super) account_name: Option<String>,
     pub(super) timeout: Duration,
-    /// So many alerts may wait here while the channel is blocked.
+    /// So many reports may wait here while the channel is blocked.
     pub(super) share: usize,
-    pub(super) states: watch::Sender<States>,
+    /// The channel whose state it publishes; none for a flusher of edits, which block no channel.
+    pub(super) open: Option<(ChannelId, watch::Sender<States>)>,
     pub(super) stop: Stop,
-}
-
-/// What an attempt left behind for the next one.
-struct Progress {
-    /// The earliest instant at which Slack will take the next post.
-    next: Instant,
-    /// True until a post is accepted after a failure: the channel stays blocked past `next`.
-    down: bool,
-    backoff: ExponentialBackoff,
-    /// So many alerts at the front hold one that Slack refuses.
-    suspects: usize,
-    /// Slack's last answer, if it was no success.
-    trouble: Option<Answer>,
 }
 
 impl Flusher {
     /// Posts what is submitted until every submitter is gone.
     pub async fn run(mut self) {
-        let mut progress =
-            Progress { next: Instant::now(), down: false, backoff: backoff(), suspects: 0, trouble: None };
+        let mut clock = Clock::new(Instant::now());
         loop {
-            self.pause(&mut progress).await;
+            self.pause(&mut clock).await;
             if !self.inbox.wait().await {
                 return;
             }
-            self.expire(&mut progress);
-            self.flush(&mut progress).await;
+            self.expire(&mut clock);
+            self.flush(&mut clock).await;
         }
     }
 
-    /// Waits for the clock; meanwhile alerts gather, and those that run out of time hear so.
-    async fn pause(&mut self, progress: &mut Progress) {
+    /// Waits for the clock. Meanwhile reports gather, and those that run out of time are answered.
+    async fn pause(&mut self, clock: &mut Clock) {
         loop {
             let now = Instant::now();
-            if now >= progress.next {
+            if now >= clock.next {
                 break;
             }
             let stop_by = *self.stop.borrow_and_update();
             let last_start = self.inbox.gather().iter().map(|waiting| last_start(waiting, stop_by)).min();
-            let wake = last_start.map_or(progress.next, |last_start| last_start.min(progress.next));
+            let wake = last_start.map_or(clock.next, |last_start| last_start.min(clock.next));
             tokio::select! {
                 () = sleep_until(wake) => {}
                 // What comes later may wait longer, so only the first changes when to wake.
                 () = self.inbox.arrived(), if last_start.is_none() => {}
                 Ok(()) = self.stop.changed() => {}
             }
-            self.expire(progress);
+            self.expire(clock);
         }
         // With something to post, it is for Slack's answer to say that the channel is open.
-        if !progress.down && self.inbox.gather().is_empty() {
+        if !clock.is_down && self.inbox.gather().is_empty() {
             self.publish(State::Open);
         }
     }
 
-    /// Answers the alerts with which no attempt may begin any more; in a drain, those too that could not begin before its end.
-    fn expire(&mut self, progress: &mut Progress) {
+    /// Answers the reports with which no attempt may begin any more; in a drain, those too that could not begin before its end.
+    fn expire(&mut self, clock: &mut Clock) {
         let stop_by = *self.stop.borrow();
         let now = Instant::now();
-        let soonest = if stop_by.is_some() { now.max(progress.next) } else { now };
+        let soonest = if stop_by.is_some() { now.max(clock.next) } else { now };
         let waiting = self.inbox.gather();
         if waiting.iter().all(|waiting| last_start(waiting, stop_by) > soonest) {
             return;
@@ -159,101 +194,102 @@ impl Flusher {
             all.into_iter().partition(|waiting| last_start(waiting, stop_by) <= soonest);
         self.inbox.restore(rest);
         // Which of them was the suspect is not known any more; the next refusal starts the search again.
-        progress.suspects = 0;
+        clock.suspects = Suspects::None;
         for waiting in expired {
-            waiting.answer(Err(PostError::OutOfTime(progress.trouble.clone())));
+            waiting.answer(Err(PostError::OutOfTime(clock.last_error.clone())));
         }
     }
 
-    /// One attempt with as much of what is waiting as fits into a message.
-    async fn flush(&mut self, progress: &mut Progress) {
-        let waiting = self.inbox.gather();
-        if waiting.is_empty() {
-            return;
-        }
-        // Half of the suspects at a time, until the bad one is alone.
-        let limit = if progress.suspects > 1 { progress.suspects / 2 } else { waiting.len() };
-        let (payload, taken) = match progress.suspects {
-            1 => (render::plain_text(&waiting[0].item.alert, self.account_name.as_deref()), 1),
-            _ => {
-                let alerts: Vec<&Alert> = waiting.iter().take(limit).map(|waiting| &*waiting.item.alert).collect();
-                render::digest(&alerts, self.account_name.as_deref())
-            }
-        };
-        let batch = self.inbox.take(taken);
-        let answer = self.post(payload.body()).await;
-        debug!(channel = self.name, alerts = taken, %answer, "posted");
-        self.learn(progress, batch, answer).await;
-    }
-
-    /// One request, never beyond the end of a drain.
-    async fn post(&mut self, body: String) -> Answer {
-        let begun = Instant::now();
-        let answer = tokio::select! {
-            answer = self.client.post(&self.webhook, body, self.timeout) => answer,
-            () = drained(self.stop.clone()) => Answer::NetworkError("gave no answer before the drain ended".into()),
-        };
-        metrics::slack_request(&self.name, answer.outcome(), begun.elapsed());
-        answer
-    }
-
-    /// Settles the batch by Slack's answer, and sets the clock.
-    async fn learn(
-        &mut self,
-        progress: &mut Progress,
-        batch: Vec<Waiting<Item, Result<(), PostError>>>,
-        answer: Answer,
-    ) {
+    /// One attempt with as much of what is waiting as one request can carry.
+    async fn flush(&mut self, clock: &mut Clock) {
+        let Some((payload, taken)) = self.compose(clock.suspects) else { return };
+        let batch = self.take(taken);
+        let Some(first) = batch.first().map(|first| &first.item) else { return };
+        let (name, to) = (self.names[first.channel.0].clone(), first.to.clone());
+        let answer = self.send(&name, &payload, &to).await;
+        debug!(channel = name, reports = taken, %answer, "posted");
+        let is_rotated = matches!(answer, Answer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
-        let taken = batch.len();
-        progress.next = now + self.webhook.interval();
-        match &answer {
-            Answer::Accepted => {
-                progress.suspects = progress.suspects.saturating_sub(taken);
-                progress.backoff = backoff();
-                progress.down = false;
-                progress.trouble = None;
-                self.publish(State::Open);
-                for waiting in batch {
-                    waiting.answer(Ok(()));
-                }
-                return;
-            }
-            Answer::PayloadRefused(code) if progress.suspects == 1 => {
-                error!(channel = self.name, code, "Slack refuses an alert even as plain text");
-                progress.suspects = 0;
-                for waiting in batch {
-                    waiting.answer(Err(PostError::Refused(answer.clone())));
-                }
-                // It may be something on the way that refuses everything: until a post is accepted, that counts as an outage.
-                self.hold(progress, &answer, now);
-                return;
-            }
-            Answer::PayloadRefused(code) => {
-                warn!(channel = self.name, code, alerts = taken, "Slack refuses a message; looking for the bad alert");
-                progress.suspects = taken;
-            }
-            Answer::WebhookRefused(_) if self.webhook_was_rotated(&answer).await => {}
-            Answer::RateLimited(_) | Answer::ServerError(..) | Answer::NetworkError(_) | Answer::WebhookRefused(_) => {
-                self.hold(progress, &answer, now);
-            }
+        let interval = self.target.interval(&to);
+        let reaction = clock.learn(&answer, taken, is_rotated, interval, now);
+        let was_refused = reaction == Reaction::Retry && !is_rotated;
+        self.settle(&name, batch, reaction, answer);
+        if clock.is_down || was_refused {
+            let wait = clock.next.duration_since(now).as_secs_f32();
+            let error = clock.last_error.as_ref().map(ToString::to_string).unwrap_or_default();
+            warn!(channel = name, "Slack {error}; trying again in {wait:.1} s");
+            self.publish(State::Blocked { until: clock.next });
+        } else if matches!(reaction, Reaction::Deliver | Reaction::Gone) {
+            self.publish(State::Open);
         }
-        progress.trouble = Some(answer);
-        self.inbox.restore(batch);
-        if progress.next > now + self.webhook.interval() {
+        if clock.next > now + interval && reaction == Reaction::Retry {
             self.keep_to_share();
         }
     }
 
-    /// Sets the clock after an answer that makes the channel wait.
-    fn hold(&self, progress: &mut Progress, answer: &Answer, now: Instant) {
-        let pause = Pause::after(answer, || progress.backoff.next().unwrap_or(MAX_BACKOFF));
-        progress.down |= pause.down;
-        progress.next = now + pause.length.max(self.webhook.interval());
-        self.block(progress, answer, now);
+    /// The next request, and how many of the reports that go with the first one it carries.
+    fn compose(&mut self, suspects: Suspects) -> Option<(Payload, usize)> {
+        let account = self.account_name.as_deref();
+        let waiting = self.inbox.gather();
+        let first = &waiting.front()?.item;
+        let items = waiting.iter().map(|waiting| &waiting.item).filter(|item| first.goes_with(item));
+        let items: Vec<&Item> = items.take(suspects.limit(waiting.len())).collect();
+        Some(match (&first.to, items.last()) {
+            _ if suspects == Suspects::First => (render::plain(&first.report, account), 1),
+            // The latest edit says all that the others would.
+            (Destination::Edit(_), Some(latest)) => (render::message(&latest.report, account), items.len()),
+            _ => {
+                let reports: Vec<&Report> = items.iter().map(|item| &item.report).collect();
+                render::digest(&reports, account)
+            }
+        })
     }
 
-    /// Leaves room for other channels: the latest alerts go back to the queue.
+    /// Takes so many of the reports that go with the first one.
+    fn take(&mut self, count: usize) -> Vec<Held> {
+        let (mut batch, mut rest) = (Vec::<Held>::with_capacity(count), Vec::new());
+        for waiting in self.inbox.take(usize::MAX) {
+            let goes = batch.first().is_none_or(|first| first.item.goes_with(&waiting.item));
+            if goes && batch.len() < count { batch.push(waiting) } else { rest.push(waiting) }
+        }
+        self.inbox.restore(rest);
+        batch
+    }
+
+    /// One request, never beyond the end of a drain.
+    async fn send(&mut self, name: &str, payload: &Payload, to: &Destination) -> Answer {
+        let begun = Instant::now();
+        let answer = tokio::select! {
+            answer = self.client.send(&self.target, to, payload, self.timeout) => answer,
+            () = drained(self.stop.clone()) => Answer::NetworkError("gave no answer before the drain ended".into()),
+        };
+        metrics::slack_request(name, answer.outcome(), begun.elapsed());
+        answer
+    }
+
+    /// Answers the batch, or puts it back to the front.
+    fn settle(&mut self, name: &str, batch: Vec<Held>, reaction: Reaction, answer: Answer) {
+        let is_shared = batch.len() > 1;
+        let result = match (reaction, answer) {
+            (Reaction::Deliver, Answer::Accepted(message)) => Ok(message.map(|message| Posted { message, is_shared })),
+            (Reaction::Gone, _) => Err(PostError::Gone),
+            (Reaction::Refuse, answer) => {
+                error!(channel = name, "Slack {answer}, even as plain text");
+                Err(PostError::Refused(answer))
+            }
+            (reaction, answer) => {
+                if reaction == Reaction::Split {
+                    warn!(channel = name, reports = batch.len(), "Slack {answer}; looking for the bad report");
+                }
+                return self.inbox.restore(batch);
+            }
+        };
+        for waiting in batch {
+            waiting.answer(result.clone());
+        }
+    }
+
+    /// Leaves room for other channels: the latest reports go back to the queue.
     fn keep_to_share(&mut self) {
         let mut all = self.inbox.take(usize::MAX);
         for waiting in all.split_off(all.len().min(self.share)) {
@@ -262,102 +298,37 @@ impl Flusher {
         self.inbox.restore(all);
     }
 
-    fn block(&self, progress: &Progress, answer: &Answer, now: Instant) {
-        let wait = progress.next.duration_since(now).as_secs_f32();
-        warn!(channel = self.name, "Slack {answer}; trying again in {wait:.1} s");
-        self.publish(State::Blocked { until: progress.next });
-    }
-
-    /// True when Secrets Manager has another webhook now than the one that Slack refused.
-    async fn webhook_was_rotated(&mut self, answer: &Answer) -> bool {
+    /// True when Secrets Manager holds another webhook or token now than the one that Slack refused.
+    async fn secret_was_rotated(&mut self, name: &str, answer: &Answer) -> bool {
         let looked_up = tokio::select! {
-            looked_up = timeout(self.timeout, self.webhooks.resolve(&self.source)) => looked_up,
+            looked_up = timeout(self.timeout, self.secrets.resolve(&self.source)) => looked_up,
             () = drained(self.stop.clone()) => return false,
         };
         match looked_up.unwrap_or(Err(WebhookError::TimedOut)) {
-            Ok(fresh) if fresh != self.webhook => {
-                info!(channel = self.name, "Slack {answer}; the webhook was rotated, going on with the new one");
-                self.webhook = fresh;
+            Ok(fresh) if fresh != self.target => {
+                info!(channel = name, "Slack {answer}; its secret was rotated, going on with the new value");
+                self.target = fresh;
                 true
             }
             Ok(_) => false,
             Err(error) => {
-                error!(channel = self.name, %error, "Slack {answer}, and the webhook could not be looked up afresh");
+                error!(channel = name, %error, "Slack {answer}, and its secret could not be looked up afresh");
                 false
             }
         }
     }
 
     fn publish(&self, state: State) {
-        let changed = self.states.send_if_modified(|states| {
-            let changed = states[self.index] != state;
-            states[self.index] = state;
-            changed
-        });
+        let Some((id, states)) = &self.open else { return };
+        let changed = states.send_if_modified(|states| std::mem::replace(&mut states[id.0], state) != state);
         if changed {
-            metrics::channel_blocked(&self.name, state != State::Open);
+            metrics::channel_blocked(&self.names[id.0], state != State::Open);
         }
     }
 }
 
-/// How long an answer makes a channel wait.
-#[derive(Debug, PartialEq, Eq)]
-struct Pause {
-    length: Duration,
-    /// True when the end of the wait does not open the channel, but only lets one message ask.
-    down: bool,
-}
-
-impl Pause {
-    fn after(answer: &Answer, backoff: impl FnOnce() -> Duration) -> Self {
-        let asked = |wait: Duration| wait.min(BELIEVED_FOR) + RETRY_AFTER_MARGIN;
-        match *answer {
-            Answer::RateLimited(Some(wait)) => Self { length: asked(wait), down: wait > BELIEVED_FOR },
-            Answer::ServerError(_, Some(wait)) => Self { length: backoff().max(asked(wait)), down: true },
-            _ => Self { length: backoff(), down: true },
-        }
-    }
-}
-
-/// The last instant at which an attempt with this alert may begin.
-fn last_start(waiting: &Waiting<Item, Result<(), PostError>>, stop_by: Option<Instant>) -> Instant {
+/// The last instant at which an attempt with this report may begin.
+fn last_start(waiting: &Held, stop_by: Option<Instant>) -> Instant {
     let start_by = waiting.item.start_by;
     stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(LEAST_TIME).unwrap_or(stop_by)))
-}
-
-const MAX_BACKOFF: Duration = Duration::from_secs(15);
-
-/// Between attempts while Slack fails: a second, doubling to fifteen, of which up to a half is jitter. Short enough to
-/// notice soon that an outage is over, and long enough to be nobody's burden.
-fn backoff() -> ExponentialBackoff {
-    // The jitter adds up to as much again.
-    ExponentialBuilder::new().with_max_delay(MAX_BACKOFF / 2).without_max_times().with_jitter().build()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_obeyed_to_the_second_and_believed_for_five_minutes_at_a_time() {
-        let seconds = Duration::from_secs;
-        let limited = |wait: u64| Answer::RateLimited(Some(seconds(wait)));
-        let unavailable = |wait: u64| Answer::ServerError("503 Service Unavailable".into(), Some(seconds(wait)));
-        for (answer, length, down) in [
-            (limited(0), RETRY_AFTER_MARGIN, false),
-            (limited(1), seconds(1) + RETRY_AFTER_MARGIN, false),
-            (limited(300), seconds(300) + RETRY_AFTER_MARGIN, false),
-            (limited(301), seconds(300) + RETRY_AFTER_MARGIN, true),
-            (limited(86_400), seconds(300) + RETRY_AFTER_MARGIN, true),
-            (Answer::RateLimited(None), seconds(2), true),
-            (unavailable(0), seconds(2), true),
-            (unavailable(30), seconds(30) + RETRY_AFTER_MARGIN, true),
-            (unavailable(3_600), seconds(300) + RETRY_AFTER_MARGIN, true),
-            (Answer::ServerError("500 Internal Server Error".into(), None), seconds(2), true),
-            (Answer::NetworkError("not reached".into()), seconds(2), true),
-            (Answer::WebhookRefused("no_service".into()), seconds(2), true),
-        ] {
-            assert_eq!(Pause::after(&answer, || seconds(2)), Pause { length, down }, "{answer:?}");
-        }
-    }
 }

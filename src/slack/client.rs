@@ -7,8 +7,8 @@
 use std::{error::Error, io, time::Duration};
 
 use reqwest::{
-    Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+    RequestBuilder, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
 use serde_json::Value;
@@ -16,6 +16,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::{
+    channel::Destination,
+    message::Payload,
+    target::{Bot, Target},
+};
 use crate::{metrics::SlackOutcome, webhook::Webhook};
 
 /// How long one post may take in all.
@@ -34,11 +39,20 @@ const PROBE_EVERY: Duration = TIMEOUT;
 /// A connection whose other end acknowledges nothing for so long is dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
+/// A message that Slack keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRef {
+    /// The id of its channel.
+    pub channel: String,
+    /// Its own id there.
+    pub ts: String,
+}
+
 /// What came of one request. <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// 2xx, and Slack's own word for success: Slack has it.
-    Accepted,
+    /// 2xx, and Slack's own word for success: Slack has it. The Web API says where.
+    Accepted(Option<MessageRef>),
     /// 429, and how long Slack wants to be left alone, if it said.
     RateLimited(Option<Duration>),
     /// 5xx, or an answer that nobody documents: what it was, and after how long to try again, if that was said.
@@ -47,19 +61,21 @@ pub enum Answer {
     NetworkError(String),
     /// Slack does not like what was sent; the same again is pointless.
     PayloadRefused(String),
-    /// Slack does not like where it was sent: the webhook is revoked, its channel archived …
-    WebhookRefused(String),
+    /// Slack does not like where it was sent: the webhook or token is revoked, the channel archived …
+    TargetRefused(String),
+    /// The message that was to be edited or replied to is gone.
+    MessageGone(String),
 }
 
 impl Answer {
     /// As it is counted.
     pub const fn outcome(&self) -> SlackOutcome {
         match self {
-            Self::Accepted => SlackOutcome::Ok,
+            Self::Accepted(_) => SlackOutcome::Ok,
             Self::RateLimited(_) => SlackOutcome::RateLimited,
             Self::ServerError(..) => SlackOutcome::ServerError,
             Self::NetworkError(_) => SlackOutcome::NetworkError,
-            Self::PayloadRefused(_) | Self::WebhookRefused(_) => SlackOutcome::Refused,
+            Self::PayloadRefused(_) | Self::TargetRefused(_) | Self::MessageGone(_) => SlackOutcome::Refused,
         }
     }
 }
@@ -67,13 +83,14 @@ impl Answer {
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Accepted => f.write_str("accepted"),
+            Self::Accepted(_) => f.write_str("accepted"),
             Self::RateLimited(Some(wait)) => write!(f, "rate limited for {} s", wait.as_secs()),
             Self::RateLimited(None) => f.write_str("rate limited"),
             Self::ServerError(what, _) => write!(f, "answered {what}"),
             Self::NetworkError(what) => f.write_str(what),
             Self::PayloadRefused(code) => write!(f, "refused the message: {code}"),
-            Self::WebhookRefused(code) => write!(f, "refused the webhook: {code}"),
+            Self::TargetRefused(code) => write!(f, "refused where it was sent: {code}"),
+            Self::MessageGone(code) => write!(f, "no longer has the message: {code}"),
         }
     }
 }
@@ -101,36 +118,74 @@ impl Client {
         Ok(Self(client.build()?))
     }
 
-    /// Posts `body`, a JSON payload, giving up after `timeout`.
-    pub async fn post(&self, webhook: &Webhook, body: String, timeout: Duration) -> Answer {
-        let exchange = async {
-            match self.send(webhook, body.clone()).await {
-                // The connection was kept from an earlier post, and has died since. A new one is quicker than a pause.
-                Err(error) if !error.is_connect() && nothing_arrived(&error) => {
-                    debug!(error = describe(error), "a kept connection to Slack was dead; posting by a new one");
-                    self.send(webhook, body).await
-                }
-                sent => sent,
-            }
-        };
-        let deadline = Instant::now() + timeout;
-        match timeout_at(deadline, exchange).await {
-            Ok(Ok(response)) => understand(response, deadline).await,
-            Ok(Err(error)) => Answer::NetworkError(format!("not reached: {}", describe(error))),
-            Err(_) => Answer::NetworkError(format!("gave no answer within {timeout:?}")),
+    /// Sends a payload to its destination, giving up after `timeout`. A webhook has only its channel for one.
+    pub async fn send(&self, target: &Target, to: &Destination, payload: &Payload, timeout: Duration) -> Answer {
+        match target {
+            Target::Webhook(webhook) => self.post(webhook, payload.body(), timeout).await,
+            Target::Bot(bot) => self.call(bot, to, payload, timeout).await,
         }
     }
 
-    /// One request, up to the head of its answer.
-    async fn send(&self, webhook: &Webhook, body: String) -> Result<Response, reqwest::Error> {
-        let request =
-            self.0.post(webhook.expose().clone()).header(CONTENT_TYPE, "application/json; charset=utf-8").body(body);
-        request.send().await
+    async fn post(&self, webhook: &Webhook, body: String, timeout: Duration) -> Answer {
+        let request = || {
+            let post = self.0.post(webhook.expose().clone());
+            post.header(CONTENT_TYPE, "application/json; charset=utf-8").body(body.clone())
+        };
+        match exchange(request, timeout).await {
+            Ok((status, headers, body)) => judge(status, &headers, &body),
+            Err(answer) => answer,
+        }
+    }
+
+    /// Asks a method of the Web API.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub(super) async fn ask(
+        &self,
+        bot: &Bot,
+        method: &str,
+        body: &Value,
+        timeout: Duration,
+    ) -> Result<(StatusCode, HeaderMap, String), Answer> {
+        // The configuration has checked that the base is one, and the method is a constant.
+        let url = bot.api.join(method).map_err(|error| Answer::NetworkError(error.to_string()))?;
+        let mut token = HeaderValue::try_from(format!("Bearer {}", bot.token.expose()))
+            .map_err(|_| Answer::TargetRefused("the bot token cannot stand in a header".into()))?;
+        token.set_sensitive(true);
+        let body = body.to_string();
+        let request = || {
+            let call = self.0.post(url.clone()).header(AUTHORIZATION, token.clone());
+            call.header(CONTENT_TYPE, "application/json; charset=utf-8").body(body.clone())
+        };
+        exchange(request, timeout).await
     }
 }
 
-/// Reads an answer, by `deadline`, and says what it means.
-async fn understand(response: Response, deadline: Instant) -> Answer {
+/// One request and its whole answer.
+///
+/// # Errors
+/// When there is no whole answer to understand.
+async fn exchange(
+    request: impl Fn() -> RequestBuilder,
+    timeout: Duration,
+) -> Result<(StatusCode, HeaderMap, String), Answer> {
+    let sent = async {
+        match request().send().await {
+            // The connection was kept from an earlier request, and has died since. A new one is quicker than a pause.
+            Err(error) if !error.is_connect() && nothing_arrived(&error) => {
+                debug!(error = describe(error), "a kept connection to Slack was dead; asking by a new one");
+                request().send().await
+            }
+            sent => sent,
+        }
+    };
+    let deadline = Instant::now() + timeout;
+    let response = match timeout_at(deadline, sent).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(Answer::NetworkError(format!("not reached: {}", describe(error)))),
+        Err(_) => return Err(Answer::NetworkError(format!("gave no answer within {timeout:?}"))),
+    };
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
     match timeout_at(deadline, read_body(response, &mut body)).await {
@@ -139,11 +194,12 @@ async fn understand(response: Response, deadline: Instant) -> Answer {
         Ok(Ok(false)) => body.clear(),
         // The word that would make it a success is missing. A failure is one by its status, too.
         _ if status.is_success() => {
-            return Answer::NetworkError(format!("answered {status}, but not to the end; it may have the message"));
+            let what = format!("answered {status}, but not to the end; it may have the message");
+            return Err(Answer::NetworkError(what));
         }
         _ => {}
     }
-    judge(status, &headers, &String::from_utf8_lossy(&body))
+    Ok((status, headers, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// Reads an answer into `body`, up to 64 KiB; whether that is all of it.
@@ -171,7 +227,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
         return Answer::ServerError(word.beside(status), retry_after(headers, body));
     }
     if status.is_success() && word == Word::Ok {
-        return Answer::Accepted;
+        return Answer::Accepted(None);
     }
     let code = match &word {
         Word::Code(code) => code.as_str(),
@@ -195,14 +251,14 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Answer {
         | "no_active_hooks"
         | "channel_not_found"
         | "channel_is_archived"
-        | "team_disabled" => return Answer::WebhookRefused(code.into()),
+        | "team_disabled" => return Answer::TargetRefused(code.into()),
         "rate_limited" | "ratelimited" => return Answer::RateLimited(retry_after(headers, body)),
         _ => {}
     }
     let what = if code.is_empty() { status.to_string() } else { code.to_owned() };
     match status.as_u16() {
         400 | 413 | 422 => Answer::PayloadRefused(what),
-        401 | 403 | 404 | 405 | 410 | 300..=399 => Answer::WebhookRefused(what),
+        401 | 403 | 404 | 405 | 410 | 300..=399 => Answer::TargetRefused(what),
         200..=299 if code.is_empty() => {
             let what = format!("{status}, but not as Slack does: is a proxy in the way?");
             Answer::ServerError(what, retry_after(headers, body))
@@ -254,7 +310,7 @@ impl Word {
 /// How long to wait, in whole seconds from the header or, without one, the body; a proxy's header may also be a date. At most
 /// a day, for no clock holds every number. <https://docs.slack.dev/apis/web-api/rate-limits>,
 /// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
-fn retry_after(headers: &HeaderMap, body: &str) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, body: &str) -> Option<Duration> {
     let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
     let seconds = || header?.parse::<u64>().ok();
     let date = || {
@@ -294,12 +350,12 @@ mod tests {
     #[test]
     fn slacks_answers_mean_what_slack_documents() {
         let payload = |code: &str| Answer::PayloadRefused(code.into());
-        let webhook = |code: &str| Answer::WebhookRefused(code.into());
+        let webhook = |code: &str| Answer::TargetRefused(code.into());
         let server = |what: &str| Answer::ServerError(what.into(), None);
         for (code, body, expected) in [
-            (200, "ok", Answer::Accepted),
-            (200, "ok\n", Answer::Accepted),
-            (201, r#"{"ok":true,"ts":"1.2"}"#, Answer::Accepted),
+            (200, "ok", Answer::Accepted(None)),
+            (200, "ok\n", Answer::Accepted(None)),
+            (201, r#"{"ok":true,"ts":"1.2"}"#, Answer::Accepted(None)),
             (200, r#"{"ok":false,"error":"no_service"}"#, webhook("no_service")),
             (200, r#"{"ok":false,"error":"invalid_blocks"}"#, payload("invalid_blocks")),
             (200, r#"{"ok":false,"error":"internal_error"}"#, server("200 OK (internal_error)")),

@@ -44,6 +44,12 @@ impl Payload {
         Self(json!({"text": text.markup}))
     }
 
+    /// Appends markup of the configuration's own to the text that a notification shows.
+    pub fn append_text(&mut self, markup: &str) {
+        let text = self.0["text"].as_str().unwrap_or_default();
+        self.0["text"] = format!("{text}{markup}").into();
+    }
+
     /// The bytes to send.
     pub fn body(&self) -> String {
         self.0.to_string()

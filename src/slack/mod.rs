@@ -1,6 +1,7 @@
 //! Slack: the channels that alerts are posted to, and whether any of them can take one.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,19 +12,27 @@ use std::{
 use futures_util::future::select_all;
 use tokio::{sync::watch, time::Instant};
 
-use self::channel::{Flusher, Item, PostError, State};
+use self::{
+    channel::{Destination, Flusher, Item, Place, PostError, State},
+    client::Client,
+    report::Report,
+    target::{Secrets, Source, Target},
+};
 use crate::{
-    alert::Alert,
     batch::{Batcher, batcher},
     route::ChannelId,
     shutdown::Stop,
-    webhook::{Source, Webhook, Webhooks},
+    webhook::BotToken,
 };
 
 pub mod channel;
 pub mod client;
+mod clock;
 pub mod message;
 pub mod render;
+pub mod report;
+pub mod target;
+pub mod web_api;
 
 type States = Vec<State>;
 
@@ -32,10 +41,25 @@ type States = Vec<State>;
 pub struct ChannelSetup {
     /// Its name in the configuration, in metrics and logs.
     pub name: String,
-    /// Where its webhook comes from.
+    /// Where its webhook or token comes from.
     pub source: Source,
-    /// Its webhook as first looked up.
-    pub webhook: Webhook,
+    /// Where it posts to, as first looked up.
+    pub target: Target,
+}
+
+/// What all channels have in common.
+#[derive(Debug)]
+pub struct Shared {
+    /// Asks Slack.
+    pub client: Client,
+    /// Looks webhooks and tokens up again.
+    pub secrets: Secrets,
+    /// The name people know the AWS account by.
+    pub account_name: Option<String>,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Messages held at once by the whole program.
+    pub max_in_flight: usize,
 }
 
 /// All channels.
@@ -49,61 +73,101 @@ pub struct Slack {
 #[derive(Debug)]
 struct Channel {
     name: String,
-    batcher: Batcher<Item, Result<(), PostError>>,
+    keeps_threads: bool,
+    posts: Lane,
+    /// The edits of all channels of one token go together.
+    edits: Option<Arc<Lane>>,
+}
+
+/// What waits for one flusher.
+#[derive(Debug)]
+struct Lane {
+    batcher: Batcher<Item, Result<Place, PostError>>,
     held: AtomicUsize,
 }
 
 impl Slack {
-    /// Starts a flusher for each channel on the current runtime. A request may take `timeout`; a blocked channel may hold
-    /// its share of `max_in_flight` alerts, so that it leaves the others room.
-    pub fn start(
-        setups: Vec<ChannelSetup>,
-        client: &client::Client,
-        webhooks: &Webhooks,
-        account_name: Option<&str>,
-        timeout: Duration,
-        max_in_flight: usize,
-        stop: &Stop,
-    ) -> Self {
+    /// Starts a flusher for the posts of each channel, and one for the edits of each bot token, on the current runtime. A
+    /// blocked channel may hold its share of the messages in flight, so that it leaves the others room.
+    pub fn start(setups: Vec<ChannelSetup>, shared: Shared, stop: &Stop) -> Self {
         let (sender, states) = watch::channel(vec![State::Open; setups.len()]);
         let share = match setups.len() {
             1 => usize::MAX,
-            channels => (max_in_flight / (channels + 1)).max(1),
+            channels => (shared.max_in_flight / (channels + 1)).max(1),
         };
-        let channels = setups.into_iter().enumerate().map(|(index, setup)| {
+        let names: Arc<[String]> = setups.iter().map(|setup| setup.name.clone()).collect();
+        let lane = |setup: &ChannelSetup, open: Option<(ChannelId, watch::Sender<States>)>| {
             let (batcher, inbox) = batcher();
             let flusher = Flusher {
-                name: setup.name.clone(),
-                index,
+                names: Arc::clone(&names),
                 inbox,
-                client: client.clone(),
-                webhooks: webhooks.clone(),
-                source: setup.source,
-                webhook: setup.webhook,
-                account_name: account_name.map(str::to_owned),
-                timeout,
+                client: shared.client.clone(),
+                secrets: shared.secrets.clone(),
+                source: setup.source.clone(),
+                target: setup.target.clone(),
+                account_name: shared.account_name.clone(),
+                timeout: shared.timeout,
                 share,
-                states: sender.clone(),
+                open,
                 stop: stop.clone(),
             };
             tokio::spawn(flusher.run());
-            Channel { name: setup.name, batcher, held: AtomicUsize::new(0) }
+            Lane { batcher, held: AtomicUsize::new(0) }
+        };
+        let mut by_token: HashMap<BotToken, Arc<Lane>> = HashMap::new();
+        let channels = setups.iter().enumerate().map(|(index, setup)| {
+            let edits = match &setup.target {
+                Target::Webhook(_) => None,
+                Target::Bot(bot) => {
+                    let edits = by_token.entry(bot.token.clone()).or_insert_with(|| Arc::new(lane(setup, None)));
+                    Some(Arc::clone(edits))
+                }
+            };
+            let posts = lane(setup, Some((ChannelId(index), sender.clone())));
+            Channel { name: setup.name.clone(), keeps_threads: setup.target.keeps_threads(), posts, edits }
         });
         Self { channels: channels.collect(), states, share }
     }
 
-    /// Returns when Slack accepted the post that carries the alert.
+    /// Returns when Slack accepted the request that carries the report, with the place of what it posted.
     ///
     /// # Errors
-    /// When no attempt could begin by `start_by`, or Slack refuses the alert in any form.
-    pub async fn post(&self, channel: ChannelId, alert: Arc<Alert>, start_by: Instant) -> Result<(), PostError> {
+    /// When no attempt could begin by `start_by`, or Slack refuses the report in any form.
+    pub async fn post(
+        &self,
+        channel: ChannelId,
+        report: Report,
+        to: Destination,
+        start_by: Instant,
+    ) -> Result<Place, PostError> {
         let blocked = self.states.borrow()[channel.0] != State::Open;
-        let channel = &self.channels[channel.0];
-        let _held = Held::new(&channel.held);
-        if blocked && channel.held.load(Ordering::Relaxed) > self.share {
+        let at = &self.channels[channel.0];
+        let is_edit = matches!(to, Destination::Edit(_));
+        let lane = match &at.edits {
+            Some(edits) if is_edit => edits,
+            _ => &at.posts,
+        };
+        let _held = Held::new(&lane.held);
+        if (blocked || is_edit) && lane.held.load(Ordering::Relaxed) > self.share {
             return Err(PostError::Full);
         }
-        channel.batcher.submit(Item { alert, start_by }).await.unwrap_or(Err(PostError::Stopped))
+        let item = Item { channel, report, to, start_by };
+        lane.batcher.submit(item).await.unwrap_or(Err(PostError::Stopped))
+    }
+
+    /// Whether the channel can reply and edit, or only post.
+    pub fn keeps_threads(&self, channel: ChannelId) -> bool {
+        self.channels[channel.0].keeps_threads
+    }
+
+    /// Every channel.
+    pub fn channels(&self) -> impl Iterator<Item = ChannelId> + use<> {
+        (0..self.channels.len()).map(ChannelId)
+    }
+
+    /// How many alerts a blocked channel may hold, so that it leaves the others room.
+    pub fn share(&self) -> usize {
+        self.share
     }
 
     /// The channel's name.
@@ -116,7 +180,7 @@ impl Slack {
     pub async fn broken(&self) -> &str {
         let closed = self.channels.iter().map(|channel| {
             Box::pin(async {
-                channel.batcher.closed().await;
+                channel.posts.batcher.closed().await;
                 channel.name.as_str()
             })
         });

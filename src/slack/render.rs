@@ -4,12 +4,14 @@
 
 mod diagnosis;
 mod digest;
+mod incident;
 
 use serde_json::Value;
 use time::OffsetDateTime;
 
-pub use self::digest::digest;
+pub use self::incident::{count, digest, duration, message, plain, titles};
 use super::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, section, visible};
+use super::report::Story;
 use crate::alert::{Alert, Severity};
 use crate::cause::Category;
 
@@ -68,6 +70,8 @@ struct Group<'a> {
     /// The latest of them.
     alert: &'a Alert,
     count: usize,
+    /// How the incident stands that it belongs to.
+    story: Option<&'a Story>,
     first: Option<OffsetDateTime>,
     last: Option<OffsetDateTime>,
     /// Groups of one severity, kind and cause have the same number here: they can share a list.
@@ -78,7 +82,7 @@ struct Group<'a> {
 
 impl<'a> Group<'a> {
     fn new(alert: &'a Alert, list: usize, place: usize) -> Self {
-        Self { alert, count: 1, first: alert.time, last: alert.time, list, place }
+        Self { alert, count: 1, story: None, first: alert.time, last: alert.time, list, place }
     }
 
     fn add(&mut self, alert: &'a Alert) {
@@ -128,6 +132,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     }
     add(facts, section);
 
+    add(group.story.map(incident::how_it_stands).unwrap_or(Text::with_limit(0)), context);
     let mut below = Text::with_limit(CONTEXT);
     where_and_when(&mut below, group, account_name);
     add(below, context);
@@ -142,12 +147,14 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     add(links, section);
 
     let mut text = Text::with_limit(NOTIFICATION);
-    text.markup(emoji(alert.severity)).markup(" ").name(subject(alert), NAME).markup(" ").outside(&alert.what, WHAT);
+    let sign = incident::sign(group.story, alert.severity);
+    text.markup(sign).markup(" ").name(subject(alert), NAME).markup(" ").outside(&alert.what, WHAT);
     title(&mut text, alert);
     if group.count > 1 {
         text.markup(&format!(" ({} times)", group.count));
     }
-    Payload::new(text, color(alert.severity), blocks)
+    let color = group.story.and_then(incident::color).unwrap_or(color(alert.severity));
+    Payload::new(text, color, blocks)
 }
 
 /// What follows, the commands to copy, and what the alarm's owner wrote for whoever reads this.

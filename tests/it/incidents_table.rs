@@ -11,9 +11,9 @@ use std::{
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use ecs_slack_alerts::{
-    alert::Severity,
+    alert::{Severity, Subject},
     incident::{
-        Id, Incident, Key, Kind, Policy, Root, Signal, Subject, Transition,
+        Id, Incident, Key, Kind, Policy, Root, Signal, Transition,
         log::{Accepted, Failure, Notice, NotificationLog, Outcome, Refusal},
         next,
         store::{
@@ -31,8 +31,12 @@ use lab::{
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-const POLICY: Policy =
-    Policy { remind_after: Duration::from_secs(3600), reopen_within: Duration::from_secs(900), mention_from: None };
+const POLICY: Policy = Policy {
+    remind_after: Duration::from_secs(3600),
+    quiet_for: Duration::from_secs(600),
+    reopen_within: Duration::from_secs(900),
+    mention_from: None,
+};
 
 fn key() -> Key {
     Key::new("ops", "123456789012", "eu-west-1", "prod", Subject::Service, "checkout")
@@ -287,7 +291,7 @@ async fn an_item_of_another_form_is_in_nobodys_way() {
     // The table still serves the others.
     let store = DynamoDb::new(&config, &name);
     assert_eq!(
-        log.open_in(&Signal { kind: Kind::Recovery { confirmed: true }, ..trouble("3") }, &[key()]).await,
+        log.open_in(&Signal { kind: Kind::Recovery { confirmed: Some(true) }, ..trouble("3") }, &[key()]).await,
         [true]
     );
     assert!(store.last_recovery(&key()).await.unwrap().is_some());

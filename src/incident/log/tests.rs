@@ -11,13 +11,14 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    alert::Severity,
-    incident::{Rollout, Subject, store::memory::Memory},
+    alert::{Rollout, Severity, Subject},
+    incident::store::memory::Memory,
 };
 use Transition::*;
 
 const POLICY: Policy = Policy {
     remind_after: Duration::from_secs(3600),
+    quiet_for: Duration::from_secs(600),
     reopen_within: Duration::from_secs(900),
     mention_from: Some(Severity::Critical),
 };
@@ -50,7 +51,7 @@ fn trouble(id: &str) -> Signal {
 }
 
 fn recovery(id: &str, minute: i64) -> Signal {
-    signal(id, minute, Kind::Recovery { confirmed: true })
+    signal(id, minute, Kind::Recovery { confirmed: Some(true) })
 }
 
 /// What a Slack channel shows, and how it answers.
@@ -264,7 +265,7 @@ async fn a_report_may_run_in_a_task_of_its_own() {
 async fn an_unconfirmed_recovery_is_put_back_twice_then_folded() {
     let ((log, _), slack) = (log(), Slack::default());
     report(&log, &slack, trouble("1")).await.unwrap();
-    let doubtful = || signal("2", 5, Kind::Recovery { confirmed: false });
+    let doubtful = || signal("2", 5, Kind::Recovery { confirmed: Some(false) });
     for _ in 0..2 {
         assert_eq!(report(&log, &slack, doubtful()).await, Ok(Outcome::Unconfirmed));
     }

@@ -146,7 +146,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::Subject;
+    use crate::alert::Subject;
 
     #[tokio::test]
     async fn nothing_is_left_of_turns_and_posts() {

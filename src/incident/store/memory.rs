@@ -147,7 +147,7 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::Subject;
+    use crate::alert::Subject;
 
     fn key(name: &str) -> Key {
         Key::new("ops", "123456789012", "eu-west-1", "prod", Subject::Service, name)

@@ -9,8 +9,8 @@ use std::hash::Hash;
 use serde_json::Value;
 
 use super::{
-    ACCOUNT, CONTEXT, Group, NAME, NOTIFICATION, REGION, WHAT, color, dot, emoji, full, present, reason, span, subject,
-    title, where_and_when,
+    ACCOUNT, CONTEXT, Group, NAME, NOTIFICATION, REGION, WHAT, color, dot, emoji, full, incident::RECOVERED, present,
+    reason, span, subject, title, where_and_when,
 };
 use crate::alert::{Alert, Severity};
 use crate::slack::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, section};
@@ -40,17 +40,20 @@ const NOTIFIED_NAME: usize = 80;
 ///
 /// Repeats are folded. Up to about twenty groups of alerts get a section each; more are listed by kind and cause, with links as
 /// far as there is room. What does not fit is not taken, so it can lead the next message.
-pub fn digest(alerts: &[&Alert], account_name: Option<&str>) -> (Payload, usize) {
+pub(super) fn digest(alerts: &[&Alert], is_recovery: bool, account_name: Option<&str>) -> (Payload, usize) {
     let shared = Shared::of(alerts, account_name);
     let Fold { mut groups, taken, spare } = fold(alerts, &shared);
-    if let [group] = groups.as_slice() {
+    if let [group] = groups.as_slice()
+        && !is_recovery
+    {
         return (full(group, account_name), taken);
     }
     // What matters most comes first; among equals, what came first.
     groups.sort_by_key(|group| (Reverse(group.alert.severity), group.list, group.place));
     let blocks = sections(&groups, account_name).unwrap_or_else(|| lists(&groups, &shared, spare));
     let worst = groups.first().map_or(Severity::Info, |group| group.alert.severity);
-    (Payload::new(notification(&groups, worst), color(worst), blocks), taken)
+    let color = if is_recovery { "good" } else { color(worst) };
+    (Payload::new(notification(&groups, worst, is_recovery), color, blocks), taken)
 }
 
 /// What all alerts have in common is said once, below the lists, and not at each place in them.
@@ -258,7 +261,7 @@ fn times(count: usize) -> String {
 }
 
 /// What a phone shows of a digest: how many are in trouble, and as many names as one can read there.
-fn notification(groups: &[Group], worst: Severity) -> Text {
+fn notification(groups: &[Group], worst: Severity, is_recovery: bool) -> Text {
     let mut seen = HashSet::new();
     // The groups are sorted, so the routine ones are a tail that says nothing of trouble.
     let names: Vec<&str> = groups
@@ -269,13 +272,16 @@ fn notification(groups: &[Group], worst: Severity) -> Text {
         .map(subject)
         .collect();
     let services = match (names.len(), worst) {
+        (1, _) if is_recovery => "service has recovered",
+        _ if is_recovery => "services have recovered",
         (1, Severity::Info) => "service",
         (_, Severity::Info) => "services",
         (1, _) => "service is in trouble",
         _ => "services are in trouble",
     };
     let mut text = Text::with_limit(NOTIFICATION);
-    text.markup(&format!("{} {} {services}: ", emoji(worst), names.len()));
+    let sign = if is_recovery { RECOVERED } else { emoji(worst) };
+    text.markup(&format!("{sign} {} {services}: ", names.len()));
     for (i, name) in names.iter().enumerate() {
         if i > 0 {
             text.markup(", ");

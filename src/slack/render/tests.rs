@@ -11,6 +11,11 @@ use crate::diagnosis::{
 };
 use crate::slack::message::{BLOCK, MAX_BLOCKS, MAX_MESSAGE, MAX_TEXT, MAX_URL};
 
+/// Alerts that belong to no incident.
+fn digest(alerts: &[&Alert], account_name: Option<&str>) -> (Payload, usize) {
+    super::digest::digest(alerts, false, account_name)
+}
+
 const CONSOLE: &str = "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/example/services";
 
 /// Two minutes and twelve seconds after three o'clock.
@@ -37,6 +42,7 @@ fn impaired(service: &str) -> Alert {
         facts: Vec::new(),
         links: vec![Link { label: "View in console", url: format!("{CONSOLE}/{service}/health?region=eu-west-1") }],
         exited: None,
+        about: None,
         service: None,
         diagnosis: None,
     }
@@ -61,6 +67,7 @@ fn diagnosis(text: &str) -> Diagnosis {
         why: Category::ALL.iter().rev().map(|category| trouble(*category)).collect(),
         stopped: usize::MAX,
         stops: Vec::new(),
+        failed_starts: Vec::new(),
         tasks_known: true,
         said: Some(format!("{text} said")),
         health_checks: vec![
@@ -559,6 +566,7 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                     facts,
                     links,
                     exited: None,
+                    about: None,
                     service: None,
                     diagnosis: (pick().len() % 2 == 0).then(|| diagnosis(&pick())),
                 }

@@ -207,7 +207,7 @@ fn wrong(name: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::Subject;
+    use crate::alert::Subject;
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(1_790_000_000 + seconds).unwrap() + time::Duration::milliseconds(7)

@@ -1,0 +1,175 @@
+//! The `[[channel]]` sections: where alerts go, and by which secret.
+
+use reqwest::Url;
+
+use super::{
+    Channel, Needs,
+    reader::{Reader, quote},
+};
+use crate::{
+    slack::target::Source,
+    webhook::{self, AllowedHosts},
+};
+
+pub(super) fn parse(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {
+    let mut sections = root.sections("channel");
+    let only = sections.len() < 2;
+    // Without any channel in the file there is one, named `default`.
+    let unnamed = sections.is_empty();
+    if unnamed {
+        sections.push(root.section("channel"));
+    }
+    let mut channels: Vec<Channel> = Vec::new();
+    for mut section in sections {
+        let name = section.string("name", "").unwrap_or_else(|| if unnamed { "default".into() } else { String::new() });
+        if name.is_empty() || name.len() > 80 || name.contains(char::is_control) {
+            section.fault("name", "is required: 1 to 80 printable characters, for routes, metrics and logs");
+        } else if channels.iter().any(|channel| channel.name == name) {
+            section.fault("name", &format!("{} is the name of another channel; names must differ", quote(&name)));
+        }
+        let source = parse_source(&mut section, only, allowed_hosts, needs);
+        section.finish();
+        channels.push(Channel { name, source });
+    }
+    channels
+}
+
+/// What a section and the variables say of where its channel's messages go.
+struct Given {
+    secret: Option<String>,
+    key: Option<String>,
+    url: Option<String>,
+    token: Option<String>,
+    channel_id: Option<String>,
+}
+
+/// A webhook, or a bot token with a channel's id.
+fn parse_source(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHosts, needs: Needs) -> Option<Source> {
+    let mut given = Given {
+        secret: channel.string("webhook_secret_id", "SLACK_WEBHOOK_SECRET_ID"),
+        key: channel.string("webhook_secret_key", ""),
+        url: channel.string("webhook_url", "SLACK_WEBHOOK_URL"),
+        token: channel.string("bot_token_secret_id", "SLACK_BOT_TOKEN_SECRET_ID"),
+        channel_id: channel.string("channel_id", "SLACK_CHANNEL_ID"),
+    };
+    for key in ["webhook_secret_id", "webhook_url", "bot_token_secret_id", "channel_id"] {
+        if channel.is_from_env(key) && !only {
+            channel.fault(key, "sets where the only channel posts to, but there are several in the file; unset it");
+            return None;
+        }
+    }
+    // A variable replaces what the file says, of whichever sort that is.
+    let from_env = ["webhook_secret_id", "webhook_url", "bot_token_secret_id"].map(|key| channel.is_from_env(key));
+    match from_env {
+        [true, false, false] => (given.url, given.token, given.channel_id) = (None, None, None),
+        [false, true, false] => (given.secret, given.key, given.token, given.channel_id) = (None, None, None, None),
+        [false, false, true] => (given.secret, given.key, given.url) = (None, None, None),
+        _ => {}
+    }
+    match (&given.token, &given.channel_id) {
+        (None, None) => parse_webhook(channel, given, allowed_hosts, needs).map(Source::Webhook),
+        _ if given.secret.is_some() || given.url.is_some() => {
+            channel.fault(
+                "bot_token_secret_id",
+                "stands beside a webhook; give a bot token and a channel_id, or a webhook",
+            );
+            None
+        }
+        _ => parse_bot(channel, given),
+    }
+}
+
+fn parse_bot(channel: &mut Reader<'_>, given: Given) -> Option<Source> {
+    if given.key.is_some() {
+        channel.fault("webhook_secret_key", "stands without webhook_secret_id; a bot token needs no key");
+    }
+    match (given.token, given.channel_id) {
+        (Some(token), _) if token.contains("://") || token.starts_with("xox") => {
+            let what = "is not the name or ARN of a secret; the token itself must stand in Secrets Manager";
+            channel.fault("bot_token_secret_id", what);
+            None
+        }
+        (Some(token_secret_id), Some(id)) => {
+            let is_id = id.len() >= 9
+                && id.starts_with(['C', 'G'])
+                && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+            if !is_id {
+                let what = format!("{} is not a channel's id; write e.g. \"C0123456789\", not its name", quote(&id));
+                channel.fault("channel_id", &what);
+            }
+            is_id.then_some(Source::Bot { token_secret_id, channel: id })
+        }
+        (Some(_), None) => {
+            let what = "is required with a bot token: the channel's id (SLACK_CHANNEL_ID), such as \"C0123456789\"";
+            channel.fault("channel_id", what);
+            None
+        }
+        (None, _) => {
+            let what = "is required with channel_id: the secret that holds the bot token (SLACK_BOT_TOKEN_SECRET_ID)";
+            channel.fault("bot_token_secret_id", what);
+            None
+        }
+    }
+}
+
+/// `slack.com`, `slack-gov.com`, or a loopback address among the allowed hosts.
+pub(super) fn parse_api_url(slack: &mut Reader<'_>, allowed_hosts: &AllowedHosts) -> Url {
+    let default = || Url::parse("https://slack.com/api/").expect("it is a URL");
+    let Some(text) = slack.string("api_url", "SLACK_API_URL") else { return default() };
+    let text = if text.ends_with('/') { text } else { format!("{text}/") };
+    let parsed = Url::parse(&text).ok().filter(|url| {
+        let is_slack = url.scheme() == "https"
+            && url.host_str().is_some_and(|host| ["slack.com", "slack-gov.com"].contains(&host));
+        (is_slack || allowed_hosts.allows_loopback(url)) && url.query().is_none() && url.fragment().is_none()
+    });
+    parsed.unwrap_or_else(|| {
+        slack.fault(
+            "api_url",
+            "is not the address of Slack's Web API; write \"https://slack.com/api/\" or \"https://slack-gov.com/api/\" (for tests also a loopback \
+             address that slack.allowed_hosts lists)",
+        );
+        default()
+    })
+}
+
+fn parse_webhook(
+    channel: &mut Reader<'_>,
+    given: Given,
+    allowed_hosts: &AllowedHosts,
+    needs: Needs,
+) -> Option<webhook::Source> {
+    let Given { secret, key, url, .. } = given;
+    if key.as_deref() == Some("") {
+        channel
+            .fault("webhook_secret_key", "is empty; it must name a key of the secret's JSON object, such as \"url\"");
+    }
+    if key.is_some() && secret.is_none() && !channel.is_from_env("webhook_url") {
+        channel.fault(
+            "webhook_secret_key",
+            "stands without webhook_secret_id; it names a key of that secret's JSON object",
+        );
+    }
+    match (secret, url) {
+        (Some(_), Some(_)) => {
+            channel.fault("webhook_url", "stands beside webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one");
+            None
+        }
+        (Some(secret), None) if secret.contains("://") => {
+            channel
+                .fault("webhook_secret_id", "is a URL; it must be the name or ARN of a secret (a URL is webhook_url)");
+            None
+        }
+        (Some(id), None) => Some(webhook::Source::Secret { id, key }),
+        (None, Some(url)) => {
+            let checked = allowed_hosts.check(&url).map(webhook::Source::Url);
+            checked.map_err(|error| channel.fault("webhook_url", &error.to_string())).ok()
+        }
+        (None, None) => {
+            if needs.webhooks {
+                channel
+                    .fault("webhook_secret_id", "is required: the Secrets Manager secret that holds the webhook's URL (or webhook_url, SLACK_WEBHOOK_URL)");
+            }
+            None
+        }
+    }
+}

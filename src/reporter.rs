@@ -1,0 +1,368 @@
+//! Says alerts in channels: what is news about an incident as a message, a reply or an edit, and what is no incident's business
+//! as a message of its own.
+//!
+//! Invariant: an alert counts as said only when Slack accepted the request that carries it, or has the incident that it
+//! repeats.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use moka::{future::Cache, policy::EvictionPolicy};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::{
+    alert::{About, Alert, Phase, Severity},
+    cause::Category,
+    event::Identity,
+    incident::{
+        Id, Incident, Key, Kind, Policy, Root, Signal, Transition,
+        log::{self, Accepted, Notice, NotificationLog, Refusal},
+        store::Store,
+    },
+    metrics,
+    route::ChannelId,
+    slack::{
+        Slack,
+        channel::{Destination, Place, PostError},
+        client::MessageRef,
+        render,
+        report::{Report, State, Story},
+    },
+};
+
+/// How alerts become incidents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The DynamoDB table that replicas share; none: this process's memory.
+    pub table: Option<String>,
+    /// An open incident is reported again after this time at the earliest.
+    pub remind_after: Duration,
+    /// Trouble so soon after a recovery is the same incident.
+    pub reopen_within: Duration,
+    /// A recovery that ECS cannot confirm counts when no task has failed for so long; one that ECS refutes is put back for it.
+    pub quiet_for: Duration,
+}
+
+/// What became of an alert in one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Slack accepted a message or an edit that carries it.
+    Posted,
+    /// It is counted by an incident that Slack has.
+    Folded,
+    /// A copy of it was said before.
+    Duplicate,
+    /// The channel did not ask for it, and it is nothing to its incidents.
+    Unwanted,
+}
+
+/// Why an alert was not said.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Unsaid {
+    /// Slack did not take it.
+    #[error("{0}")]
+    NotPosted(Arc<str>),
+    /// Another alert of its incident is being reported.
+    #[error("the incident is being reported by another alert or replica")]
+    Busy,
+    /// ECS does not confirm the recovery yet.
+    #[error("the recovery is not confirmed yet")]
+    Unconfirmed {
+        /// When to ask again.
+        again_in: Duration,
+    },
+}
+
+/// Says alerts in channels.
+#[derive(Debug)]
+pub struct Reporter {
+    slack: Arc<Slack>,
+    incidents: Option<Incidents>,
+    said: Cache<(Identity, ChannelId), ()>,
+}
+
+#[derive(Debug)]
+struct Incidents {
+    log: NotificationLog,
+    policy: Policy,
+}
+
+impl Reporter {
+    /// A reporter that has said nothing yet. Without incidents each alert is a message.
+    pub fn new(slack: Arc<Slack>, incidents: Option<(Settings, Store)>) -> Self {
+        let incidents = incidents.map(|(settings, store)| Incidents {
+            log: NotificationLog::new(store, slack.share()),
+            policy: Policy {
+                remind_after: settings.remind_after,
+                reopen_within: settings.reopen_within,
+                quiet_for: settings.quiet_for,
+                mention_from: None,
+            },
+        });
+        // EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
+        // two channels comes back to find that one of them has it. A hundred thousand entries are some fifty MB.
+        let said = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
+        Self { slack, incidents, said: said.time_to_live(Duration::from_secs(2 * 3600)).build() }
+    }
+
+    /// The channel's name.
+    pub fn name(&self, channel: ChannelId) -> &str {
+        self.slack.name(channel)
+    }
+
+    /// Whether this process said it there.
+    pub fn has_said(&self, identity: Identity, channel: ChannelId) -> bool {
+        self.said.contains_key(&(identity, channel))
+    }
+
+    /// The channels with an open incident that the alert is about, where it may be the end of it, or one more event of it that
+    /// is nothing by itself.
+    pub async fn heard_of(&self, alert: &Alert, identity: Identity) -> Vec<ChannelId> {
+        let (Some(incidents), Some(about)) = (&self.incidents, &alert.about) else { return Vec::new() };
+        let is_quiet_problem = about.phase == Phase::Problem && alert.severity < Severity::Warning;
+        if about.phase != Phase::Recovery && !is_quiet_problem {
+            return Vec::new();
+        }
+        let channels: Vec<ChannelId> = self.slack.channels().collect();
+        let keys: Vec<Key> = channels.iter().map(|&channel| self.key(channel, alert, about)).collect();
+        let is_open = incidents.log.open_in(&signal(alert, about, identity, None), &keys).await;
+        channels.into_iter().zip(is_open).filter(|(_, is_open)| *is_open).map(|(channel, _)| channel).collect()
+    }
+
+    /// Brings an alert to its end in one channel; no request to Slack begins after `start_by`. `is_asked_for`: a route takes it
+    /// there. `confirmed`: whether the recovery that it is is true; none where nobody can be asked.
+    ///
+    /// # Errors
+    /// When the message must stay in the queue.
+    pub async fn report(
+        &self,
+        channel: ChannelId,
+        alert: &Arc<Alert>,
+        identity: Identity,
+        is_asked_for: bool,
+        confirmed: Option<bool>,
+        start_by: Instant,
+    ) -> Result<Said, Unsaid> {
+        let mut said = Said::Duplicate;
+        // A copy that comes meanwhile awaits the end of this and shares it.
+        let entry = self.said.entry((identity, channel)).or_try_insert_with(async {
+            said = self.say(channel, alert, identity, is_asked_for, confirmed, start_by).await?;
+            Ok::<_, Unsaid>(())
+        });
+        let entry = entry.await.map_err(|error| Unsaid::clone(&error))?;
+        Ok(if entry.is_fresh() { said } else { Said::Duplicate })
+    }
+
+    async fn say(
+        &self,
+        channel: ChannelId,
+        alert: &Arc<Alert>,
+        identity: Identity,
+        is_asked_for: bool,
+        confirmed: Option<bool>,
+        start_by: Instant,
+    ) -> Result<Said, Unsaid> {
+        let outcome = match (&self.incidents, &alert.about) {
+            (Some(incidents), Some(about)) => {
+                let key = self.key(channel, alert, about);
+                let signal = signal(alert, about, identity, confirmed);
+                let post = async |notice| self.show(channel, alert, notice, start_by).await;
+                let reported = incidents.log.report(&key, signal, &incidents.policy, start_by, post).await;
+                reported.map_err(|failure| match failure {
+                    log::Failure::Post(error) => Unsaid::NotPosted(error.to_string().into()),
+                    log::Failure::Joined(error) => Unsaid::NotPosted(error),
+                    log::Failure::Busy => Unsaid::Busy,
+                })?
+            }
+            _ => log::Outcome::AsBefore,
+        };
+        match outcome {
+            log::Outcome::Reported(_) | log::Outcome::Edited => Ok(Said::Posted),
+            log::Outcome::Folded => Ok(Said::Folded),
+            log::Outcome::Duplicate => Ok(Said::Duplicate),
+            log::Outcome::Unconfirmed => {
+                let again_in = self.incidents.as_ref().map_or(Duration::ZERO, |incidents| incidents.policy.quiet_for);
+                Err(Unsaid::Unconfirmed { again_in })
+            }
+            log::Outcome::AsBefore if !is_asked_for => Ok(Said::Unwanted),
+            log::Outcome::AsBefore => {
+                let report = Report::of(Arc::clone(alert));
+                let posted = self.slack.post(channel, report, Destination::Channel, start_by).await;
+                posted.map(|_| Said::Posted).map_err(|error| Unsaid::NotPosted(error.to_string().into()))
+            }
+        }
+    }
+
+    /// Asks Slack for what a notice says: a message of the channel, a reply and an edit, or an edit alone.
+    async fn show(
+        &self,
+        channel: ChannelId,
+        alert: &Arc<Alert>,
+        notice: Notice,
+        start_by: Instant,
+    ) -> Result<Accepted, Refusal<PostError>> {
+        let report = report(alert, &notice);
+        let post = async |to: Destination| {
+            let posted = self.slack.post(channel, report.clone(), to, start_by).await;
+            posted.map_err(|error| match error {
+                PostError::Gone => Refusal::RootGone,
+                error => Refusal::Failed(error),
+            })
+        };
+        let is_repeat = !notice.transition.is_reported();
+        let root = notice.incident.root.clone().filter(|_| self.slack.keeps_threads(channel));
+        let (message, is_digest) = match root {
+            Some(Root::Message { channel, ts }) => (MessageRef { channel, ts }, false),
+            Some(Root::Digest { channel, ts }) => (MessageRef { channel, ts }, true),
+            // A webhook can say something new, and nothing else.
+            _ if is_repeat => return Ok(Accepted::Nothing),
+            Some(Root::Webhook) | None => return Ok(Accepted::Posted(root_of(post(Destination::Channel).await?))),
+        };
+        let reply = Destination::Thread { root: message.clone(), broadcast: notice.transition == Transition::Reopened };
+        let edit = Destination::Edit(message);
+        match (notice.transition, is_digest) {
+            // A digest says more than this incident: it is not edited.
+            (Transition::Repeated, true) => return Ok(Accepted::Nothing),
+            (Transition::Repeated, false) => return post(edit).await.map(|_| Accepted::Edited),
+            (_, true) => drop(post(reply).await?),
+            // The end must be seen in both places; the edit first, for it can be repeated without harm.
+            (Transition::Recovered | Transition::Reopened, false) => {
+                post(edit).await?;
+                post(reply).await?;
+            }
+            (_, false) => {
+                post(reply).await?;
+                // The thread has the news; a later event will edit the root if this does not.
+                if let Err(Refusal::RootGone) = post(edit).await {
+                    return Err(Refusal::RootGone);
+                }
+            }
+        }
+        // `filter` above has left a root that can be replied to.
+        notice.incident.root.clone().map(Accepted::Posted).ok_or(Refusal::RootGone)
+    }
+
+    fn key(&self, channel: ChannelId, alert: &Alert, about: &About) -> Key {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        let (account, region, cluster) = (part(&alert.account), part(&alert.region), part(&alert.cluster));
+        Key::new(self.name(channel), &account, &region, &cluster, about.subject, &about.name)
+    }
+
+    /// Keeps the gauge of open incidents.
+    pub fn measure(&self) {
+        let Some(incidents) = &self.incidents else { return };
+        let open = incidents.log.open_by_channel();
+        for channel in self.slack.channels() {
+            let name = self.name(channel);
+            metrics::incidents_open(name, open.get(name).copied().unwrap_or_default());
+        }
+    }
+}
+
+fn root_of(place: Place) -> Root {
+    match place {
+        None => Root::Webhook,
+        Some(posted) => {
+            let MessageRef { channel, ts } = posted.message;
+            if posted.is_shared { Root::Digest { channel, ts } } else { Root::Message { channel, ts } }
+        }
+    }
+}
+
+/// What an alert means to an incident.
+fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bool>) -> Signal {
+    Signal {
+        id: Id(identity.0),
+        // What has no time happened when it came.
+        time: alert.time.unwrap_or_else(|| SystemTime::now().into()),
+        severity: alert.severity,
+        cause: alert.cause.as_ref().map(|cause| cause.category.as_str()),
+        kind: match about.phase {
+            Phase::Problem => Kind::Problem,
+            // An alarm, an instance or a task speaks for itself; of a service ECS says more than one event does.
+            Phase::Recovery if alert.service.is_none() => Kind::Recovery { confirmed: Some(true) },
+            Phase::Recovery => Kind::Recovery { confirmed },
+            Phase::Other => Kind::Other,
+        },
+        deployment: about.deployment.as_ref().map(|(id, rollout)| (Id::of(id), *rollout)),
+        failed_task: about.failed_task.as_deref().map(Id::of),
+        well_since: None,
+    }
+}
+
+fn report(alert: &Arc<Alert>, notice: &Notice) -> Report {
+    let incident = &notice.incident;
+    let story = story(notice);
+    // An alert that came after the recovery is told as what is over.
+    let alert = match story.state {
+        State::Recovered => Arc::new(recovery(alert, incident, &story)),
+        _ => Arc::clone(alert),
+    };
+    Report { alert, story: Some(story), mention: None }
+}
+
+fn story(notice: &Notice) -> Story {
+    let incident = &notice.incident;
+    let state = match notice.transition {
+        _ if incident.recovered.is_some() => State::Recovered,
+        Transition::Opened => State::Opened,
+        Transition::Reopened => State::Reopened,
+        Transition::Reminded => State::Reminder,
+        Transition::News | Transition::Repeated | Transition::Recovered => State::Ongoing,
+    };
+    Story {
+        state,
+        since: incident.first_event,
+        last: incident.last_event,
+        events: incident.events,
+        failed_tasks: incident.failed_tasks,
+        causes: incident.causes.iter().filter_map(|name| Category::from_name(name)).collect(),
+    }
+}
+
+/// The green message: after how long, how many events and failed tasks, which cause, what runs now.
+fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
+    let mut facts = Vec::new();
+    let mut fact = |label: &str, value: String| facts.push((label.to_owned(), value));
+    let causes = render::titles(&story.causes);
+    if !causes.is_empty() {
+        fact(if story.causes.len() > 1 { "Causes" } else { "Cause" }, causes);
+    }
+    if let Some(diagnosis) = &alert.diagnosis {
+        let state = &diagnosis.state;
+        let now = diagnosis.change.as_ref().map(|change| format!("{}, ", change.now)).unwrap_or_default();
+        fact("Runs now", format!("{now}{} of {} tasks", state.running, state.desired));
+    }
+    let mut what = "has recovered".to_owned();
+    if let Some(duration) = incident.duration() {
+        what.push_str(&format!(" after {}", render::duration(duration)));
+    }
+    what.push_str(&format!(": {}", render::count(story.events, "event")));
+    if story.failed_tasks > 0 {
+        what.push_str(&format!(", {}", render::count(story.failed_tasks, "failed task")));
+    }
+    let links = alert.links.iter().filter(|link| link.label == "View in console").cloned().collect();
+    Alert {
+        severity: Severity::Info,
+        what,
+        reason: None,
+        cause: None,
+        advice: None,
+        commands: Vec::new(),
+        note: None,
+        time: incident.recovered.or(alert.time),
+        facts,
+        links,
+        diagnosis: None,
+        ..alert.clone()
+    }
+}
+
+/// An age of an event at its post, for a first receive only: later ones measure the outage, not us.
+pub fn delay(time: OffsetDateTime) -> Duration {
+    // A clock ahead of ours would make it negative.
+    Duration::try_from(OffsetDateTime::from(SystemTime::now()) - time).unwrap_or_default()
+}

@@ -1,0 +1,121 @@
+//! What an alert means to its incident, in the message that reports it. Pure.
+//!
+//! A message for an incident says all that the alert alone would, and beside it how the incident stands: since when, how many
+//! events, how many failed tasks.
+
+use super::{Group, MAX_SECTION, NAME, dot, emoji, full, plain_text, single};
+use crate::{
+    cause::Category,
+    slack::{
+        message::{Payload, Text},
+        report::{Report, State, Story},
+    },
+};
+
+/// So many causes are named; there are rarely more than two.
+const CAUSES: usize = 5;
+
+/// The message for one report: a new one, a reply, or what a message is edited to.
+pub fn message(report: &Report, account_name: Option<&str>) -> Payload {
+    let payload = match &report.story {
+        None => single(&report.alert, account_name),
+        Some(story) => full(&Group { story: Some(story), ..Group::new(&report.alert, 0, 0) }, account_name),
+    };
+    mentioning(payload, [report])
+}
+
+/// One message for as many reports from the front as fit, and how many that is: at least one, if there is one. All are of
+/// problems, or all of recoveries.
+pub fn digest(reports: &[&Report], account_name: Option<&str>) -> (Payload, usize) {
+    if let [report] = reports {
+        return (message(report, account_name), 1);
+    }
+    let alerts: Vec<_> = reports.iter().map(|report| &*report.alert).collect();
+    let is_recovery = reports.iter().any(|report| report.is_recovery());
+    let (payload, taken) = super::digest::digest(&alerts, is_recovery, account_name);
+    (mentioning(payload, reports.iter().take(taken).copied()), taken)
+}
+
+/// The last resort when Slack refuses the blocks of a report.
+pub fn plain(report: &Report, account_name: Option<&str>) -> Payload {
+    mentioning(plain_text(&report.alert, account_name), [report])
+}
+
+/// Whom to notify is said once, however many reports ask for it.
+fn mentioning<'a>(mut payload: Payload, reports: impl IntoIterator<Item = &'a Report>) -> Payload {
+    let mut said: Vec<&str> = Vec::new();
+    for mention in reports.into_iter().filter_map(|report| report.mention.as_deref()) {
+        if !said.contains(&mention) {
+            said.push(mention);
+            payload.append_text(&format!(" {mention}"));
+        }
+    }
+    payload
+}
+
+/// "Still going on: 24 events since 14:02, 21 failed tasks"
+pub(super) fn how_it_stands(story: &Story) -> Text {
+    const CLOCK: &str = "{date_short_pretty} {time}";
+    let mut text = Text::with_limit(MAX_SECTION);
+    let lead = match story.state {
+        // The first message says it all, until there is more to say.
+        State::Opened if story.events < 2 => return text,
+        State::Opened | State::Ongoing | State::Recovered => "",
+        State::Reminder => ":hourglass_flowing_sand: Still going on: ",
+        State::Reopened => ":repeat: It is back, soon after its recovery: ",
+    };
+    text.markup(lead).markup(&count(story.events, "event")).markup(" since ").date(story.since, CLOCK);
+    if story.last > story.since {
+        text.markup(", the last ").date(story.last, CLOCK);
+    }
+    if story.failed_tasks > 0 {
+        dot(&mut text).markup(&count(story.failed_tasks, "failed task"));
+    }
+    for (index, cause) in story.causes.iter().take(CAUSES).enumerate().filter(|_| story.causes.len() > 1) {
+        let separator = if index == 0 { " · causes: " } else { ", " };
+        text.markup(separator).outside(cause.title(), NAME);
+    }
+    text
+}
+
+/// The colour of a message; none where the alert's severity decides.
+pub(super) const fn color(story: &Story) -> Option<&'static str> {
+    match story.state {
+        State::Recovered => Some("good"),
+        _ => None,
+    }
+}
+
+/// The sign at the beginning of a notification.
+pub(super) const fn sign(story: Option<&Story>, severity: crate::alert::Severity) -> &'static str {
+    match story {
+        Some(Story { state: State::Recovered, .. }) => RECOVERED,
+        _ => emoji(severity),
+    }
+}
+
+/// The sign of a recovery.
+pub(super) const RECOVERED: &str = ":large_green_circle:";
+
+/// "1 event", "2 events"
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// "40 s", "12 min", "3 h 5 min", "2 days 4 h"
+pub fn duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |first: String, rest: u64, unit: &str| if rest > 0 { format!("{first} {rest} {unit}") } else { first };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, ..) => two(format!("{hours} h"), minutes % 60, "min"),
+        _ => two(count(days, "day"), hours % 24, "h"),
+    }
+}
+
+/// "Image not found, Network unreachable"
+pub fn titles(causes: &[Category]) -> String {
+    causes.iter().take(CAUSES).map(|cause| cause.title()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,92 @@
+//! Where a channel's messages go: to a webhook, or by a bot token to a channel of Slack's Web API.
+//!
+//! A webhook can only post. A bot can also reply in a thread and edit what it posted.
+
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::channel::Destination;
+use crate::webhook::{self, BotToken, Webhook, WebhookError, Webhooks};
+
+/// The shortest time between two messages in one channel that Slack takes for good.
+/// <https://docs.slack.dev/apis/web-api/rate-limits>, "chat.postMessage"
+const POST_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two edits of one app, for all its channels: Tier 3, fifty a minute.
+/// <https://docs.slack.dev/reference/methods/chat.update>
+const EDIT_INTERVAL: Duration = Duration::from_millis(1_200);
+
+/// Where a channel's target comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A webhook.
+    Webhook(webhook::Source),
+    /// A bot token in Secrets Manager, and a channel.
+    Bot {
+        /// The secret's name or ARN.
+        token_secret_id: String,
+        /// The channel's id, `C…`.
+        channel: String,
+    },
+}
+
+/// Where requests go. Nothing here prints a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// To a webhook.
+    Webhook(Webhook),
+    /// To a channel, by the Web API.
+    Bot(Bot),
+}
+
+/// A channel of the Web API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bot {
+    /// Who posts.
+    pub token: BotToken,
+    /// The channel's id.
+    pub channel: String,
+    /// The Web API, with a slash at its end.
+    pub api: Url,
+}
+
+impl Target {
+    /// The shortest time between two requests to such a destination that Slack takes for good.
+    pub fn interval(&self, to: &Destination) -> Duration {
+        match (self, to) {
+            (Self::Webhook(webhook), _) => webhook.interval(),
+            (Self::Bot(_), Destination::Edit(_)) => EDIT_INTERVAL,
+            (Self::Bot(_), Destination::Channel | Destination::Thread { .. }) => POST_INTERVAL,
+        }
+    }
+
+    /// Whether it can reply and edit.
+    pub fn keeps_threads(&self) -> bool {
+        matches!(self, Self::Bot(_))
+    }
+}
+
+/// Looks targets up, at start and again when Slack refuses one: its secret may have been rotated.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// Reads Secrets Manager.
+    pub webhooks: Webhooks,
+    /// The Web API, with a slash at its end.
+    pub api: Url,
+}
+
+impl Secrets {
+    /// The target as it is now.
+    ///
+    /// # Errors
+    /// When the secret cannot be read, or does not hold what it should.
+    pub async fn resolve(&self, source: &Source) -> Result<Target, WebhookError> {
+        match source {
+            Source::Webhook(source) => Ok(Target::Webhook(self.webhooks.resolve(source).await?)),
+            Source::Bot { token_secret_id, channel } => {
+                let token = self.webhooks.bot_token(token_secret_id).await?;
+                Ok(Target::Bot(Bot { token, channel: channel.clone(), api: self.api.clone() }))
+            }
+        }
+    }
+}
