@@ -334,7 +334,7 @@ run "worker_policy" {
         {
           Sid      = "ShareIncidents"
           Effect   = "Allow"
-          Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
+          Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
           Resource = ["arn:aws:dynamodb:eu-west-1:123456789012:table/alerts-incidents"]
         },
       ]

@@ -36,7 +36,7 @@ locals {
   incidents_statements = [for table in aws_dynamodb_table.incidents : {
     Sid      = "ShareIncidents"
     Effect   = "Allow"
-    Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
+    Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
     Resource = [table.arn]
   }]
 }
