@@ -5,8 +5,8 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ecs_slack_alerts::alert::Alert;
 use ecs_slack_alerts::event::Event;
-use ecs_slack_alerts::route::{Route, Router, pattern::Pattern};
-use ecs_slack_alerts::slack::render;
+use ecs_slack_alerts::route::{ChannelId, Route, Router, pattern::Pattern};
+use ecs_slack_alerts::slack::{render, report::Report};
 use lab::events::Ecs;
 use serde_json::{Value, json};
 
@@ -30,10 +30,14 @@ fn one_message(c: &mut Criterion) {
 fn routes(c: &mut Criterion) {
     let team = |n: usize| {
         let pattern = json!({ "detail": { "group": [{ "wildcard": format!("service:team-{n}-*") }] } });
-        Route { channel: n, pattern: Some(Pattern::compile(&pattern).expect("it is a pattern")), proceed: false }
+        Route {
+            channel: ChannelId(n),
+            pattern: Some(Pattern::compile(&pattern).expect("it is a pattern")),
+            proceed: false,
+        }
     };
     let mut routes: Vec<Route> = (0..100).map(team).collect();
-    routes.push(Route { channel: 100, pattern: None, proceed: false });
+    routes.push(Route { channel: ChannelId(100), pattern: None, proceed: false });
     let (router, event) = (Router::new(routes), event(0));
     let severity = Alert::from_event(&event).severity;
     c.bench_function("route past 100 patterns", |b| {
@@ -42,13 +46,13 @@ fn routes(c: &mut Criterion) {
 }
 
 fn storm(c: &mut Criterion) {
-    let alerts: Vec<Alert> = (0..1000).map(|n| Alert::from_event(&event(n))).collect();
+    let alerts: Vec<Report> = (0..1000).map(|n| Report::of(Alert::from_event(&event(n)).into())).collect();
     let mut group = c.benchmark_group("storm");
     group.throughput(Throughput::Elements(alerts.len() as u64));
     group.bench_function("digest of 1,000 alerts", |b| {
         b.iter_batched(
             || alerts.iter().collect(),
-            |alerts: Vec<&Alert>| render::digest(&alerts, None),
+            |alerts: Vec<&Report>| render::digest(&alerts, None),
             BatchSize::SmallInput,
         );
     });

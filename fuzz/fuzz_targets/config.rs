@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
                 let settings = config.consumer();
                 assert!(settings.request_timeout() < settings.visibility_timeout);
                 assert!(!config.channels.is_empty());
-                assert!(config.routes.iter().all(|route| route.channel < config.channels.len()));
+                assert!(config.routes.iter().all(|route| route.channel.0 < config.channels.len()));
             }
             Err(error) => {
                 let told = error.to_string();

@@ -5,7 +5,7 @@
 use ecs_slack_alerts::alert::{Alert, CrashLoopRule};
 use ecs_slack_alerts::diagnosis::answers::Answers;
 use ecs_slack_alerts::event::Event;
-use ecs_slack_alerts::slack::{message::Payload, render};
+use ecs_slack_alerts::slack::{message::Payload, render, report::Report};
 use lab::slack::payload;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ fn payloads<T: AsRef<str>>(events: &[T], answered: &[T]) -> Vec<Value> {
         .map(|event| {
             let alert = Alert::from_event(&event);
             match alert.service.as_ref().and_then(|service| answers.diagnosis(service)) {
-                Some(diagnosis) => alert.diagnosed(diagnosis).judged(CrashLoopRule::DEFAULT, |_| true),
+                Some(diagnosis) => alert.with_diagnosis(diagnosis, Some(CrashLoopRule::DEFAULT)),
                 None => alert,
             }
         })
@@ -76,7 +76,8 @@ fn digests(alerts: &[Alert]) -> Vec<(Payload, &[Alert])> {
     let mut rest = alerts;
     let mut digests = Vec::new();
     while !rest.is_empty() {
-        let (payload, taken) = render::digest(&rest.iter().collect::<Vec<_>>(), None);
+        let reports: Vec<Report> = rest.iter().map(|alert| Report::of(alert.clone().into())).collect();
+        let (payload, taken) = render::digest(&reports.iter().collect::<Vec<_>>(), None);
         assert!(taken > 0, "a digest without an alert");
         digests.push((payload, &rest[..taken]));
         rest = &rest[taken..];
