@@ -226,6 +226,7 @@ impl Reporter {
         match (notice.transition, is_digest) {
             // A digest says more than this incident: it is not edited.
             (Transition::Repeated, true) => return Ok(Accepted::Nothing),
+            (Transition::Repeated, false) if self.slack.is_behind_with_edits(channel) => return Ok(Accepted::Nothing),
             (Transition::Repeated, false) => return post(edit).await.map(|_| Accepted::Edited),
             (_, true) => drop(post(reply).await?),
             // The end must be seen in both places; the edit first, for it can be repeated without harm.

@@ -100,12 +100,12 @@ fn parse_bot(channel: &mut Reader<'_>, given: Given) -> Option<Source> {
             is_id.then_some(Source::Bot { token_secret_id, channel: id })
         }
         (Some(_), None) => {
-            let what = "is required with a bot token: the channel's id (SLACK_CHANNEL_ID), such as \"C0123456789\"";
+            let what = "is required with a bot token: the channel's id, such as \"C0123456789\"";
             channel.fault("channel_id", what);
             None
         }
         (None, _) => {
-            let what = "is required with channel_id: the secret that holds the bot token (SLACK_BOT_TOKEN_SECRET_ID)";
+            let what = "is required with channel_id: the secret that holds the bot token";
             channel.fault("bot_token_secret_id", what);
             None
         }

@@ -303,3 +303,63 @@ fn a_short_visibility_timeout_is_a_warning_that_tells_the_cost() {
         assert!(warnings[0].contains(part), "{warnings:?} lacks {part}");
     }
 }
+
+/// With more in the environment.
+fn with(least: &[(&str, &str)], file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    load(file, &[least, env].concat())
+}
+
+#[test]
+fn a_bot_token_takes_the_place_of_a_webhook() {
+    let source = |file: &str, env: &[(&str, &str)]| {
+        with(&[MINIMAL[0]], file, env).map(|mut config| config.channels.remove(0).source)
+    };
+    let bot = |secret: &str, id: &str| Some(Source::Bot { token_secret_id: secret.into(), channel: id.into() });
+    let file = "[[channel]]\nname = 'ops'\nbot_token_secret_id = 'bot'\nchannel_id = 'C0123456789'";
+    assert_eq!(source(file, &[]).unwrap(), bot("bot", "C0123456789"));
+    let env = [("SLACK_BOT_TOKEN_SECRET_ID", "env"), ("SLACK_CHANNEL_ID", "C9876543210")];
+    assert_eq!(source("", &env).unwrap(), bot("env", "C9876543210"));
+    assert_eq!(
+        source("[[channel]]\nname = 'ops'\nwebhook_secret_id = 'hook'", &env).unwrap(),
+        bot("env", "C9876543210")
+    );
+    let webhook = source(file, &[("SLACK_WEBHOOK_SECRET_ID", "hook")]).unwrap();
+    assert_eq!(webhook, Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None })));
+    for (file, fault) in [
+        ("bot_token_secret_id = 'bot'", "is required with a bot token"),
+        ("channel_id = 'C0123456789'", "is required with channel_id"),
+        ("bot_token_secret_id = 'bot'\nchannel_id = '#ops'", "is not a channel's id"),
+        ("bot_token_secret_id = 'xoxb-1-open-sesame'\nchannel_id = 'C0123456789'", "must stand in Secrets Manager"),
+        (
+            "bot_token_secret_id = 'bot'\nchannel_id = 'C0123456789'\nwebhook_secret_id = 'hook'",
+            "stands beside a webhook",
+        ),
+    ] {
+        let error = source(&format!("[[channel]]\nname = 'ops'\n{file}"), &[]).unwrap_err().to_string();
+        assert!(error.contains(fault) && !error.contains("open-sesame"), "{file}: {error}");
+    }
+}
+
+#[test]
+fn the_web_api_is_slacks_or_on_this_machine() {
+    let api = |url: &str, hosts: &str| with(&MINIMAL, "", &[("SLACK_API_URL", url), ("SLACK_ALLOWED_HOSTS", hosts)]);
+    for url in ["https://slack.com/api/", "https://slack-gov.com/api", "http://127.0.0.1:8008/api"] {
+        assert!(api(url, "127.0.0.1").is_ok(), "{url}");
+    }
+    for url in ["http://slack.com/api/", "https://slack.com.evil.example/api/", "http://127.0.0.1:1/", "10.0.0.1", ""] {
+        let loaded = api(url, "hooks.slack.com");
+        assert!(url.is_empty() == loaded.is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn incidents_are_on_and_in_memory_unless_told_otherwise() {
+    let incidents = |file: &str, env: &[(&str, &str)]| with(&MINIMAL, file, env).map(|config| config.incidents);
+    let default = incidents("", &[]).unwrap().unwrap();
+    assert_eq!((default.table, default.remind_after.as_secs(), default.reopen_within.as_secs()), (None, 3600, 900));
+    let table =
+        incidents("[incidents]\nremind_after = '2h'", &[("INCIDENTS_TABLE", "alerts-incidents")]).unwrap().unwrap();
+    assert_eq!((table.table.as_deref(), table.remind_after.as_secs()), (Some("alerts-incidents"), 7200));
+    assert_eq!(incidents("[incidents]\nenabled = false", &[]).unwrap(), None);
+    assert!(incidents("[incidents]\ntable = 'a b'", &[]).unwrap_err().to_string().contains("incidents.table"));
+}

@@ -148,11 +148,18 @@ impl Slack {
             _ => &at.posts,
         };
         let _held = Held::new(&lane.held);
-        if (blocked || is_edit) && lane.held.load(Ordering::Relaxed) > self.share {
+        if blocked && lane.held.load(Ordering::Relaxed) > self.share {
             return Err(PostError::Full);
         }
         let item = Item { channel, report, to, start_by };
         lane.batcher.submit(item).await.unwrap_or(Err(PostError::Stopped))
+    }
+
+    /// Whether as many edits wait as Slack takes in a minute. One that only counts is not worth the wait then: a later one says
+    /// the same.
+    pub fn is_behind_with_edits(&self, channel: ChannelId) -> bool {
+        const A_MINUTE: usize = 50;
+        self.channels[channel.0].edits.as_ref().is_some_and(|edits| edits.held.load(Ordering::Relaxed) >= A_MINUTE)
     }
 
     /// Whether the channel can reply and edit, or only post.
