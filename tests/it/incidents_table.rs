@@ -185,7 +185,9 @@ async fn a_table_that_cannot_be_used_is_named_at_the_start() {
     good.check_schema().await.unwrap();
     good.check_access().await.unwrap();
 
-    let missing = DynamoDb::new(&config, "no-such-table").check_schema().await.unwrap_err().to_string();
+    let missing = DynamoDb::new(&config, "no-such-table").check_schema().await.unwrap_err();
+    assert!(missing.is_misconfiguration());
+    let missing = missing.to_string();
     assert!(missing.contains("dynamodb:DescribeTable") && missing.contains("no-such-table"), "{missing}");
     assert!(missing.contains("ResourceNotFoundException"), "{missing}");
     let name = unique("incidents");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::{
     Client,
     config::{StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     types::{AttributeValue, KeyType, ScalarAttributeType, TableDescription},
 };
 use time::OffsetDateTime;
@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use self::item::{EXPIRES, HOLDER, PK, RECOVERED, UNTIL, VERSION, number};
 use super::{Item, Lease, StoreError};
 use crate::{
+    aws::{ErrorClass, explain},
     incident::{FORGOTTEN_AFTER, Key},
     metrics,
 };
@@ -39,6 +40,8 @@ pub enum TableError {
         action: &'static str,
         /// The table's name or ARN in the configuration.
         table: String,
+        /// What kind of failure it was.
+        class: ErrorClass,
         /// What AWS, or the way to it, said.
         what: String,
     },
@@ -56,6 +59,17 @@ pub enum TableError {
         /// The table's name or ARN in the configuration.
         table: String,
     },
+}
+
+impl TableError {
+    /// True where only a change of configuration or permissions helps, so that retrying at start would hide a mistake.
+    pub fn is_misconfiguration(&self) -> bool {
+        match self {
+            Self::Request { class, .. } => class.is_misconfiguration(),
+            Self::Schema { .. } => true,
+            Self::NotReadBack { .. } => false,
+        }
+    }
 }
 
 impl DynamoDb {
@@ -195,7 +209,7 @@ impl DynamoDb {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        TableError::Request { action, table: self.table.clone(), what: explain(error) }
+        TableError::Request { action, table: self.table.clone(), class: ErrorClass::of(error), what: explain(error) }
     }
 }
 
@@ -231,25 +245,6 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         metrics::store_request(self.operation, self.outcome);
-    }
-}
-
-/// AWS's own words for the error, or what became of the request.
-fn explain<E>(error: &SdkError<E>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error {
-        SdkError::ServiceError(service) => {
-            let code = service.err().code().unwrap_or("refused");
-            service.err().message().map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"))
-        }
-        SdkError::TimeoutError(_) => "no answer in time".into(),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) => format!("not reached: {}", DisplayErrorContext(error)),
-            None => "not reached".into(),
-        },
-        _ => "an answer that is not DynamoDB's".into(),
     }
 }
 
