@@ -17,6 +17,9 @@
 //!
 //! Of the queue there is what matters here: it delivers again, until it dead-letters.
 
+mod state;
+
+use self::state::{At, Place, Slack, State, Store, Task, accept, give_back, wake};
 use crate::search::{Model, Next};
 
 const WORKERS: usize = 2;
@@ -65,82 +68,6 @@ pub struct Protocol {
     pub max_faults: u8,
     /// Whether the workers share a table; else each has a memory of its own.
     pub table: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct State {
-    messages: Vec<(Place, u8)>,
-    /// By (message, receipt).
-    tasks: Vec<Task>,
-    /// One for each worker; only the first is used if they share a table.
-    stores: [Store; WORKERS],
-    slack: Slack,
-    /// What was ever recorded as counted.
-    counted: u8,
-    faults: u8,
-    explained: u8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
-    Visible,
-    Hidden,
-    Deleted,
-    DeadLettered,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct Store {
-    version: u8,
-    /// Who has the lease, and whether for the recovery.
-    lease: Option<(u8, bool)>,
-    root: bool,
-    recovered: bool,
-    /// A bit for each message.
-    events: u8,
-    noted: bool,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct Slack {
-    roots: u8,
-    /// A bit for each message that a post carried.
-    carried: u8,
-    /// The latest root is green.
-    recovered: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Task {
-    worker: u8,
-    message: u8,
-    receipt: u8,
-    late: bool,
-    /// A recovery was noted after the problem, as far as the task knows.
-    over: bool,
-    at: At,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum At {
-    ToNote,
-    ToDo,
-    /// This version was read, and the incident is Slack's; or it is not.
-    Read(u8, bool),
-    Joined,
-    Claimed,
-    Waiting,
-    UnderWay,
-    Accepted,
-    Done {
-        delete: bool,
-    },
-}
-
-impl At {
-    const fn posts(self) -> bool {
-        matches!(self, Self::Claimed | Self::Waiting | Self::UnderWay | Self::Accepted)
-    }
 }
 
 /// What happened, to which message, and with which receipt or by which worker.
@@ -455,25 +382,5 @@ impl Steps<'_> {
                 }
             });
         }
-    }
-}
-
-/// Slack has the post.
-fn accept(slack: &mut Slack, task: Task, is_recovery: bool) {
-    slack.carried |= 1 << task.message;
-    slack.roots += u8::from(!is_recovery);
-    slack.recovered = is_recovery || task.over;
-}
-
-/// Gives the lease back, if the worker has it.
-fn give_back(store: &mut Store, worker: u8) {
-    store.version += 1;
-    store.lease = store.lease.filter(|(holder, _)| *holder != worker);
-}
-
-/// Ends the wait of those that joined a post of the worker.
-fn wake(state: &mut State, worker: u8, at: At) {
-    for task in state.tasks.iter_mut().filter(|task| task.worker == worker && task.at == At::Joined) {
-        task.at = at;
     }
 }
