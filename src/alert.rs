@@ -25,6 +25,7 @@ use crate::cause::{self, Category, Cause};
 use crate::console::Console;
 use crate::diagnosis::{Diagnosis, Service, Trouble};
 use crate::event::{Detail, Event};
+use crate::text::{line, lines};
 
 /// How much it matters. Problems are `Warning` or worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,11 +52,39 @@ impl Severity {
     }
 }
 
+/// What a console page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// The service, the cluster, the alarm: what the alert is about.
+    Subject,
+    /// A task that runs.
+    Task,
+    /// A task that has stopped.
+    StoppedTask,
+    /// The log of that task.
+    Log,
+    /// The container instance.
+    ContainerInstance,
+}
+
+impl Page {
+    /// What a link to it says.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Subject => "View in console",
+            Self::Task => "Task",
+            Self::StoppedTask => "Stopped task",
+            Self::Log => "Log",
+            Self::ContainerInstance => "Container instance",
+        }
+    }
+}
+
 /// A console page worth opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// What is behind it: "View in console", "Stopped task", "Log".
-    pub label: &'static str,
+    /// What is behind it.
+    pub page: Page,
     /// An absolute https URL, percent-encoded.
     pub url: String,
 }
@@ -186,8 +215,8 @@ impl Alert {
             self.cause = Some(trouble.cause.clone());
         }
         // The event's own task is closer to it than the latest of its kind; often they are the same.
-        match self.links.iter().find(|link| link.label == "Stopped task") {
-            None => self.link("Stopped task", diagnosis.task_url.clone()),
+        match self.links.iter().find(|link| link.page == Page::StoppedTask) {
+            None => self.link(Page::StoppedTask, diagnosis.task_url.clone()),
             Some(link) if Some(&link.url) != diagnosis.task_url.as_ref() => {
                 self.diagnosis = Some(diagnosis);
                 return self;
@@ -195,8 +224,8 @@ impl Alert {
             Some(_) => {}
         }
         if diagnosis.log_url.is_some() {
-            self.links.retain(|link| link.label != "Log");
-            self.link("Log", diagnosis.log_url.clone());
+            self.links.retain(|link| link.page != Page::Log);
+            self.link(Page::Log, diagnosis.log_url.clone());
         }
         self.diagnosis = Some(diagnosis);
         self
@@ -223,8 +252,8 @@ impl Alert {
         self.facts.extend(value.map(|value| (label.to_owned(), value.to_owned())));
     }
 
-    fn link(&mut self, label: &'static str, url: Option<String>) {
-        self.links.extend(url.map(|url| Link { label, url }));
+    fn link(&mut self, page: Page, url: Option<String>) {
+        self.links.extend(url.map(|url| Link { page, url }));
     }
 
     /// Brings every text to its length. AWS's names have at most 255 characters.
@@ -232,9 +261,9 @@ impl Alert {
         self.kind = line(&self.kind, 100);
         self.subject = line(&self.subject, 255);
         self.what = line(&self.what, 500);
-        self.reason = self.reason.as_deref().map(|reason| text(reason, 10_000)).filter(|reason| !reason.is_empty());
+        self.reason = self.reason.as_deref().map(|reason| lines(reason, 10_000)).filter(|reason| !reason.is_empty());
         self.advice = self.advice.as_deref().map(|advice| line(advice, 500)).filter(|advice| !advice.is_empty());
-        self.note = self.note.as_deref().map(|note| text(note, 1_024)).filter(|note| !note.is_empty());
+        self.note = self.note.as_deref().map(|note| lines(note, 1_024)).filter(|note| !note.is_empty());
         self.commands.truncate(MAX_COMMANDS);
         for field in [&mut self.kind, &mut self.subject].into_iter().filter(|field| field.is_empty()) {
             *field = "UNKNOWN".to_owned();
@@ -287,7 +316,7 @@ fn link_to_service(alert: &mut Alert, event: &Event) {
         Some(service) => console.service(cluster, service),
         None => console.cluster(cluster),
     });
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }
 
 /// "a, b, c and 5 more"
@@ -309,36 +338,6 @@ fn utc(time: OffsetDateTime) -> String {
 /// "SERVICE_FOO_BAR" → "service foo bar"
 fn words(name: &str) -> String {
     name.replace('_', " ").to_lowercase()
-}
-
-/// On one line, with no control characters, cut with an ellipsis to `max` characters.
-pub fn line(text: &str, max: usize) -> String {
-    // Nearly always.
-    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return text.trim().to_owned();
-    }
-    cut(text.chars().map(|c| if is_control(c) { ' ' } else { c }), max)
-}
-
-/// Of several lines, otherwise like [`line`].
-fn text(text: &str, max: usize) -> String {
-    cut(text.chars().map(|c| if is_control(c) && c != '\n' { ' ' } else { c }), max)
-}
-
-fn cut(chars: impl Iterator<Item = char>, max: usize) -> String {
-    let mut chars = chars.skip_while(|c| c.is_whitespace());
-    let mut cut: String = chars.by_ref().take(max).collect();
-    if chars.any(|c| !c.is_whitespace()) {
-        cut.pop();
-        cut.push('…');
-    }
-    cut.truncate(cut.trim_end().len());
-    cut
-}
-
-/// Also the separators of lines and what turns the direction of writing, which would let a name rewrite the text around it.
-fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

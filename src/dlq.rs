@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
-    alert::{self, Alert},
+    alert::Alert,
     app::{self, Misconfigured},
     config::Config,
     event::Event,
@@ -29,6 +29,7 @@ use crate::{
         BATCH, Message, Queue, QueueState, Receipt, Redrive, SqsError, Undelivered,
         move_task::{MoveTask, Status},
     },
+    text,
 };
 
 /// How long what a listing looks at is hidden, should this program die. SQS counts whole seconds.
@@ -232,8 +233,8 @@ impl Listing {
         groups.sort_by_key(|(why, group)| (group.oldest, *why));
         let row = |([kind, service, why], group): (&Why, &Group)| {
             let oldest = group.oldest.map_or_else(|| "-".into(), utc);
-            let why = alert::line(&format!("{why}{}", group.detail), 300);
-            [oldest, group.messages.to_string(), alert::line(kind, 60), alert::line(service, 80), why]
+            let why = text::line(&format!("{why}{}", group.detail), 300);
+            [oldest, group.messages.to_string(), text::line(kind, 60), text::line(service, 80), why]
         };
         let heading = ["OLDEST (UTC)", "COUNT", "KIND", "SERVICE", "WHY"].map(String::from);
         let table: Vec<_> = std::iter::once(heading).chain(groups.into_iter().map(row)).collect();
@@ -330,7 +331,7 @@ async fn follow(source: &Source, handle: &str, before: i64, mut stop: Stop) -> R
                 return Ok(false);
             }
             Status::Failed => {
-                let reason = alert::line(task.failure.as_deref().unwrap_or("SQS does not say why"), 300);
+                let reason = text::line(task.failure.as_deref().unwrap_or("SQS does not say why"), 300);
                 bail!("the move failed: {reason}: {progress}; the rest is still in {}", source.arn());
             }
         }

@@ -47,6 +47,7 @@ pub mod metrics;
 pub mod outbound;
 pub mod output;
 pub mod shutdown;
+pub mod text;
 
 pub mod alert;
 pub mod cause;
@@ -83,9 +84,10 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 32] = [
+    const ORDER: [&str; 33] = [
         "metrics",
         "shutdown",
+        "text",
         "log",
         "output",
         "outbound",

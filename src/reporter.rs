@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    alert::{About, Alert, Phase, Severity},
+    alert::{About, Alert, Page, Phase, Severity},
     cause::Category,
     event::Identity,
     incident::{
@@ -345,7 +345,7 @@ fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
     if story.failed_tasks > 0 {
         what.push_str(&format!(", {}", render::count(story.failed_tasks, "failed task")));
     }
-    let links = alert.links.iter().filter(|link| link.label == "View in console").cloned().collect();
+    let links = alert.links.iter().filter(|link| link.page == Page::Subject).cloned().collect();
     Alert {
         severity: Severity::Info,
         what,

@@ -2,8 +2,9 @@
 //!
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
-use super::{Alert, Severity, console, line, link_to_service, utc, words};
+use super::{Alert, Page, Severity, console, link_to_service, utc, words};
 use crate::event::{Arn, Event, ecs::Action, parse_time};
+use crate::text::line;
 use Severity::{Critical, Info, Warning};
 
 /// `whose` is "service" or "daemon".
@@ -42,7 +43,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, action: &Action, whose:
     }
     link_to_service(alert, event);
     let task = console(event).zip(action.task).and_then(|(console, task)| console.task(task.cluster()?, task.name()?));
-    alert.link("Stopped task", task);
+    alert.link(Page::StoppedTask, task);
 }
 
 /// What happens if nobody acts, and the two commands with which somebody can.

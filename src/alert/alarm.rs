@@ -1,8 +1,9 @@
 //! CloudWatch alarms: on a metric, on several, and composite ones.
 
-use super::{Alert, Severity, console, line, several, words};
+use super::{Alert, Page, Severity, console, several, words};
 use crate::event::Event;
 use crate::event::cloudwatch::Alarm;
+use crate::text::line;
 
 pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
     alert.kind = "ALARM".to_owned();
@@ -47,7 +48,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
         if alarm.metrics.len() > 1 { "Metrics" } else { "Metric" },
         Some(metrics.join("; ")).filter(|metrics| !metrics.is_empty()).as_deref(),
     );
-    alert.link("View in console", console(event).zip(alarm.name).and_then(|(console, name)| console.alarm(name)));
+    alert.link(Page::Subject, console(event).zip(alarm.name).and_then(|(console, name)| console.alarm(name)));
 }
 
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_CompositeAlarm.html>

@@ -2,10 +2,11 @@
 //!
 //! Nothing of what was asked for is shown but names: overrides hold commands and environments.
 
-use super::{Alert, Severity, line};
+use super::{Alert, Page, Severity};
 use crate::console::Console;
 use crate::event::Event;
 use crate::event::cloudtrail::{ApiCall, Caller};
+use crate::text::line;
 
 pub(super) fn describe(alert: &mut Alert, event: &Event, call: &ApiCall) {
     let name = call.name.unwrap_or("API call");
@@ -28,7 +29,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, call: &ApiCall) {
         Some(service) => console.service(cluster, service),
         None => console.cluster(cluster),
     });
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }
 
 fn describe_start(alert: &mut Alert, call: &ApiCall, name: &str) {

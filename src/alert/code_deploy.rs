@@ -1,6 +1,6 @@
 //! Deployments by CodeDeploy, of ECS services among others.
 
-use super::{Alert, Severity, console, words};
+use super::{Alert, Page, Severity, console, words};
 use crate::event::Event;
 use crate::event::codedeploy::CodeDeploy;
 
@@ -32,5 +32,5 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, deployment: &CodeDeploy
     alert.reason.clone_from(&deployment.error);
     alert.fact("Deployment", deployment.deployment);
     let page = console(event).zip(deployment.deployment).and_then(|(console, id)| console.code_deployment(id));
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Alert, Severity};
+use super::{Alert, Page, Severity};
 use crate::cause::Category;
 use crate::diagnosis::Stop;
 
@@ -64,10 +64,10 @@ pub(super) fn judge_exit(alert: &mut Alert, rule: Rule) {
     alert.kind = "SERVICE_CRASH_LOOP".to_owned();
     alert.severity = Severity::Critical;
     // Of all the tasks the latest tells most.
-    for (label, url) in [("Stopped task", diagnosis.task_url.clone()), ("Log", diagnosis.log_url.clone())] {
+    for (page, url) in [(Page::StoppedTask, diagnosis.task_url.clone()), (Page::Log, diagnosis.log_url.clone())] {
         if url.is_some() {
-            alert.links.retain(|link| link.label != label);
-            alert.links.extend(url.map(|url| super::Link { label, url }));
+            alert.links.retain(|link| link.page != page);
+            alert.links.extend(url.map(|url| super::Link { page, url }));
         }
     }
 }

@@ -3,10 +3,11 @@
 //! ECS names services as `cluster|service`, and stand-alone tasks by their ARNs.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-maintenance.html>
 
-use super::{Alert, Severity, line, several, utc, words};
+use super::{Alert, Page, Severity, several, utc, words};
 use crate::console::Console;
 use crate::event::health::{Health, parse_health_time};
 use crate::event::{Arn, Event};
+use crate::text::line;
 
 /// Names in a headline.
 const NAMED: usize = 3;
@@ -55,7 +56,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, health: &Health) {
             [(_, service)] => console.service(cluster, service),
             _ => console.cluster(cluster),
         });
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }
 
 /// AWS's words have their line breaks as a backslash and an n, and may say the same several times.

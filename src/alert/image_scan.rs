@@ -1,6 +1,6 @@
 //! Scans of container images: what was found, or that they could not be scanned.
 
-use super::{Alert, Severity, console};
+use super::{Alert, Page, Severity, console};
 use crate::event::Event;
 use crate::event::ecr::ImageScan;
 
@@ -39,5 +39,5 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, scan: &ImageScan) {
     alert.fact("Digest", scan.digest);
     let page = console(event).zip(event.account()).zip(scan.repository);
     let page = page.and_then(|((console, account), repository)| console.image_repository(account, repository));
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }

@@ -1,6 +1,6 @@
 //! Container instances: their state and their health.
 
-use super::{Alert, Severity, console, words};
+use super::{Alert, Page, Severity, console, words};
 use crate::event::Event;
 use crate::event::ecs::{InstanceHealth, InstanceState};
 
@@ -62,5 +62,5 @@ fn subject(ec2_instance: Option<&str>, id: Option<&str>) -> String {
 
 fn link(alert: &mut Alert, event: &Event) {
     let page = console(event).zip(event.cluster()).and_then(|(console, cluster)| console.infrastructure(cluster));
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }

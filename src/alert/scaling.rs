@@ -1,8 +1,9 @@
 //! EC2 Auto Scaling groups: where a cluster's instances come from, or do not.
 
-use super::{Alert, Severity, console, line};
+use super::{Alert, Page, Severity, console};
 use crate::event::Event;
 use crate::event::autoscaling::Scaling;
+use crate::text::line;
 
 /// What EC2 says when it launches nothing, and what helps; the first that matches.
 /// <https://docs.aws.amazon.com/autoscaling/ec2/userguide/CHAP_Troubleshooting.html>
@@ -54,7 +55,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, scaling: &Scaling) {
     alert.fact("Instance", scaling.instance);
     alert.fact("Cause", scaling.cause.filter(|_| scaling.message.is_some()));
     let page = console(event).zip(scaling.group).and_then(|(console, group)| console.scaling_group(group));
-    alert.link("View in console", page);
+    alert.link(Page::Subject, page);
 }
 
 /// "ami", but not in "dynamics".

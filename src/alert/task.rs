@@ -1,9 +1,10 @@
 //! A task's state change: which stops are problems, and which are routine life.
 
-use super::{Alert, Severity, console, line, link_to_service, words};
+use super::{Alert, Page, Severity, console, link_to_service, words};
 use crate::cause::{self, Category, Cause, Explanation};
 use crate::event::Event;
 use crate::event::ecs::Task;
+use crate::text::line;
 
 pub(super) fn describe(alert: &mut Alert, event: &Event, task: &Task) {
     let id = task.arn.and_then(|arn| arn.name());
@@ -176,11 +177,11 @@ fn link(alert: &mut Alert, event: &Event, task: &Task, instance: Option<&str>) {
     let Some((console, cluster)) = console(event).zip(alert.cluster.clone()) else { return };
     if let Some(id) = task.arn.and_then(|arn| arn.name()) {
         let stopped = task.last_status == Some("STOPPED");
-        alert.link(if stopped { "Stopped task" } else { "Task" }, console.task(&cluster, id));
+        alert.link(if stopped { Page::StoppedTask } else { Page::Task }, console.task(&cluster, id));
         // What never ran has no log.
         if stopped && task.ran() {
-            alert.link("Log", console.task_logs(&cluster, id));
+            alert.link(Page::Log, console.task_logs(&cluster, id));
         }
     }
-    alert.link("Container instance", instance.and_then(|id| console.container_instance(&cluster, id)));
+    alert.link(Page::ContainerInstance, instance.and_then(|id| console.container_instance(&cluster, id)));
 }

@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 
-use super::{Alert, Severity, action, line, link_to_service};
+use super::{Alert, Severity, action, link_to_service};
 use crate::event::ecs::Action;
 use crate::event::{Arn, Event, parse_time};
+use crate::text::line;
 
 /// Fields that hold text for people, the shortest and most telling first. Names here and below are without `-`, `_` and case.
 const TITLES: [&str; 4] = ["title", "subject", "summary", "headline"];

@@ -2,6 +2,7 @@
 
 use super::catalogue::{RULES, Rule};
 use super::{Category, cleaned};
+use crate::text;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/causes.md");
 
@@ -35,12 +36,11 @@ fn page() -> String {
 
 /// As a quote of Markdown: short enough to read, and without what Markdown takes for markup.
 fn shown(example: &str) -> String {
-    let line = cleaned(example);
-    let mut short: String = line.chars().take(300).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    short.chars().flat_map(|c| [Some('\\').filter(|_| "<>*_`[]|".contains(c)), Some(c)]).flatten().collect()
+    text::line(&cleaned(example), 300)
+        .chars()
+        .flat_map(|c| [Some('\\').filter(|_| "<>*_`[]|".contains(c)), Some(c)])
+        .flatten()
+        .collect()
 }
 
 const fn exit_codes(category: Category) -> Option<&'static str> {

@@ -6,6 +6,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Category, Finding, Rule, also, exits, never_started};
 use crate::event::ecs::{Container, Task};
+use crate::text;
 
 /// What is known, what to do about it, what else there is, and who starts the task again.
 pub(super) fn hint(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String {
@@ -313,13 +314,7 @@ pub(super) const FRAGMENT_CHARS: usize = 300;
 
 /// A piece of a text from outside: one line, cut with an ellipsis.
 pub(super) fn fragment(raw: &str) -> String {
-    let line = |c: char| if c.is_control() || c.is_whitespace() { ' ' } else { c };
-    let mut piece: String = raw.trim().chars().map(line).take(FRAGMENT_CHARS).collect();
-    if raw.trim().chars().nth(FRAGMENT_CHARS).is_some() {
-        piece.pop();
-        piece.push('…');
-    }
-    piece
+    text::line(raw, FRAGMENT_CHARS)
 }
 
 /// The first group that takes part in the first match, without the punctuation around it.

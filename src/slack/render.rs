@@ -140,7 +140,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     let mut links = Text::with_limit(LINKS);
     for link in &alert.links {
         let mut next = links.clone();
-        if dot(&mut next).link(&link.url, link.label, LABEL) {
+        if dot(&mut next).link(&link.url, link.page.label(), LABEL) {
             links = next;
         }
     }

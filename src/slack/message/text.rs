@@ -5,6 +5,7 @@
 use time::{OffsetDateTime, UtcOffset};
 
 use super::MAX_URL;
+use crate::text;
 
 /// Slack markup (mrkdwn) of at most so many characters, made of our own markup and escaped text from outside.
 ///
@@ -59,37 +60,37 @@ impl Text {
 
     /// Appends text from outside as one line: escaped, and cut with an ellipsis to at most `max` characters.
     pub fn outside(&mut self, text: &str, max: usize) -> &mut Self {
-        const ELLIPSIS: &str = "…";
-        // What cannot end a line well: a space, or half of an emoji made of several characters.
-        const DANGLING: [char; 3] = [' ', '\u{200d}', '\u{fe0f}'];
-
         let start = self.markup.len();
         let end = self.units + max.min(self.room());
         let mut cut = None;
-        for c in visible(text).chars() {
-            let mut buffer = [0; 4];
-            let (piece, units) = match inert(c) {
-                '&' => ("&amp;", 5),
-                '<' => ("&lt;", 4),
-                '>' => ("&gt;", 4),
-                c => (&*c.encode_utf8(&mut buffer), c.len_utf16()),
-            };
+        let mut piece = String::new();
+        for character in text::characters(visible(text)) {
+            piece.clear();
+            for c in character.chars() {
+                match inert(c) {
+                    '&' => piece.push_str("&amp;"),
+                    '<' => piece.push_str("&lt;"),
+                    '>' => piece.push_str("&gt;"),
+                    c => piece.push(c),
+                }
+            }
             if self.units < end {
                 cut = Some((self.markup.len(), self.units));
             }
+            let units = utf16_len(&piece);
             if self.units + units > end {
                 if let Some((len, units)) = cut {
                     self.markup.truncate(len);
                     self.units = units;
-                    while self.markup.len() > start && self.markup.ends_with(DANGLING) {
+                    while self.markup.len() > start && self.markup.ends_with(' ') {
                         self.markup.pop();
                         self.units -= 1;
                     }
-                    self.markup(ELLIPSIS);
+                    self.markup(text::ELLIPSIS.encode_utf8(&mut [0; 4]));
                 }
                 return self;
             }
-            self.markup.push_str(piece);
+            self.markup.push_str(&piece);
             self.units += units;
         }
         self
@@ -226,8 +227,7 @@ pub fn visible(text: &str) -> &str {
 fn inert(c: char) -> char {
     match c {
         '`' => '\'',
-        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
-        c if c.is_control() => ' ',
+        c if text::is_inert(c) => ' ',
         c => c,
     }
 }
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(outside("ab&cd", 9), "ab&amp;cd");
         assert_eq!(outside("🔥🔥🔥", 5), "🔥🔥…");
         assert_eq!(outside("🔥🔥🔥", 4), "🔥…");
-        assert_eq!(outside("ab 👩\u{200d}🚀", 7), "ab 👩…");
+        assert_eq!(outside("ab 👩\u{200d}🚀", 7), "ab…");
         assert_eq!(outside("abc", 1), "…");
         assert_eq!(outside("abc", 0), "");
     }

@@ -67,7 +67,7 @@ proptest! {
             let mut alert = Alert::from_event(&event);
             // All of them at their worst, sometimes.
             let name = long.map_or(name.clone(), |piece| piece.repeat(255));
-            alert.subject = crate::alert::line(&format!("service{number:03} {name}"), 255);
+            alert.subject = crate::text::line(&format!("service{number:03} {name}"), 255);
             alerts.extend(vec![alert; *repeats]);
         }
         let mut rest: Vec<&Alert> = alerts.iter().collect();

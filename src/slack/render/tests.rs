@@ -4,7 +4,7 @@ use serde_json::json;
 use time::Duration;
 
 use super::*;
-use crate::alert::Link;
+use crate::alert::{Link, Page};
 use crate::cause::{Category, Cause};
 use crate::diagnosis::{
     Change, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, Trouble,
@@ -40,7 +40,7 @@ fn impaired(service: &str) -> Alert {
         region: Some("eu-west-1".to_owned()),
         time: Some(at(0)),
         facts: Vec::new(),
-        links: vec![Link { label: "View in console", url: format!("{CONSOLE}/{service}/health?region=eu-west-1") }],
+        links: vec![Link { page: Page::Subject, url: format!("{CONSOLE}/{service}/health?region=eu-west-1") }],
         exited: None,
         about: None,
         service: None,
@@ -244,7 +244,7 @@ fn a_full_alert_leads_with_what_matters_and_ends_with_where_to_look() {
     alert.reason = Some("CannotPullContainerError: manifest for api:v2 not found\n\n  retried 5 time(s)".to_owned());
     alert.cause = image_missing();
     alert.facts = vec![("Image".to_owned(), "api:v2".to_owned()), ("Container".to_owned(), " ".to_owned())];
-    alert.links.push(Link { label: "Log", url: "https://logs.example/?a=1&b=2".to_owned() });
+    alert.links.push(Link { page: Page::Log, url: "https://logs.example/?a=1&b=2".to_owned() });
     let mrkdwn = |text: &str| json!({"type": "mrkdwn", "text": text, "verbatim": true});
     let payload = single(&alert, Some("platform"));
     assert_eq!(
@@ -485,8 +485,8 @@ fn hostile_text_neither_pages_nor_breaks_a_limit() {
     alert.region = Some("r>".repeat(10_000));
     alert.facts = (0..100).map(|i| (format!("<{i}>").repeat(99), "&".repeat(10_000))).collect();
     alert.links =
-        (0..100).map(|i| Link { label: "Log", url: format!("https://a/{i}{}", "&x".repeat(i * 20)) }).collect();
-    alert.links.push(Link { label: "Log", url: "https://evil|x>".to_owned() });
+        (0..100).map(|i| Link { page: Page::Log, url: format!("https://a/{i}{}", "&x".repeat(i * 20)) }).collect();
+    alert.links.push(Link { page: Page::Log, url: "https://evil|x>".to_owned() });
     alert.advice = Some("<@U1>&".repeat(1_000));
     alert.commands = vec!["`<!channel>`".to_owned(), "x".repeat(600), "x".repeat(10_000)];
     alert.note = Some("<!channel> https://evil.example/<|x> `*&\n".repeat(1_000));
@@ -543,7 +543,7 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                 let severity = Severity::ALL[pick().len() % 3];
                 let cause = (pick().len() % 2 == 0).then(|| Cause { category: Category::ImageMissing, hint: pick() });
                 let time = (pick().len() % 3 > 0).then(|| at(i * pick().len() as i64));
-                let links = vec![Link { label: "Log", url: format!("https://a/{}", "x&".repeat(pick().len())) }];
+                let links = vec![Link { page: Page::Log, url: format!("https://a/{}", "x&".repeat(pick().len())) }];
                 let facts = vec![(pick(), pick()); pick().len() % 12];
                 let [cluster, account, region] =
                     [pick(), pick(), pick()].map(|text| (text.len() % 4 > 0).then_some(text));
