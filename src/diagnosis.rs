@@ -129,6 +129,9 @@ pub struct Change {
 /// How a service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
+    /// The task definition that the service is to run: `checkout:89`. After a rollback or a fix it is not that of the deployment
+    /// in trouble.
+    pub task_definition: Option<String>,
     /// Tasks that run.
     pub running: i64,
     /// Tasks that should.

@@ -334,7 +334,7 @@ fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
     }
     if let Some(diagnosis) = &alert.diagnosis {
         let state = &diagnosis.state;
-        let now = diagnosis.change.as_ref().map(|change| format!("{}, ", change.now)).unwrap_or_default();
+        let now = state.task_definition.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
         fact("Runs now", format!("{now}{} of {} tasks", state.running, state.desired));
     }
     let mut what = "has recovered".to_owned();

@@ -294,10 +294,9 @@ impl<'a> Picture<'a> {
         let [now, before] = self.task_definitions();
         let defined = now.and_then(|arn| details.task_definition(arn));
         let defined_before = before.and_then(|arn| details.task_definition(arn));
-        let name = |arn: &str| Arn::parse(arn)?.name().map(str::to_owned);
         Some(Change {
-            now: name(now?)?,
-            before: before.and_then(name),
+            now: name_of(now?)?,
+            before: before.and_then(name_of),
             deployed: self.failing.created,
             registered_by: defined.and_then(|defined| text(defined, "registeredBy")).and_then(name_of_principal),
             differences: defined.zip(defined_before).map(|(now, before)| differences(before, now)),
@@ -323,7 +322,11 @@ impl<'a> Picture<'a> {
         };
         let (failed, has_predecessor) = (self.failing.failed, self.previous.is_some());
         let by_ecs = !self.failing.is_task_set;
+        // The deployments tell what ECS is at; the service itself, what it was told.
+        let primary = list(self.described, "deployments").find(|it| text(it, "status") == Some("PRIMARY"));
+        let deployed = primary.and_then(|primary| text(primary, "taskDefinition"));
         State {
+            task_definition: deployed.or_else(|| text(self.described, "taskDefinition")).and_then(name_of),
             running: count("runningCount"),
             desired: count("desiredCount"),
             pending: count("pendingCount"),
@@ -425,6 +428,11 @@ impl<'a> Stopped<'a> {
         );
         (self.cause.category, self.exit_code.filter(|_| exits))
     }
+}
+
+/// "checkout:88" of a task definition's ARN.
+fn name_of(arn: &str) -> Option<String> {
+    Arn::parse(arn)?.name().map(str::to_owned)
 }
 
 /// "jane" of a user's ARN, "deploy/ci" of a role's session.

@@ -156,6 +156,8 @@ fn a_deployment_that_was_given_up_is_still_the_one_in_trouble() {
         let change = diagnosis.change.unwrap();
         assert_eq!((change.before.as_deref(), change.now.as_str()), (Some("api:7"), "api:8"));
         assert_eq!((diagnosis.stopped, diagnosis.state.rollout), (1, Some(rollout)));
+        // What runs now is another one.
+        assert_eq!(diagnosis.state.task_definition.as_deref(), Some("api:7"));
     }
 }
 

@@ -93,6 +93,7 @@ fn diagnosis(text: &str) -> Diagnosis {
             differences: Some(vec![(text.to_owned(), text.to_owned()); 50]),
         }),
         state: State {
+            task_definition: None,
             running: i64::MIN,
             desired: i64::MIN,
             pending: i64::MAX,
@@ -120,7 +121,17 @@ fn diagnosis(text: &str) -> Diagnosis {
 /// One of two tasks runs.
 fn state(outlook: Option<Outlook>, deployment: Option<ServiceDeployment>) -> State {
     let rollout = outlook.map(|_| Rollout::InProgress);
-    State { running: 1, desired: 2, pending: 0, failed: 0, rollout, outlook, deployment, task_set: None }
+    State {
+        task_definition: None,
+        running: 1,
+        desired: 2,
+        pending: 0,
+        failed: 0,
+        rollout,
+        outlook,
+        deployment,
+        task_set: None,
+    }
 }
 
 /// Everything that Slack, or our own budget, would refuse.
