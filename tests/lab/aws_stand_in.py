@@ -5,7 +5,6 @@ and so does this. No emulator is ever left behind.
 """
 
 import asyncio
-import functools
 import os
 import socket
 import sys
@@ -25,8 +24,24 @@ from hypercorn.config import Config  # noqa: E402
 from ministack.app import app  # noqa: E402
 from ministack.services import eventbridge  # noqa: E402
 
-# Like AWS, ministack lets nobody put events whose source begins with "aws."; here they are the very thing to put.
-eventbridge._put_events = functools.partial(eventbridge._put_events, allow_aws_source=True)
+put_events, arrival = eventbridge._put_events, eventbridge._now_ts
+
+
+def put_events_as_aws_has_them(data):
+    """Like AWS, ministack lets nobody put events whose source begins with "aws."; here they are the very thing to put.
+
+    Unlike AWS, it dates every event at its arrival, whatever time the entry names. An entry that comes alone keeps its time.
+    """
+    entries = data.get("Entries") or []
+    time = entries[0].get("Time") if len(entries) == 1 else None
+    eventbridge._now_ts = arrival if time is None else lambda: time
+    try:
+        return put_events(data, allow_aws_source=True)
+    finally:
+        eventbridge._now_ts = arrival
+
+
+eventbridge._put_events = put_events_as_aws_has_them
 
 
 def end_with_parent():

@@ -13,6 +13,8 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     TimeToLiveSpecification,
 };
+use aws_sdk_eventbridge::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_eventbridge::types::builders::PutEventsRequestEntryBuilder;
 use aws_sdk_eventbridge::types::{PutEventsRequestEntry, Target};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
@@ -157,21 +159,24 @@ impl Aws {
         let mut ids = Vec::with_capacity(events.len());
         // PutEvents takes ten at most.
         for chunk in events.chunks(10) {
-            let entries = chunk.iter().map(|event| {
-                let resources = event["resources"].as_array().into_iter().flatten();
-                PutEventsRequestEntry::builder()
-                    .event_bus_name(bus)
-                    .source(event["source"].as_str().unwrap_or_default())
-                    .detail_type(event["detail-type"].as_str().unwrap_or_default())
-                    .set_resources(Some(resources.filter_map(|arn| arn.as_str().map(str::to_owned)).collect()))
-                    .detail(event["detail"].to_string())
-                    .build()
-            });
+            let entries = chunk.iter().map(|event| entry(bus, event).build());
             let answer = self.events.put_events().set_entries(Some(entries.collect())).send().await?;
             ensure!(answer.failed_entry_count == 0, "PutEvents: {:?}", answer.entries());
             ids.extend(answer.entries.unwrap_or_default().into_iter().filter_map(|entry| entry.event_id));
         }
         Ok(ids)
+    }
+
+    /// Puts one event that happened at its `time`; what [`Aws::put_events`] puts happens when it comes. Gives its id.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn put_past_event(&self, bus: &str, event: &Value) -> Result<String> {
+        let time = event["time"].as_str().context("the event has no time")?;
+        let time = DateTime::from_str(time, DateTimeFormat::DateTime)?;
+        let answer = self.events.put_events().entries(entry(bus, event).time(time).build()).send().await?;
+        let put = answer.entries.unwrap_or_default().into_iter().next();
+        put.and_then(|entry| entry.event_id).context("PutEvents did not take it")
     }
 
     /// Creates a table for incidents: string key `pk`, time-to-live attribute `expires`.
@@ -409,4 +414,14 @@ impl Queue {
         });
         Ok(stored.collect())
     }
+}
+
+fn entry(bus: &str, event: &Value) -> PutEventsRequestEntryBuilder {
+    let resources = event["resources"].as_array().into_iter().flatten();
+    PutEventsRequestEntry::builder()
+        .event_bus_name(bus)
+        .source(event["source"].as_str().unwrap_or_default())
+        .detail_type(event["detail-type"].as_str().unwrap_or_default())
+        .set_resources(Some(resources.filter_map(|arn| arn.as_str().map(str::to_owned)).collect()))
+        .detail(event["detail"].to_string())
 }

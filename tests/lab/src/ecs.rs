@@ -109,8 +109,14 @@ impl EcsApi {
     }
 
     /// Adds an answer of DescribeServices, DescribeTasks, DescribeTaskDefinition, DescribeServiceDeployments or DescribeTargetGroups.
+    /// What it says of a service takes the place of what was said before.
     pub fn record(&self, answer: Value) {
         lock(&self.played).record(answer);
+    }
+
+    /// Answers from now on as if there were no service of this name.
+    pub fn forget(&self, service: &str) {
+        lock(&self.played).services.retain(|known| known["serviceName"] != service);
     }
 
     /// What a program must have in its environment, besides the emulator's, to take this for ECS.
@@ -145,6 +151,9 @@ impl Drop for EcsApi {
 impl Played {
     fn record(&mut self, mut answer: Value) {
         to_seconds(&mut answer, self.later);
+        let described = answer["services"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_superseded = |known: &Value| described.iter().any(|new| known["serviceArn"] == new["serviceArn"]);
+        self.services.retain(|known| !is_superseded(known));
         let lists = [
             ("services", &mut self.services),
             ("tasks", &mut self.tasks),

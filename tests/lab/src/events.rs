@@ -65,6 +65,12 @@ impl Ecs<'_> {
         self.deployment(service, "INFO", "SERVICE_DEPLOYMENT_IN_PROGRESS", &reason)
     }
 
+    /// SERVICE_DEPLOYMENT_IN_PROGRESS of an ordinary deployment.
+    pub fn deployment_begun(self, service: &str) -> Value {
+        let reason = format!("ECS deployment ecs-svc/{} in progress.", digits());
+        self.deployment(service, "INFO", "SERVICE_DEPLOYMENT_IN_PROGRESS", &reason)
+    }
+
     /// SERVICE_DEPLOYMENT_COMPLETED.
     pub fn deployment_completed(self, service: &str) -> Value {
         let reason = format!("ECS deployment ecs-svc/{} completed.", digits());
@@ -248,6 +254,11 @@ impl Ecs<'_> {
         self.event("ECS Task State Change", &task, detail)
     }
 
+    /// An ECS Task State Change about this task, as DescribeTasks has it.
+    pub fn task_changed(self, task: &Value) -> Value {
+        self.event("ECS Task State Change", task["taskArn"].as_str().unwrap_or_default(), task.clone())
+    }
+
     /// Any ECS Service Action.
     pub fn service_action(self, service: &str, event_type: &str, event_name: &str, reason: Option<&str>) -> Value {
         let Self { account, region, cluster } = self;
@@ -292,7 +303,8 @@ impl Ecs<'_> {
         })
     }
 
-    fn service_arn(self, service: &str) -> String {
+    /// A service's ARN.
+    pub fn service_arn(self, service: &str) -> String {
         let Self { account, region, cluster } = self;
         format!("arn:aws:ecs:{region}:{account}:service/{cluster}/{service}")
     }

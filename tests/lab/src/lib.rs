@@ -70,7 +70,10 @@ impl<T: Clone> Script<T> {
 }
 
 /// One GET; the status and the body.
-async fn get(url: &str) -> Result<(u16, String)> {
+///
+/// # Errors
+/// When there is no whole answer within ten seconds.
+pub async fn get(url: &str) -> Result<(u16, String)> {
     // No proxy, whatever the environment says: everything here is on loopback.
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
     let response = client.get(url).send().await?;

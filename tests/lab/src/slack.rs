@@ -1,9 +1,10 @@
 //! Slack's incoming webhooks, strict: they refuse what Slack refuses, with Slack's words; limit the rate if so started; and
-//! fail in the ways that Slack and networks fail, when told to. `/` is a page that shows what was posted.
+//! fail in the ways that Slack and networks fail, when told to. `/` is a page that shows the channels as people see them.
 //!
 //! Every request is recorded before it is answered, so a test awaits what it wants to see and never sleeps.
 
 mod limits;
+mod page;
 pub mod payload;
 pub mod web_api;
 
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -180,8 +181,8 @@ impl Slack {
             connections: HashMap::new(),
         }));
         let router = Router::new()
-            .route("/", get(|| async { Html(include_str!("slack_page.html")) }))
-            .route("/posts/after/{count}", get(posts))
+            .route("/", get(page::page))
+            .route("/changes/after/{count}", get(page::changes))
             .route("/services/{team}/{app}/{name}", post(webhook))
             .route("/api/{method}", post(web_api::call))
             .with_state(state.clone())
@@ -434,16 +435,6 @@ fn unix_ms() -> u128 {
 /// Retry-After knows no fractions: rounded up.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000) as u64
-}
-
-/// What people see, for the page: all but the first `count`.
-async fn posts(State(state): State<Shared>, Path(count): Path<usize>) -> Response {
-    let state = state.borrow();
-    let accepted = state.requests.iter().filter(|request| request.accepted).skip(count);
-    let posts =
-        accepted.map(|post| json!({ "webhook": post.webhook, "time": post.unix_ms as u64, "payload": post.payload }));
-    let body = Value::from_iter(posts).to_string();
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn blocks_mention(payload: &Value, text: &str) -> bool {

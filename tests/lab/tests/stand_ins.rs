@@ -134,6 +134,65 @@ async fn the_proxy_tells_what_was_asked_and_fails_what_it_is_told_to() -> Result
 }
 
 #[tokio::test]
+async fn an_event_that_is_put_with_its_time_keeps_it() -> Result<()> {
+    let aws = Aws::shared().await?;
+    let (queue, _dlq) = aws.queue_with_dlq(&unique("past"), 1, Duration::from_secs(1)).await?;
+    let bus = unique("bus");
+    aws.create_bus(&bus).await?;
+    aws.create_rule(&bus, &unique("rule"), &json!({ "source": ["aws.ecs"] }), &queue).await?;
+
+    let mut event = Ecs::default().start_impaired("checkout");
+    event["time"] = "2026-03-02T08:19:00Z".into();
+    aws.put_past_event(&bus, &event).await?;
+    aws.put_events(&bus, &[event]).await?;
+
+    queue.wait_for(|counts| counts.total() == 2, LIMIT).await?;
+    let times = queue.messages().await?.into_iter().map(|stored| {
+        let event: Value = serde_json::from_str(&stored.body)?;
+        Ok(event["time"] == "2026-03-02T08:19:00Z")
+    });
+    assert_eq!(times.collect::<Result<Vec<_>>>()?, [true, false]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_gets_posts_as_they_came_and_messages_as_they_are_now() -> Result<()> {
+    let slack = Slack::start().await?;
+    let changes = async |count: u64| -> Result<Value> {
+        let (_, body) = lab::get(&format!("{}changes/after/{count}", slack.page())).await?;
+        Ok(serde_json::from_str(&body)?)
+    };
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let call = async |method: &str, mut payload: Value, more: Value| -> Result<Value> {
+        let fields = more.as_object().cloned().unwrap_or_default();
+        payload.as_object_mut().into_iter().for_each(|payload| payload.extend(fields.clone()));
+        let request = client.post(format!("{}{method}", slack.api_url())).header("content-type", "application/json");
+        let request = request.bearer_auth(lab::slack::web_api::TOKEN).body(payload.to_string());
+        Ok(serde_json::from_str(&request.send().await?.text().await?)?)
+    };
+    post(&slack.url("alerts"), &alert("by webhook")).await?;
+    let root = call("chat.postMessage", alert("trouble"), json!({ "channel": "C1" })).await?["ts"].clone();
+    let reply = json!({ "channel": "C1", "thread_ts": root });
+    call("chat.postMessage", alert("over"), reply).await?;
+
+    let first = changes(0).await?;
+    assert_eq!(first["count"], 3);
+    let texts = |changes: &Value| -> Vec<String> {
+        let messages = changes["messages"].as_array().into_iter().flatten();
+        messages.map(|message| format!("{} {}", message["by"], message["payload"]["text"])).collect()
+    };
+    assert_eq!(texts(&first), [r#""webhook" "by webhook""#, r#""bot token" "trouble""#, r#""bot token" "over""#]);
+    assert_eq!(first["messages"][2]["thread"], root);
+
+    call("chat.update", alert("all is well"), json!({ "channel": "C1", "ts": root })).await?;
+    let second = changes(3).await?;
+    assert_eq!((&second["count"], texts(&second)), (&json!(4), vec![r#""bot token" "all is well""#.to_owned()]));
+    assert_eq!((&second["messages"][0]["id"], &second["messages"][0]["edits"]), (&root, &json!(1)));
+    assert_eq!(texts(&changes(4).await?), [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn slack_answers_as_scripted_and_records_it() -> Result<()> {
     let slack = Slack::start().await?;
     let url = slack.url("alerts");

@@ -42,6 +42,13 @@ pub struct Message {
     pub edits: usize,
 }
 
+impl Message {
+    /// Whether any text in the payload holds this, as it stands there (escaped for Slack, not for JSON).
+    pub fn mentions(&self, text: &str) -> bool {
+        mentions(&self.payload, text)
+    }
+}
+
 pub(super) async fn call(
     State(state): State<Shared>,
     Path(method): Path<String>,
