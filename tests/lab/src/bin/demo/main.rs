@@ -1,8 +1,10 @@
 //! The whole way of an ECS event to Slack, on one machine: EventBridge rule, SQS queue, the worker, and a page that shows what
-//! Slack would. `make demo` builds and starts it.
+//! Slack would: a channel by webhook beside one by bot token. `make demo` builds and starts it.
 //!
 //! Read from the environment: `WORKER`, the program to run; `PORT` of the page; `ONCE=1` to end by itself after the first
 //! round, with exit code 0 if all came as it should; `VERBOSE=1` to see the worker's log.
+
+mod bad_deploy;
 
 use std::fs::File;
 use std::io::Write;
@@ -13,15 +15,27 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::aws::{Aws, DEFAULT_BUS, Queue};
 use lab::ecs::EcsApi;
 use lab::events::Ecs;
-use lab::slack::{Rate, Request, Slack};
+use lab::slack::web_api::{Message, TOKEN};
+use lab::slack::{Method, Rate, Request, Slack};
 use lab::worker::Worker;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, macros::datetime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::interval;
+use tokio::time::{Instant, interval_at, sleep};
+
+use bad_deploy::{BadDeploy, GOOD, SERVICE, Step};
 
 const LOG: &str = "target/demo-worker.log";
 const BETWEEN_EVENTS: Duration = Duration::from_secs(5);
+/// Between the steps of the bad deploy, so that people can watch it.
+const BETWEEN_STEPS: Duration = Duration::from_secs(4);
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The channel that alerts go to by webhook.
+const WEBHOOK: &str = "platform-alerts";
+/// The id of the one that they go to by bot token.
+const CHANNEL: &str = "C0PLATFORM";
+const CLUSTER: &str = "production";
 
 /// What is to become of an event.
 #[derive(Clone, Copy, PartialEq)]
@@ -33,12 +47,11 @@ enum Fate {
 
 type Happening = (&'static str, fn(Ecs<'static>, &str) -> Value, Fate);
 
-/// What happens in the first round; each to a service of its own, by which it is found again.
-const FIRST_ROUND: [Happening; 8] = [
-    ("checkout", Ecs::start_impaired, Fate::Posted),
+/// What happens before the bad deploy; each to a service of its own, by which it is found again.
+const FIRST_ROUND: [Happening; 7] = [
     ("image-inferrer", Ecs::secret_missing, Fate::Posted),
     ("search-indexer", Ecs::out_of_memory, Fate::Posted),
-    ("frontend", Ecs::steady_state, Fate::FilteredByTheRule),
+    ("frontend", Ecs::deployment_begun, Fate::FilteredByTheRule),
     ("payments", Ecs::deployment_failed, Fate::Posted),
     ("thumbnailer", Ecs::ecr_denied, Fate::Posted),
     ("nightly-reports", Ecs::scaled_in, Fate::Unrouted),
@@ -52,7 +65,7 @@ const LATER: [Happening; 8] = [
     ("mailer", Ecs::no_route, Fate::Posted),
     ("geocoder", Ecs::failed_health_check, Fate::Posted),
     ("invoices", Ecs::log_group_missing, Fate::Posted),
-    ("catalogue", Ecs::deployment_completed, Fate::FilteredByTheRule),
+    ("catalogue", Ecs::deployment_begun, Fate::FilteredByTheRule),
     ("sessions", Ecs::spot_warning, Fate::Posted),
     ("sandbox", Ecs::stopped_by_user, Fate::Unrouted),
 ];
@@ -89,17 +102,13 @@ async fn demo() -> Result<()> {
     outcome
 }
 
-/// What ECS answers about the service `checkout`, whose alert therefore says why. About the others it knows nothing.
-const ANSWERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../answers/missing_image");
-/// When those were recorded.
-const RECORDED: OffsetDateTime = datetime!(2026-03-02 08:19 UTC);
-
 /// Everything that the demo needs. Whatever of it has been started ends when it is dropped.
 struct Stage {
     slack: Slack,
     aws: Aws,
-    /// It answers until it is dropped.
-    _ecs: EcsApi,
+    /// It knows `checkout`, and whatever has recovered since.
+    ecs: EcsApi,
+    bad_deploy: BadDeploy,
     queue: Queue,
     dlq: Queue,
     worker: Worker,
@@ -113,35 +122,32 @@ impl Stage {
             format!("port {port} of 127.0.0.1 cannot be had; choose another with `make demo PORT=…`")
         })?;
         let aws = Aws::start().await?;
-        let ecs = EcsApi::start_later(&[ANSWERS], OffsetDateTime::now_utc() - RECORDED).await?;
+        let bad_deploy = BadDeploy::read()?;
+        let ecs = bad_deploy.ecs().await?;
         let (queue, dlq) = aws.queue_with_dlq("ecs-alerts", 10, Duration::from_secs(120)).await?;
         let rule = json!({
             "source": ["aws.ecs"],
             "detail": { "$or": [
                 { "eventType": ["WARN", "ERROR"] },
+                { "eventName": ["SERVICE_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED"] },
                 { "reason": [{ "wildcard": "*rolling back*" }] },
                 { "stopCode": [{ "exists": true }] },
             ] },
         });
-        aws.create_rule(DEFAULT_BUS, "ecs-problems", &rule, &queue).await?;
-        let secret = "monitoring/critical_slack_webhook";
-        aws.create_secret(secret, &slack.url("platform-alerts")).await?;
+        aws.create_rule(DEFAULT_BUS, "ecs-alerts", &rule, &queue).await?;
+        aws.create_secret("monitoring/slack_webhook", &slack.url(WEBHOOK)).await?;
+        aws.create_secret("monitoring/slack_bot_token", TOKEN).await?;
 
         let program = std::env::var("WORKER").unwrap_or_else(|_| "target/debug/ecs-slack-alerts".to_owned());
-        let settings = [
-            ("QUEUE_URL", queue.url.as_str()),
-            ("SLACK_WEBHOOK_SECRET_ID", secret),
-            ("SLACK_ALLOWED_HOSTS", "127.0.0.1"),
-            ("ACCOUNT_NAME", "demo"),
-        ];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = [("CONFIG_CONTENT", configuration(&queue, &slack))];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value));
         let environment = aws.environment().into_iter().chain(ecs.environment()).chain(settings);
         let worker = Worker::spawn(&program, environment, &["run"])?;
         worker.wait_ready().await?;
         println!("Slack page   {}", slack.page());
         println!("metrics      {}", worker.url("/metrics").await?);
         println!("queue        {}\nrule         {rule}", queue.url);
-        Ok(Self { slack, aws, _ecs: ecs, queue, dlq, worker })
+        Ok(Self { slack, aws, ecs, bad_deploy, queue, dlq, worker })
     }
 
     /// Ends only if `ONCE` is set, or something has gone wrong.
@@ -154,60 +160,122 @@ impl Stage {
     }
 
     async fn put_events(&self) -> Result<()> {
+        let once = is_set("ONCE");
         println!();
-        let [first, others @ ..] = FIRST_ROUND;
-        self.put(first).await?;
-        // Alone in its message it is shown with all that ECS says; among others only in a few words.
-        let shown = |requests: &[Request]| requests.iter().any(|request| request.accepted);
-        self.slack.wait_for(shown, Duration::from_secs(30)).await?;
-        for happening in others {
+        for happening in FIRST_ROUND {
             self.put(happening).await?;
         }
-        if std::env::var("ONCE").is_ok_and(|once| !["", "0"].contains(&once.as_str())) {
-            return self.check_first_round().await;
+        self.await_empty_queue().await?;
+        self.tell_bad_deploy(if once { Duration::ZERO } else { BETWEEN_STEPS }).await?;
+        self.check_first_round().await?;
+        if once {
+            return Ok(());
         }
         println!("One more every {} seconds from now on; Ctrl-C ends it.", BETWEEN_EVENTS.as_secs());
-        let mut pause = interval(BETWEEN_EVENTS);
+        let mut pause = interval_at(Instant::now() + BETWEEN_EVENTS, BETWEEN_EVENTS);
+        let mut in_trouble = None;
         for happening in LATER.into_iter().chain(FIRST_ROUND).cycle() {
             pause.tick().await;
             self.put(happening).await?;
+            let (service, _, fate) = happening;
+            let before = if fate == Fate::Posted { in_trouble.replace(service) } else { in_trouble.take() };
+            if let Some(service) = before {
+                pause.tick().await;
+                self.mend(service).await?;
+            }
         }
         Ok(())
     }
 
+    /// Its events are minutes apart, so each step is over before the next one.
+    async fn tell_bad_deploy(&self, pause: Duration) -> Result<()> {
+        let ecs = Ecs { cluster: CLUSTER, ..Ecs::default() };
+        for step in self.bad_deploy.steps(ecs) {
+            self.take(step).await?;
+            sleep(pause).await;
+        }
+        let (answer, recovery) = self.bad_deploy.fix(ecs);
+        self.ecs.record(answer);
+        self.take(recovery).await
+    }
+
+    async fn take(&self, Step { what, events }: Step) -> Result<()> {
+        println!("event   {SERVICE}: {what} ({})", events.iter().map(name).collect::<Vec<_>>().join(", "));
+        for event in events {
+            self.aws.put_past_event(DEFAULT_BUS, &event).await?;
+        }
+        self.await_empty_queue().await
+    }
+
     async fn put(&self, (service, make, fate): Happening) -> Result<()> {
-        let ecs = Ecs { cluster: "production", ..Ecs::default() };
-        let event = make(ecs, service);
-        let detail = &event["detail"];
-        let name = detail["eventName"].as_str().or(detail["stopCode"].as_str()).unwrap_or_default();
+        // What ECS said when it was well is no longer so.
+        self.ecs.forget(service);
+        let event = make(Ecs { cluster: CLUSTER, ..Ecs::default() }, service);
         let note = match fate {
             Fate::Posted => "",
             Fate::FilteredByTheRule => "  (no problem: the rule keeps it from the queue)",
             Fate::Unrouted => "  (routine: the rule lets it through, the worker drops it)",
         };
-        println!("event   {service}: {name}{note}");
+        println!("event   {service}: {}{note}", name(&event));
         self.aws.put_events(DEFAULT_BUS, &[event]).await?;
         Ok(())
     }
 
+    /// The service is well again, and ECS says so.
+    async fn mend(&self, service: &str) -> Result<()> {
+        let ecs = Ecs { cluster: CLUSTER, ..Ecs::default() };
+        let arn = ecs.service_arn(service);
+        let cluster = arn.replace(&format!(":service/{CLUSTER}/{service}"), &format!(":cluster/{CLUSTER}"));
+        self.ecs.record(json!({ "services": [{
+            "serviceArn": arn, "serviceName": service, "clusterArn": cluster, "status": "ACTIVE",
+            "desiredCount": 2, "runningCount": 2, "pendingCount": 0, "deployments": [],
+        }] }));
+        let event = ecs.steady_state(service);
+        println!("event   {service}: {}", name(&event));
+        self.aws.put_events(DEFAULT_BUS, &[event]).await?;
+        Ok(())
+    }
+
+    async fn await_empty_queue(&self) -> Result<()> {
+        let left = self.queue.wait_for(|counts| counts.total() == 0, LIMIT).await;
+        left.with_context(|| format!("the queue is not empty; the worker's log is {LOG}"))?;
+        Ok(())
+    }
+
+    /// What must hold once the queue is empty.
     async fn check_first_round(&self) -> Result<()> {
-        let limit = Duration::from_secs(30);
-        let posted = |requests: &[Request], service: &str| requests.iter().any(|r| r.accepted && r.mentions(service));
-        let expected =
-            |fate: Fate| FIRST_ROUND.into_iter().filter(move |(_, _, f)| *f == fate).map(|(service, ..)| service);
-        let all = self.slack.wait_for(|requests| expected(Fate::Posted).all(|s| posted(requests, s)), limit).await;
-        let Ok(requests) = all else {
-            let requests = self.slack.requests();
-            let missing = expected(Fate::Posted).filter(|service| !posted(&requests, service)).collect::<Vec<_>>();
-            bail!("no alert within {limit:?} for: {}; the worker's log is {LOG}", missing.join(", "));
-        };
-        let left = self.queue.wait_for(|counts| counts.total() == 0, limit).await;
-        left.context("the queue is not empty although every alert is posted")?;
         ensure!(self.dlq.counts().await?.total() == 0, "the dead-letter queue is not empty");
-        let too_many = expected(Fate::FilteredByTheRule).chain(expected(Fate::Unrouted));
-        let too_many = too_many.filter(|service| posted(&requests, service)).collect::<Vec<_>>();
-        ensure!(too_many.is_empty(), "an alert that nobody wants for: {}", too_many.join(", "));
-        println!("\nEvery alert has arrived, nothing else was posted, and the queue is empty.");
+        let posts: Vec<Request> =
+            self.slack.accepted().into_iter().filter(|request| request.method == Method::Webhook).collect();
+        let messages = self.slack.messages(CHANNEL);
+        for (service, _, fate) in FIRST_ROUND {
+            let by_webhook = posts.iter().any(|post| post.mentions(service));
+            let by_bot_token = messages.iter().any(|message| message.mentions(service));
+            match fate {
+                Fate::Posted if by_webhook && by_bot_token => {}
+                Fate::Posted => bail!("no alert for {service} in each channel; the worker's log is {LOG}"),
+                _ => ensure!(!by_webhook && !by_bot_token, "an alert that nobody wants for {service}"),
+            }
+        }
+
+        let posts: Vec<&Request> = posts.iter().filter(|post| post.mentions(SERVICE)).collect();
+        ensure!(posts.len() <= 3, "the bad deploy is {} posts by webhook", posts.len());
+        ensure!(posts.last().is_some_and(|post| is_green(&post.payload)), "no recovery by webhook");
+        let (roots, replies): (Vec<&Message>, Vec<&Message>) = messages
+            .iter()
+            .filter(|message| message.mentions(SERVICE))
+            .partition(|message| message.thread_ts.is_none());
+        ensure!(roots.len() == 1, "the bad deploy has {} first messages by bot token", roots.len());
+        ensure!(roots.iter().all(|root| is_green(&root.payload)), "its first message by bot token is not green");
+        ensure!(roots.iter().all(|root| root.mentions(GOOD)), "its first message does not say that {GOOD} runs");
+        ensure!(replies.last().is_some_and(|reply| is_green(&reply.payload)), "no recovery in its thread");
+        println!(
+            "\nEvery alert has arrived, nothing else was posted, and the queue is empty. The bad deploy is {} posts by \
+             webhook; by bot token one message, edited {} times, with {} replies. Both say that it is over.\n",
+            posts.len(),
+            roots.iter().map(|root| root.edits).sum::<usize>(),
+            replies.len()
+        );
         Ok(())
     }
 
@@ -218,11 +286,17 @@ impl Stage {
             // Nobody waits longer than a year.
             let year = Duration::from_secs(365 * 86_400);
             let requests = self.slack.wait_for(|requests| requests.len() > seen, year).await.unwrap_or_default();
-            for request in requests.iter().skip(seen) {
-                match (request.accepted, request.payload["text"].as_str()) {
-                    (true, text) => println!("posted  {}", readable(text.unwrap_or_default())),
-                    (false, _) => println!("refused {:?} {}", request.status, request.reply),
-                }
+            for request in requests.iter().skip(seen).filter(|request| request.method != Method::Auth) {
+                let verb = match (request.method, &request.thread_ts) {
+                    _ if !request.accepted => "refused",
+                    (Method::Edit, _) => "edited ",
+                    (_, Some(_)) => "replied",
+                    _ => "posted ",
+                };
+                let said = request.payload["text"].as_str().unwrap_or_default();
+                let said =
+                    if request.accepted { readable(said) } else { format!("{:?} {}", request.status, request.reply) };
+                println!("{verb} #{}: {said}", request.webhook);
             }
             seen = requests.len();
         }
@@ -230,7 +304,7 @@ impl Stage {
 
     /// Writes the worker's log to a file, or shows it. Ends when the worker has ended, which it should not.
     async fn log(&self) -> anyhow::Error {
-        let verbose = std::env::var("VERBOSE").is_ok_and(|verbose| !["", "0"].contains(&verbose.as_str()));
+        let verbose = is_set("VERBOSE");
         let mut file = File::create(LOG).ok();
         let mut seen = 0;
         loop {
@@ -250,9 +324,64 @@ impl Stage {
     }
 }
 
+/// Everything that is a problem goes to both channels.
+fn configuration(queue: &Queue, slack: &Slack) -> String {
+    format!(
+        r#"
+account_name = "demo"
+
+[queue]
+url = "{}"
+
+[slack]
+allowed_hosts = ["127.0.0.1"]
+api_url = "{}"
+
+[[channel]]
+name = "webhook"
+webhook_secret_id = "monitoring/slack_webhook"
+
+[[channel]]
+name = "bot"
+bot_token_secret_id = "monitoring/slack_bot_token"
+channel_id = "{CHANNEL}"
+
+[[route]]
+channel = "webhook"
+continue = true
+
+[[route]]
+channel = "bot"
+continue = true
+"#,
+        queue.url,
+        slack.api_url()
+    )
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| !["", "0"].contains(&value.as_str()))
+}
+
+/// What ECS calls it.
+fn name(event: &Value) -> &str {
+    let detail = &event["detail"];
+    detail["eventName"].as_str().or(detail["stopCode"].as_str()).unwrap_or_default()
+}
+
+fn is_green(payload: &Value) -> bool {
+    payload["attachments"][0]["color"] == "good"
+}
+
 /// What the notification on a phone would say, in one line.
 fn readable(text: &str) -> String {
-    let marks = [(":rotating_light:", "🚨"), (":warning:", "⚠️"), (":information_source:", "ℹ️"), ("\n", " · ")];
+    let marks = [
+        (":rotating_light:", "🚨"),
+        (":warning:", "⚠️"),
+        (":information_source:", "ℹ️"),
+        (":large_green_circle:", "🟢"),
+        ("\n", " · "),
+    ];
     let entities = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
     marks.iter().chain(&entities).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
