@@ -68,6 +68,8 @@ pub struct Diagnosis {
     pub change: Option<Change>,
     /// How bad it is.
     pub state: State,
+    /// What the service has now, whatever was in trouble.
+    pub current: Current,
     /// The console's page of the latest task that stopped for the first cause.
     pub task_url: Option<String>,
     /// The console's page of that task's log, or of the latest such task that has one.
@@ -77,14 +79,24 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Whether all is well now: as many tasks run as should, the deployment is neither under way nor failed, and no task has died
-    /// within this time.
+    /// Whether all is well now: as many tasks run as should, the current deployment is neither under way nor failed, and no task of
+    /// it has died within this time. Tasks of a deployment that another has replaced say nothing about the one that runs.
     pub fn is_well(&self, within: std::time::Duration) -> bool {
-        let died = self.stops.iter().chain(&self.failed_starts).map(|stop| stop.at).max();
-        let is_quiet = died.is_none_or(|at| OffsetDateTime::now_utc() - at > within);
-        let is_settled = !matches!(self.state.rollout, Some(Rollout::InProgress | Rollout::Failed));
+        let is_quiet = self.current.died.is_none_or(|at| OffsetDateTime::now_utc() - at > within);
+        let is_settled = !matches!(self.current.rollout, Some(Rollout::InProgress | Rollout::Failed));
         is_quiet && is_settled && self.state.running >= self.state.desired
     }
+}
+
+/// The deployment that a service has now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Current {
+    /// Its task definition: `checkout:89`.
+    pub task_definition: Option<String>,
+    /// How it stands; none where ECS did not say.
+    pub rollout: Option<Rollout>,
+    /// When a task of it last died or failed to start.
+    pub died: Option<OffsetDateTime>,
 }
 
 /// The end of one task.
@@ -129,9 +141,6 @@ pub struct Change {
 /// How a service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The task definition that the service is to run: `checkout:89`. After a rollback or a fix it is not that of the deployment
-    /// in trouble.
-    pub task_definition: Option<String>,
     /// Tasks that run.
     pub running: i64,
     /// Tasks that should.

@@ -334,7 +334,8 @@ fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
     }
     if let Some(diagnosis) = &alert.diagnosis {
         let state = &diagnosis.state;
-        let now = state.task_definition.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+        // Not what was in trouble: that is often another deployment's.
+        let now = diagnosis.current.task_definition.as_ref().map(|it| format!("{it}, ")).unwrap_or_default();
         fact("Runs now", format!("{now}{} of {} tasks", state.running, state.desired));
     }
     let mut what = "has recovered".to_owned();

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::changes::differences;
 use super::deployment::{self, Records, Wanted};
 use super::details::Details;
-use super::{Change, Diagnosis, Rollout, Service, ServiceDeployment, State, Stop, Trouble, events, targets};
+use super::{Change, Current, Diagnosis, Rollout, Service, ServiceDeployment, State, Stop, Trouble, events, targets};
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
 use crate::event::{Arn, drop_environments, ecs::Task, parse_time, text};
@@ -92,6 +92,10 @@ pub struct Picture<'a> {
     failing: Deployment<'a>,
     /// The one before it, or the one it was rolled back to.
     previous: Option<Deployment<'a>>,
+    /// The one that the service has now.
+    current: Deployment<'a>,
+    /// When a task of that one last stopped and should not have.
+    died: Option<OffsetDateTime>,
     /// What stopped of the deployment in trouble and should not have, the latest first.
     stopped: Vec<Stopped<'a>>,
     /// These by cause: the most frequent first; among equals the latest.
@@ -179,12 +183,27 @@ impl<'a> Picture<'a> {
             let came_after = matches!(failing.rollout, Some(Rollout::RolledBack | Rollout::Replaced));
             primary.filter(|_| came_after || failing.is_task_set)
         };
+        // A new task set is what the service is to have, also before it serves the traffic.
+        let is_new_set = failing.is_task_set && failing.rollout == Some(Rollout::InProgress);
+        let current = primary.filter(|_| !is_new_set).unwrap_or(failing);
+        let of_current = |stopped: &&Stopped| stopped.task.started_by.is_none_or(|id| Some(id) == current.id);
+        let died = stopped.iter().filter(of_current).filter_map(|stopped| Some(stopped.stop()?.at)).max();
         if failing.id.is_some() {
             stopped.retain(|stopped| stopped.task.started_by.is_none_or(|id| Some(id) == failing.id));
         }
         stopped.truncate(MOST_STOPPED);
         let why = why(&stopped);
-        Some(Self { service, described, tasks_known: facts.tasks_known, failing, previous, stopped, why })
+        Some(Self {
+            service,
+            described,
+            tasks_known: facts.tasks_known,
+            failing,
+            previous,
+            current,
+            died,
+            stopped,
+            why,
+        })
     }
 
     /// The ARNs of the task definitions that would tell more and were not answered yet; two at most.
@@ -232,6 +251,16 @@ impl<'a> Picture<'a> {
                 _ => change,
             }),
             state,
+            current: Current {
+                // The service itself tells what it was told.
+                task_definition: self
+                    .current
+                    .task_definition
+                    .or_else(|| text(self.described, "taskDefinition"))
+                    .and_then(name_of),
+                rollout: self.current.rollout,
+                died: self.died,
+            },
             task_url: console.zip(task).and_then(|(console, task)| console.task(&service.cluster, task)),
             log_url,
             log: if log_stream.is_some() { details.log.clone() } else { Vec::new() },
@@ -322,11 +351,7 @@ impl<'a> Picture<'a> {
         };
         let (failed, has_predecessor) = (self.failing.failed, self.previous.is_some());
         let by_ecs = !self.failing.is_task_set;
-        // The deployments tell what ECS is at; the service itself, what it was told.
-        let primary = list(self.described, "deployments").find(|it| text(it, "status") == Some("PRIMARY"));
-        let deployed = primary.and_then(|primary| text(primary, "taskDefinition"));
         State {
-            task_definition: deployed.or_else(|| text(self.described, "taskDefinition")).and_then(name_of),
             running: count("runningCount"),
             desired: count("desiredCount"),
             pending: count("pendingCount"),

@@ -157,7 +157,7 @@ fn a_deployment_that_was_given_up_is_still_the_one_in_trouble() {
         assert_eq!((change.before.as_deref(), change.now.as_str()), (Some("api:7"), "api:8"));
         assert_eq!((diagnosis.stopped, diagnosis.state.rollout), (1, Some(rollout)));
         // What runs now is another one.
-        assert_eq!(diagnosis.state.task_definition.as_deref(), Some("api:7"));
+        assert_eq!(diagnosis.current.task_definition.as_deref(), Some("api:7"));
     }
 }
 
@@ -432,4 +432,29 @@ fn an_environment_that_is_quoted_is_left_out() {
     assert_eq!(diagnosis.log, ["panicked with {\"…"]);
     let all = format!("{diagnosis:?}");
     assert!(!all.contains("opensesame"), "{all}");
+}
+
+#[test]
+fn a_service_is_well_as_its_current_deployment_is() {
+    let now = u32::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap();
+    let within = std::time::Duration::from_secs(600);
+    let primary = |rollout: &str| deployment("2", "PRIMARY", 8, now - 300, rollout);
+    for (deployments, (died, minutes_ago), running, is_well) in [
+        // The fix runs, and what it replaced died a minute ago.
+        (json!([primary("COMPLETED")]), ("1", 1), 4, true),
+        (json!([primary("COMPLETED"), deployment("1", "ACTIVE", 7, now - 900, "COMPLETED")]), ("1", 1), 4, true),
+        (json!([primary("COMPLETED"), deployment("1", "ACTIVE", 7, now - 900, "FAILED")]), ("1", 1), 4, true),
+        (json!([primary("COMPLETED")]), ("1", 1), 3, false),
+        (json!([primary("IN_PROGRESS")]), ("1", 1), 4, false),
+        (json!([primary("FAILED")]), ("1", 1), 4, false),
+        (json!([primary("COMPLETED")]), ("2", 1), 4, false),
+        (json!([primary("COMPLETED")]), ("2", 11), 4, true),
+    ] {
+        let mut service = described(deployments);
+        service["services"][0]["runningCount"] = running.into();
+        let tasks = json!({ "tasks": [stopped("x", died, 7, now - 60 * minutes_ago, 1)] });
+        let diagnosis = diagnosis([service.clone(), tasks]);
+        assert_eq!(diagnosis.is_well(within), is_well, "{service}, one of {died} died {minutes_ago} min ago");
+        assert_eq!(diagnosis.current.task_definition.as_deref(), Some("api:8"));
+    }
 }

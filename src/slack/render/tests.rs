@@ -7,7 +7,7 @@ use super::*;
 use crate::alert::{Link, Page};
 use crate::cause::{Category, Cause};
 use crate::diagnosis::{
-    Change, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, Trouble,
+    Change, Current, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, Trouble,
 };
 use crate::slack::message::{BLOCK, MAX_BLOCKS, MAX_MESSAGE, MAX_TEXT, MAX_URL};
 
@@ -92,8 +92,8 @@ fn diagnosis(text: &str) -> Diagnosis {
             registered_by: Some(text.to_owned()),
             differences: Some(vec![(text.to_owned(), text.to_owned()); 50]),
         }),
+        current: Current { task_definition: Some(text.to_owned()), ..Current::default() },
         state: State {
-            task_definition: None,
             running: i64::MIN,
             desired: i64::MIN,
             pending: i64::MAX,
@@ -121,17 +121,7 @@ fn diagnosis(text: &str) -> Diagnosis {
 /// One of two tasks runs.
 fn state(outlook: Option<Outlook>, deployment: Option<ServiceDeployment>) -> State {
     let rollout = outlook.map(|_| Rollout::InProgress);
-    State {
-        task_definition: None,
-        running: 1,
-        desired: 2,
-        pending: 0,
-        failed: 0,
-        rollout,
-        outlook,
-        deployment,
-        task_set: None,
-    }
+    State { running: 1, desired: 2, pending: 0, failed: 0, rollout, outlook, deployment, task_set: None }
 }
 
 /// Everything that Slack, or our own budget, would refuse.
