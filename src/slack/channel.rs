@@ -64,12 +64,16 @@ pub enum Destination {
 }
 
 impl Item {
-    /// Whether one request can carry both: messages of a channel with each other, recoveries apart from problems; replies with
-    /// others in their thread; edits with others of their message.
+    /// Whether one request can carry both: messages of a channel with each other, and replies with others in their thread,
+    /// recoveries apart from problems; edits with others of their message.
     fn goes_with(&self, other: &Self) -> bool {
+        let same_tone = self.report.is_recovery() == other.report.is_recovery();
         match (&self.to, &other.to) {
-            (Destination::Channel, Destination::Channel) => self.report.is_recovery() == other.report.is_recovery(),
-            (Destination::Thread { root: a, .. }, Destination::Thread { root: b, .. }) => a == b,
+            (Destination::Channel, Destination::Channel) => same_tone,
+            (
+                Destination::Thread { root: a, broadcast: a_is_shown },
+                Destination::Thread { root: b, broadcast: b_is_shown },
+            ) => same_tone && a == b && a_is_shown == b_is_shown,
             (Destination::Edit(a), Destination::Edit(b)) => a == b,
             _ => false,
         }
