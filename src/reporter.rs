@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     alert::{About, Alert, Page, Phase, Severity},
     cause::Category,
+    diagnosis::Diagnosis,
     event::Identity,
     incident::{
         Id, Incident, Key, Kind, Policy, Root, Signal, Transition,
@@ -332,7 +333,9 @@ fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
     if !causes.is_empty() {
         fact(if story.causes.len() > 1 { "Causes" } else { "Cause" }, causes);
     }
-    if let Some(diagnosis) = &alert.diagnosis {
+    // An alert that comes after the end may be diagnosed as it was before it.
+    let is_up = |diagnosis: &&Diagnosis| diagnosis.state.running >= diagnosis.state.desired;
+    if let Some(diagnosis) = alert.diagnosis.as_ref().filter(is_up) {
         let state = &diagnosis.state;
         // Not what was in trouble: that is often another deployment's.
         let now = diagnosis.current.task_definition.as_ref().map(|it| format!("{it}, ")).unwrap_or_default();

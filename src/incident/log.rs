@@ -129,10 +129,17 @@ impl NotificationLog {
             drop(turn);
             match step {
                 Step::Done(outcome) => return Ok(outcome),
-                Step::Show(incident) => match post(repeat(&incident)).await {
-                    Ok(Accepted::Posted(_) | Accepted::Edited) => return Ok(Outcome::Edited),
-                    Err(Refusal::RootGone) if gone.is_none() => gone = incident.root,
-                    Ok(Accepted::Nothing) | Err(_) => return Ok(Outcome::Folded),
+                Step::Show(mut incident) => loop {
+                    match post(repeat(&incident)).await {
+                        Ok(Accepted::Posted(_) | Accepted::Edited) => {
+                            let Some(later) = self.changed_since(key, &incident, start_by).await else {
+                                return Ok(Outcome::Edited);
+                            };
+                            incident = later;
+                        }
+                        Err(Refusal::RootGone) if gone.is_none() => break gone = incident.root,
+                        Ok(Accepted::Nothing) | Err(_) => return Ok(Outcome::Folded),
+                    }
                 },
                 Step::Join(mut fate) => {
                     let _waiting = self.turns.wait(key, self.share).ok_or(Failure::Busy)?;
@@ -358,6 +365,21 @@ impl NotificationLog {
         metrics::incident(key.channel(), notice.transition.as_str());
         if let (Transition::Recovered, Some(duration)) = (notice.transition, notice.incident.duration()) {
             metrics::incident_duration(key.channel(), duration);
+        }
+    }
+
+    /// The incident as it is now, if it has ended or begun again since it was shown so. An edit may wait for Slack's rate while another
+    /// replica reports the end; then it must not be the last word.
+    async fn changed_since(&self, key: &Key, shown: &Incident, start_by: Instant) -> Option<Incident> {
+        loop {
+            let item = self.ledger.load(key, Instant::now() + PATIENCE).await.item;
+            let ends = item
+                .lease
+                .is_some_and(|lease| lease.recovers && lease.holder != self.holder && lease.until > (self.clock)());
+            if !ends || Instant::now() + LOOK >= start_by {
+                return item.incident.filter(|now| now.root == shown.root && now.recovered != shown.recovered);
+            }
+            sleep(LOOK).await;
         }
     }
 

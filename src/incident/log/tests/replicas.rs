@@ -129,3 +129,26 @@ async fn trouble_that_comes_after_its_recovery_is_shown_as_over() {
     assert_eq!(report(&other, &slack, signal("6", 8, Kind::Problem)).await, Ok(Outcome::Edited));
     assert!(!slack.last().incident.is_open());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_waited_while_another_replica_reported_the_end_shows_the_end() {
+    let ((one, other, _), slack) = (replicas(), Slack::default());
+    report(&one, &slack, trouble("1")).await.unwrap();
+    let (key, start_by) = (key(), Instant::now() + Duration::from_secs(100));
+    let (waited, recovered) = tokio::join!(
+        one.report(&key, trouble("2"), &POLICY, start_by, async |notice: Notice| {
+            if notice.incident.is_open() {
+                sleep(Duration::from_secs(5)).await;
+            }
+            slack.take(notice).await
+        }),
+        async {
+            sleep(Duration::from_secs(1)).await;
+            report(&other, &slack, recovery("3", 5)).await
+        }
+    );
+    assert_eq!((waited, recovered), (Ok(Outcome::Edited), reported(Recovered)));
+    assert_eq!(slack.transitions(), [Opened, Recovered, Repeated, Repeated]);
+    let last = slack.last().incident;
+    assert!(!last.is_open() && last.events == 2, "{last:?}");
+}
