@@ -15,6 +15,7 @@ mod delivery;
 mod diagnosis;
 mod dlq;
 mod fixtures;
+mod incidents;
 mod incidents_table;
 mod logging;
 mod messages;

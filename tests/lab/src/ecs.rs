@@ -119,6 +119,11 @@ impl EcsApi {
         lock(&self.played).services.retain(|known| known["serviceName"] != service);
     }
 
+    /// Forgets what was recorded of services, so that they can be recorded as they are later. Their tasks are remembered.
+    pub fn forget_services(&self) {
+        lock(&self.played).services.clear();
+    }
+
     /// What a program must have in its environment, besides the emulator's, to take this for ECS.
     pub fn environment(&self) -> [(String, String); 3] {
         ["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"]

@@ -20,6 +20,8 @@ pub const EDITS: &str = "chat.update";
 pub const AUTH: &str = "auth.test";
 /// The token that every workspace here accepts. Another is refused as `invalid_auth`.
 pub const TOKEN: &str = "xoxb-000000000000-lab-open-sesame";
+/// A token that may read and not write: whatever it posts is refused as `missing_scope`.
+pub const READ_TOKEN: &str = "xoxb-000000000000-lab-look-only";
 
 /// Fifty a minute for the whole app, whatever the channel, and as many at once after a silence.
 /// <https://docs.slack.dev/apis/web-api/rate-limits/>, Tier 3.
@@ -57,10 +59,17 @@ pub(super) async fn call(
     body: Bytes,
 ) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let authorized = token == Some(TOKEN);
+    let authorized = match token {
+        Some(TOKEN) => Ok("chat:write,chat:write.public"),
+        Some(READ_TOKEN) if method == "auth.test" => Ok("channels:read"),
+        Some(READ_TOKEN) => Err("missing_scope"),
+        _ => Err("invalid_auth"),
+    };
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut answered = Answered::of(StatusCode::OK, error("unknown_method"));
-    state.send_modify(|workspace| answered = workspace.answer(&method, authorized, connection.number, payload));
+    state.send_modify(|workspace| {
+        answered = workspace.answer(&method, authorized.map(drop), connection.number, payload)
+    });
     match answered.wire {
         Wire::Whole => {}
         Wire::Late(delay) => tokio::time::sleep(delay).await,
@@ -73,7 +82,9 @@ pub(super) async fn call(
     let mut response = (answered.status, answered.body.to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=utf-8"));
-    headers.insert("x-oauth-scopes", header::HeaderValue::from_static("chat:write,chat:write.public"));
+    if let Ok(scopes) = authorized {
+        headers.insert("x-oauth-scopes", header::HeaderValue::from_static(scopes));
+    }
     if let Some(seconds) = answered.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
@@ -106,7 +117,13 @@ fn error(code: &str) -> Value {
 
 impl Workspace {
     /// Judges and records one call.
-    fn answer(&mut self, method: &str, authorized: bool, connection: u64, payload: Value) -> Answered {
+    fn answer(
+        &mut self,
+        method: &str,
+        authorized: Result<(), &'static str>,
+        connection: u64,
+        payload: Value,
+    ) -> Answered {
         let (method, key) = match method {
             "chat.postMessage" => (Method::Post, payload["channel"].as_str().unwrap_or_default().to_owned()),
             "chat.update" => (Method::Edit, EDITS.to_owned()),
@@ -139,7 +156,7 @@ impl Workspace {
                 let body = serde_json::from_str(body).unwrap_or_else(|_| error(body));
                 Answered::of(StatusCode::from_u16(*status).unwrap_or_default(), body)
             }
-            _ if !authorized => Answered::of(StatusCode::OK, error("invalid_auth")),
+            _ if authorized.is_err() => Answered::of(StatusCode::OK, error(authorized.err().unwrap_or_default())),
             (Answer::Hang, None) => Answered { wire: Wire::Hang, ..Answered::of(StatusCode::OK, Value::Null) },
             (Answer::Reset, None) => Answered { wire: Wire::Reset, ..Answered::of(StatusCode::OK, Value::Null) },
             _ => Answered::of(StatusCode::OK, self.carry_out(method, &answer, &payload)),
