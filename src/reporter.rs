@@ -214,8 +214,13 @@ impl Reporter {
             })
         };
         let is_repeat = !notice.transition.is_reported();
-        let root = notice.incident.root.clone().filter(|_| self.slack.keeps_threads(channel));
+        let threads_in = self.slack.threads_in(channel);
+        let root = notice.incident.root.clone().filter(|_| threads_in.is_some());
         let (message, is_digest) = match root {
+            // The configuration names another Slack channel now, and the bot may have left the one before.
+            Some(Root::Message { channel, .. } | Root::Digest { channel, .. }) if threads_in != Some(&*channel) => {
+                return Err(Refusal::RootGone);
+            }
             Some(Root::Message { channel, ts }) => (MessageRef { channel, ts }, false),
             Some(Root::Digest { channel, ts }) => (MessageRef { channel, ts }, true),
             // A webhook can say something new, and nothing else.

@@ -73,7 +73,8 @@ pub struct Slack {
 #[derive(Debug)]
 struct Channel {
     name: String,
-    keeps_threads: bool,
+    /// The id of the Slack channel that a bot posts to; none by webhook.
+    id: Option<String>,
     posts: Lane,
     /// The edits of all channels of one token go together.
     edits: Option<Arc<Lane>>,
@@ -124,7 +125,7 @@ impl Slack {
                 }
             };
             let posts = lane(setup, Some((ChannelId(index), sender.clone())));
-            Channel { name: setup.name.clone(), keeps_threads: setup.target.keeps_threads(), posts, edits }
+            Channel { name: setup.name.clone(), id: setup.target.channel_id().map(str::to_owned), posts, edits }
         });
         Self { channels: channels.collect(), states, share }
     }
@@ -162,9 +163,9 @@ impl Slack {
         self.channels[channel.0].edits.as_ref().is_some_and(|edits| edits.held.load(Ordering::Relaxed) >= A_MINUTE)
     }
 
-    /// Whether the channel can reply and edit, or only post.
-    pub fn keeps_threads(&self, channel: ChannelId) -> bool {
-        self.channels[channel.0].keeps_threads
+    /// The id of the Slack channel in which it can reply and edit; none where it can only post.
+    pub fn threads_in(&self, channel: ChannelId) -> Option<&str> {
+        self.channels[channel.0].id.as_deref()
     }
 
     /// Every channel.

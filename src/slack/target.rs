@@ -60,9 +60,12 @@ impl Target {
         }
     }
 
-    /// Whether it can reply and edit.
-    pub fn keeps_threads(&self) -> bool {
-        matches!(self, Self::Bot(_))
+    /// The id of the Slack channel in which it can reply and edit; none for a webhook, which can only post.
+    pub fn channel_id(&self) -> Option<&str> {
+        match self {
+            Self::Webhook(_) => None,
+            Self::Bot(bot) => Some(&bot.channel),
+        }
     }
 }
 

@@ -41,7 +41,13 @@ impl Client {
             }
         };
         match self.ask(bot, method, &body, timeout).await {
-            Ok((status, headers, text)) => judge(status, &headers, &text),
+            Ok((status, headers, text)) => match judge(status, &headers, &text) {
+                // By the id that is configured, so that a message is known to be in this channel.
+                Answer::Accepted(Some(message)) => {
+                    Answer::Accepted(Some(MessageRef { channel: bot.channel.clone(), ..message }))
+                }
+                answer => answer,
+            },
             Err(answer) => answer,
         }
     }

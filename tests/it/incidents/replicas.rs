@@ -6,13 +6,14 @@ use lab::{
     ecs::EcsApi,
     events::Ecs,
     fault::{Fault, FaultyAws},
+    slack::{Answer, web_api::EDITS},
     unique,
     worker::Worker,
 };
 use serde_json::Value;
 
 use super::{CHANNEL, bad_deploy, bot_world, color, fix, outcomes, replies, roots, says};
-use crate::world::{BINARY, LIMIT, World, with};
+use crate::world::{BINARY, LIMIT, World, metric_is, with};
 
 async fn replica(world: &World, ecs: &EcsApi, table: &str) -> Worker {
     let environment = with(&world.environment(), &[("INCIDENTS_TABLE", table)]).into_iter().chain(ecs.environment());
@@ -117,6 +118,46 @@ async fn what_one_replica_opened_another_recovers_and_knows_its_copies() {
     let [root] = &roots(&world)[..] else { panic!("{:?}", roots(&world)) };
     assert!(says(&root.payload, "5 events, 5 failed tasks"), "{}", root.payload);
     assert_eq!(replies(&world, root).len(), 1);
+}
+
+#[tokio::test]
+async fn in_another_slack_channel_an_incident_is_opened_anew() {
+    let world = bot_world("[diagnose]\nenabled = false").await;
+    let table = unique("incidents");
+    world.aws.create_table(&table).await.unwrap();
+    let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
+    let mut before = replica(&world, &ecs, &table).await;
+    for service in ["checkout", "billing", "search"] {
+        world.queue.send_events(&[Ecs::default().start_impaired(service)]).await.unwrap();
+        super::eventually("there is a root", || roots(&world).iter().any(|root| says(&root.payload, service))).await;
+    }
+    world.queue_is_empty().await;
+    before.terminate().await.unwrap();
+    assert!(before.wait(LIMIT).await.unwrap().success(), "{before}");
+
+    // Somebody archives the channel, and has the alerts go to another.
+    world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
+    world.slack.script(EDITS, [Answer::Status(200, "is_archived")]);
+    let other = "C9876543210";
+    let mut environment = with(&world.environment(), &[("INCIDENTS_TABLE", &table)]);
+    environment.iter_mut().for_each(|(_, value)| *value = value.replace(CHANNEL, other));
+    let after = Worker::spawn(BINARY, environment, &["run"]).unwrap();
+    after.wait_ready().await.unwrap();
+    // A repeat, news, an end.
+    let events = [
+        Ecs::default().start_impaired("checkout"),
+        Ecs::default().placement_failure("billing"),
+        Ecs::default().steady_state("search"),
+    ];
+    for (number, event) in (1..).zip(events) {
+        world.queue.send_events(&[event]).await.unwrap();
+        outcomes(&after, "posted", number).await;
+    }
+    let messages = world.slack.messages(other);
+    let said: Vec<(&str, bool)> =
+        messages.iter().map(|message| (color(&message.payload), message.thread_ts.is_some())).collect();
+    assert_eq!(said, [("danger", false), ("danger", false), ("good", false)], "{messages:?}");
+    metric_is(&after, "channel_blocked", &[("channel", "ops")], 0.0).await;
 }
 
 #[tokio::test]
