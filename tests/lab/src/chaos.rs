@@ -139,6 +139,9 @@ impl Stage {
             replicas.spawn(Arc::clone(self).replica((index + 1) * 100, blows.clone(), life));
         }
         let trouble = async {
+            // Its time runs from the first request to Slack: before, a worker on a loaded machine may be starting still, and
+            // would begin when all is well.
+            let _ = self.slack.wait_for(|all| !all.is_empty(), DRAIN_LIMIT).await;
             sleep(plan.trouble).await;
             self.slack.calm();
             self.calm.send_replace(true);
