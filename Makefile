@@ -26,7 +26,7 @@ demo: .venv
 # `exec`, so that a signal to make reaches the demo itself.
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/demo
 
-chaos:
+chaos: .venv
 	$(call need,cargo)
 	cargo build --locked --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin chaos
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/chaos

@@ -211,7 +211,7 @@ impl Flusher {
         let Some(first) = batch.first().map(|first| &first.item) else { return };
         let (name, to) = (self.names[first.channel.0].clone(), first.to.clone());
         let answer = self.send(&name, &payload, &to).await;
-        debug!(channel = name, reports = taken, %answer, "posted");
+        debug!(channel = name, edits = matches!(to, Destination::Edit(_)), reports = taken, %answer, "posted");
         let is_rotated = matches!(answer, Answer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
         let interval = self.target.interval(&to);

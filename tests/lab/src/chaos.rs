@@ -1,6 +1,6 @@
 //! Chaos: the real program in rounds of trouble. Up to three replicas on one queue are killed, stopped and started again, while
-//! Slack and AWS fail in every way they have; then all is well, the queue drains, and `judge` holds what was recorded against
-//! what is promised.
+//! Slack, AWS and the table of incidents fail in every way they have; then all is well, the queue drains, and `judge` holds
+//! what was recorded against what is promised.
 //!
 //! Everything left to chance is drawn from the seed and the round's number (`plan`), so that either can be repeated; only how
 //! the machine orders things that happen at once cannot. Put-backs pass ten times as fast as they do, and every life of a
@@ -10,6 +10,7 @@ mod aws;
 mod door;
 mod judge;
 mod plan;
+mod table;
 mod tally;
 
 use std::collections::HashMap;
@@ -23,13 +24,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::slack::{Rate, Slack};
+use crate::slack::{Method, Rate, Slack, web_api};
 use crate::sqs::{Queue, Sqs};
 use crate::worker::{Line, Worker};
 use aws::{Deed, Front, Ledger, What};
 use door::Door;
 pub use plan::Size;
 use plan::{Blow, CHANNELS, Plan, When};
+use table::Table;
 pub use tally::Tally;
 
 /// The drain's, which bounds how long a receive waits too: three seconds less.
@@ -42,11 +44,17 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// Part of every credential that is given out; in no log.
 const SECRET_KEY: &str = "a-secret-key";
 
+/// The name of the secret that holds the bot's token.
+const BOT_TOKEN: &str = "bot-token";
+
 /// Everything recorded in a round.
 struct Record {
     plan: Plan,
     deeds: Vec<Deed>,
+    /// Every request to Slack to post or to edit.
     posts: Vec<crate::slack::Request>,
+    /// What channels that a bot posts to show at the end, by their index.
+    shown: HashMap<usize, Vec<web_api::Message>>,
     lives: Vec<Life>,
     /// One instant by both clocks: logs tell the other.
     clocks: (Instant, OffsetDateTime),
@@ -54,6 +62,8 @@ struct Record {
     sent: Vec<Instant>,
     /// When the way to Slack was closed.
     closed: Vec<Instant>,
+    /// When receives of whom hung, from when until when.
+    stalls: Vec<(usize, Instant, Instant)>,
     /// What the dead-letter queue holds at the end.
     dead: Vec<String>,
     /// What the queue holds at the end.
@@ -84,6 +94,8 @@ struct Stage {
     queue: Queue,
     slack: Slack,
     door: Door,
+    table: Option<Arc<Table>>,
+    stalls: Arc<Mutex<Vec<(usize, Instant, Instant)>>>,
     ledger: Ledger,
     calm: watch::Sender<bool>,
     /// Everything is settled.
@@ -100,15 +112,20 @@ pub async fn round(binary: &Path, seed: u64, number: u64, size: Size) -> Result<
     let sqs = Sqs::start().await?;
     let (queue, dlq) = sqs.queue_with_dlq("chaos", plan.max_receives);
     let slack = Slack::start_on(0, Some(Rate::SLACK)).await?;
-    for (name, answers) in CHANNELS.iter().zip(&plan.slack) {
-        slack.script(name, answers.iter().cloned());
+    for (channel, answers) in CHANNELS.iter().zip(&plan.slack) {
+        slack.script(channel.address(), answers.iter().cloned());
     }
+    slack.script(web_api::EDITS, plan.edits.iter().cloned());
+    sqs.put_secret(BOT_TOKEN, web_api::TOKEN);
+    let table = if plan.has_table { Some(Arc::new(Table::create().await?)) } else { None };
     let stage = Arc::new(Stage {
         binary: binary.to_owned(),
         door: Door::open_to(slack.address()).await?,
         sqs,
         queue,
         slack,
+        table,
+        stalls: Arc::default(),
         ledger: Ledger::default(),
         calm: watch::Sender::new(false),
         done: watch::Sender::new(false),
@@ -117,7 +134,11 @@ pub async fn round(binary: &Path, seed: u64, number: u64, size: Size) -> Result<
     let (lives, sent, closed) = stage.play(&plan).await?;
     let record = Record {
         deeds: stage.ledger.borrow().clone(),
-        posts: stage.slack.requests(),
+        posts: stage.slack.requests().into_iter().filter(|request| request.method != Method::Auth).collect(),
+        shown: (CHANNELS.iter().enumerate())
+            .filter_map(|(index, channel)| Some((index, stage.slack.messages(channel.id?))))
+            .collect(),
+        stalls: lock(&stage.stalls).clone(),
         dead: dlq.bodies(),
         left: stage.queue.bodies(),
         plan,
@@ -135,7 +156,12 @@ impl Stage {
     async fn play(self: &Arc<Self>, plan: &Plan) -> Result<(Vec<Life>, Vec<Instant>, Vec<Instant>)> {
         let mut replicas = JoinSet::new();
         for (index, blows) in plan.replicas.iter().enumerate() {
-            let life = Start { plan_seed: plan.aws_seed, trouble: plan.aws_trouble, visibility: plan.visibility };
+            let life = Start {
+                plan_seed: plan.aws_seed,
+                trouble: plan.aws_trouble,
+                table_trouble: plan.table_trouble,
+                visibility: plan.visibility,
+            };
             replicas.spawn(Arc::clone(self).replica((index + 1) * 100, blows.clone(), life));
         }
         let trouble = async {
@@ -238,6 +264,9 @@ impl Stage {
             life,
             seed: start.plan_seed,
             trouble: start.trouble,
+            table: self.table.clone(),
+            table_trouble: start.table_trouble,
+            stalls: Arc::clone(&self.stalls),
             calm: self.calm.subscribe(),
             injected: Arc::clone(&self.injected),
         })
@@ -246,12 +275,20 @@ impl Stage {
             "[queue]\nvisibility_timeout = '{}s'\npollers = 2\n[diagnose]\ntimeout = '200ms'\n",
             start.visibility
         );
-        for name in CHANNELS {
+        config += &format!("[slack]\napi_url = '{}'\n", Slack::api_url_of(&app(life), self.door.address()));
+        for channel in CHANNELS {
+            let name = channel.name;
+            config += &format!("[[channel]]\nname = '{name}'\n");
+            if let Some(id) = channel.id {
+                config += &format!("bot_token_secret_id = '{BOT_TOKEN}'\nchannel_id = '{id}'\n");
+                continue;
+            }
             let url = format!("http://{}/services/T00000000/{}/{name}", self.door.address(), app(life));
             let secret = format!("{name}-{life}");
             self.sqs.put_secret(&secret, &url);
-            config += &format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{secret}'\n");
+            config += &format!("webhook_secret_id = '{secret}'\n");
         }
+        let table = self.table.iter().map(|table| ("INCIDENTS_TABLE".to_owned(), table.name.clone()));
         let own = [
             ("CONFIG_CONTENT", config + &plan::routes()),
             ("QUEUE_URL", self.queue.url.clone()),
@@ -261,7 +298,8 @@ impl Stage {
             ("SHUTDOWN_GRACE", format!("{}s", GRACE.as_secs())),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));
-        let worker = Worker::spawn(&self.binary, front.environment().into_iter().chain(own), &["run"])?;
+        let environment = front.environment().into_iter().chain(own).chain(table);
+        let worker = Worker::spawn(&self.binary, environment, &["run"])?;
         Ok((worker, front))
     }
 
@@ -291,10 +329,11 @@ impl Stage {
 struct Start {
     plan_seed: u64,
     trouble: u32,
+    table_trouble: u32,
     visibility: u64,
 }
 
-/// The part of a webhook's URL by which Slack's stand-in tells one life from another.
+/// The part of a webhook's URL, and of the Web API's, by which Slack's stand-in tells one life from another.
 fn app(life: usize) -> String {
     format!("B{life:08}")
 }

@@ -185,6 +185,7 @@ impl Slack {
             .route("/changes/after/{count}", get(page::changes))
             .route("/services/{team}/{app}/{name}", post(webhook))
             .route("/api/{method}", post(web_api::call))
+            .route("/api/{app}/{method}", post(web_api::call_of))
             .with_state(state.clone())
             .into_make_service_with_connect_info::<Connection>();
         let listener = Connections::of(listener);
@@ -208,6 +209,11 @@ impl Slack {
     /// The Web API's URL. Its token is [`web_api::TOKEN`], and every id that begins with `C` is a channel.
     pub fn api_url(&self) -> String {
         format!("http://{}/api/", self.address)
+    }
+
+    /// The same for one of several who send: [`Request::app`] tells them apart. `address` is where they reach this.
+    pub fn api_url_of(app: &str, address: SocketAddr) -> String {
+        format!("http://{address}/api/{app}/")
     }
 
     /// What the Web API posted to this channel, as people see it now, in order.
@@ -442,7 +448,7 @@ fn blocks_mention(payload: &Value, text: &str) -> bool {
     attachments.chain([payload]).any(|holder| mentions(&holder["blocks"], text))
 }
 
-fn mentions(value: &Value, text: &str) -> bool {
+pub(crate) fn mentions(value: &Value, text: &str) -> bool {
     match value {
         Value::String(string) => string.contains(text),
         Value::Array(items) => items.iter().any(|item| mentions(item, text)),

@@ -1,5 +1,5 @@
-//! What one life of a worker takes for AWS: the lab's SQS behind random faults, with credentials that expire within seconds.
-//! Who asked for what is written down, with the instant and what went wrong with it.
+//! What one life of a worker takes for AWS: the lab's SQS and the emulator's DynamoDB behind random faults, with credentials
+//! that expire within seconds. Who asked for what is written down, with the instant and what went wrong with it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::lock;
+use super::table::Table;
 use crate::aws::REGION;
 use crate::connection::{Connection, Connections};
 use crate::sqs::Account;
@@ -93,7 +94,13 @@ pub(super) struct Setup {
     pub(super) seed: u64,
     /// Of a hundred requests.
     pub(super) trouble: u32,
+    /// Where incidents are kept; else the worker keeps them in its memory.
+    pub(super) table: Option<Arc<Table>>,
+    /// Of a hundred requests to it.
+    pub(super) table_trouble: u32,
     pub(super) calm: watch::Receiver<bool>,
+    /// When receives of whom hung, from when until when.
+    pub(super) stalls: Arc<Mutex<Vec<(usize, Instant, Instant)>>>,
     /// What went wrong how often.
     pub(super) injected: Arc<Mutex<HashMap<&'static str, u64>>>,
 }
@@ -159,13 +166,14 @@ async fn answer(
     }
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
+    let table = desk.setup.table.as_ref().filter(|_| target.starts_with("DynamoDB"));
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
     if desk.are_expired(&headers) {
         desk.asked(operation, &request, &[], Some("credentials expired"));
         return json_response(403, &json!({ "__type": "ExpiredToken", "message": "expired" }));
     }
-    let fault = desk.fault(operation);
-    let name = fault.map(|fault| fault.name());
+    let fault = desk.fault(operation, table.is_some());
+    let name = fault.map(|fault| if table.is_some() { fault.name_at_table() } else { fault.name() });
     if let Some(name) = name {
         *lock(&desk.setup.injected).entry(name).or_default() += 1;
     }
@@ -180,11 +188,18 @@ async fn answer(
         }
         Some(Fault::Hang(time)) => {
             desk.asked(operation, &request, &[], name);
+            if operation == "ReceiveMessage" {
+                let now = Instant::now();
+                lock(&desk.setup.stalls).push((desk.setup.life, now, now + time));
+            }
             sleep(time).await;
         }
         Some(Fault::Reset) => desk.asked(operation, &request, &[], name),
         _ => {
-            let (status, answer) = desk.act(operation, request, fault).await;
+            let (status, answer) = match table {
+                Some(table) => table.ask(target, body).await,
+                None => desk.act(operation, request, fault).await,
+            };
             match fault {
                 Some(Fault::Lost) => {}
                 Some(Fault::Late(time)) => {
@@ -303,7 +318,7 @@ impl Desk {
         key.and_then(given_out).is_none_or(|at| at.elapsed() > CREDENTIALS_LAST)
     }
 
-    fn fault(&self, operation: &str) -> Option<Fault> {
+    fn fault(&self, operation: &str, is_table: bool) -> Option<Fault> {
         if *self.setup.calm.borrow() {
             return None;
         }
@@ -319,7 +334,7 @@ impl Desk {
             Rng::with_seed(self.setup.seed ^ Rng::with_seed(letters).u64(..))
         };
         let rng = chance.rngs.entry(operation.to_owned()).or_insert_with(seed);
-        if rng.u32(..100) >= self.setup.trouble {
+        if rng.u32(..100) >= if is_table { self.setup.table_trouble } else { self.setup.trouble } {
             return None;
         }
         let fault = match rng.u8(..if proven { 9 } else { 3 }) {
@@ -352,6 +367,18 @@ impl Fault {
             Self::Late(_) => "AWS acts, and answers late",
             Self::Entries(_) => "AWS fails entries of a batch",
             Self::Expired(_) => "AWS refuses the credentials",
+        }
+    }
+
+    fn name_at_table(self) -> &'static str {
+        match self {
+            Self::Error(_, 500, _) => "the table answers 500",
+            Self::Error(..) => "the table throttles",
+            Self::Hang(_) => "the table hangs",
+            Self::Reset => "the table resets before it acts",
+            Self::Lost => "the table acts, its answer is lost",
+            Self::Late(_) => "the table acts, and answers late",
+            Self::Entries(_) | Self::Expired(_) => "the table refuses the credentials",
         }
     }
 }

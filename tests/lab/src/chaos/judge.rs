@@ -1,7 +1,9 @@
 //! What is promised, held against what was recorded in a round. Whatever breaks is told with the story of the message.
 
+mod incidents;
+mod story;
+
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -9,16 +11,16 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::aws::{Deed, What};
-use super::plan::{CHANNELS, Fate};
+use super::plan::{CHANNELS, Channel, Fate, Message, Service};
 use super::{End, GRACE, Life, Record, SECRET_KEY, Tally};
-use crate::slack::Request;
+use crate::slack::{Method, Request, web_api};
 use crate::worker::Line;
 
 /// An answer may be on its way for so long when the way is closed: what Slack's lateness allows, and a loaded machine.
 const ON_ITS_WAY: Duration = Duration::from_millis(600);
 
-/// What must be in no log: a webhook, a key of AWS's, an environment of a container's.
-const SECRETS: [&str; 3] = ["/services/", SECRET_KEY, "not-for-slack"];
+/// What must be in no log: a webhook, a bot token, a key of AWS's, an environment of a container's.
+const SECRETS: [&str; 4] = ["/services/", web_api::TOKEN, SECRET_KEY, "not-for-slack"];
 
 /// The figures of the round.
 ///
@@ -31,11 +33,20 @@ pub(super) fn judge(record: &Record) -> Result<Tally> {
     for message in 0..record.plan.messages.len() {
         let mut found = court.lost(message, &mut tally);
         found.extend(court.deleted_too_early(message));
-        found.extend(court.duplicates(message, &mut tally));
         if let Some(first) = found.first() {
-            breaks.push(format!("{}\n{}", found.join("\n"), court.story(message, first)));
+            let service = record.plan.messages[message].service;
+            breaks.push(format!("message {message}: {}\n{}", found.join("\n"), court.story(service, first)));
         }
     }
+    for service in 0..record.plan.services.len() {
+        let mut found = court.duplicates(service, &mut tally);
+        found.extend(court.opened_twice(service, &mut tally));
+        found.extend(court.shown_as_over(service, &mut tally));
+        if let Some(first) = found.first() {
+            breaks.push(format!("{}\n{}", found.join("\n"), court.story(service, first)));
+        }
+    }
+    court.count_outcomes(&mut tally);
     for life in &record.lives {
         breaks.extend(court.ended_badly(life, &mut tally));
         breaks.extend(court.left_hidden(life));
@@ -52,8 +63,10 @@ struct Court<'a> {
     lives: HashMap<usize, &'a Life>,
     /// Which message each of SQS's numbers is.
     messages: HashMap<u64, usize>,
-    /// Of each message and channel: the accepted posts that hold it, in order.
+    /// Of each service and channel: the accepted messages about it, in order. Edits are none.
     posts: HashMap<(usize, usize), Vec<&'a Request>>,
+    /// Of each life: when the table did not answer it, so that it acted by what it knew.
+    outages: HashMap<usize, Vec<(Instant, Instant)>>,
 }
 
 impl<'a> Court<'a> {
@@ -62,20 +75,29 @@ impl<'a> Court<'a> {
             record.plan.messages.iter().enumerate().map(|(index, message)| (message.body.as_str(), index)).collect();
         let received = record.deeds.iter().filter_map(|deed| Some((deed.id, *by_body.get(deed.body.as_deref()?)?)));
         let mut posts: HashMap<_, Vec<_>> = HashMap::new();
-        for post in record.posts.iter().filter(|post| post.accepted) {
-            let channel = CHANNELS.iter().position(|name| *name == post.webhook).unwrap_or(usize::MAX);
-            for (index, message) in record.plan.messages.iter().enumerate() {
-                if post.mentions(&message.token) {
+        for post in record.posts.iter().filter(|post| post.accepted && post.method != Method::Edit) {
+            let channel = Channel::of(post).unwrap_or(usize::MAX);
+            for (index, service) in record.plan.services.iter().enumerate() {
+                if post.mentions(&service.token) {
                     posts.entry((index, channel)).or_default().push(post);
                 }
             }
         }
         let lives = record.lives.iter().map(|life| (life.number, life)).collect();
-        Self { record, lives, messages: received.collect(), posts }
+        let outages = record.lives.iter().map(|life| (life.number, incidents::outages(record, life))).collect();
+        Self { record, lives, messages: received.collect(), posts, outages }
     }
 
-    fn posts(&self, message: usize, channel: usize) -> &[&'a Request] {
-        self.posts.get(&(message, channel)).map(Vec::as_slice).unwrap_or_default()
+    fn message(&self, index: usize) -> &'a Message {
+        &self.record.plan.messages[index]
+    }
+
+    fn service_of(&self, message: usize) -> &'a Service {
+        &self.record.plan.services[self.message(message).service]
+    }
+
+    fn posts(&self, service: usize, channel: usize) -> &[&'a Request] {
+        self.posts.get(&(service, channel)).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn deeds(&self, message: usize, what: What) -> impl Iterator<Item = &'a Deed> {
@@ -83,17 +105,21 @@ impl<'a> Court<'a> {
         self.record.deeds.iter().filter(of)
     }
 
-    /// Every message was posted wherever it was to be, or lies in the dead-letter queue for a reason.
+    /// Every message was posted wherever it was to be, or is about an incident that was, or lies in the dead-letter queue for a
+    /// reason.
     fn lost(&self, index: usize, tally: &mut Tally) -> Vec<String> {
-        let message = &self.record.plan.messages[index];
+        let message = self.message(index);
+        let channels = &self.service_of(index).channels;
         let mut breaks = Vec::new();
         let dead = self.record.dead.iter().filter(|body| **body == message.body).count();
-        let wanted = if let Fate::Posted(channels) = &message.fate { channels.as_slice() } else { &[] };
-        for (channel, name) in CHANNELS.iter().enumerate() {
-            match (self.posts(index, channel).first(), wanted.contains(&channel)) {
-                (None, true) if dead == 0 => breaks.push(format!("lost: never accepted in channel {name}")),
-                (Some(_), false) => breaks.push(format!("posted to channel {name}, which no route says")),
-                (Some(post), true) => tally.took(post.at - self.record.sent[index]),
+        for (channel, Channel { name, .. }) in CHANNELS.iter().enumerate() {
+            let wanted = message.fate == Fate::Posted && channels.contains(&channel);
+            match self.posts(message.service, channel).first() {
+                None if wanted && dead == 0 => breaks.push(format!("lost: never accepted in channel {name}")),
+                Some(_) if !channels.contains(&channel) => {
+                    breaks.push(format!("posted to channel {name}, which no route says"));
+                }
+                Some(post) if wanted => tally.took(post.at - self.record.sent[index]),
                 _ => {}
             }
         }
@@ -148,86 +174,30 @@ impl<'a> Court<'a> {
         (!matches!(life.end, End::Stopped(Some(0), _))).then_some(life.ended)
     }
 
-    /// Nothing is deleted before Slack said to the same process, for each channel, that it has it.
+    /// Nothing is deleted before Slack said, for each channel, that it has it, or the incident that it is part of: to the same
+    /// process, or, where they share what they know, to any.
     fn deleted_too_early(&self, index: usize) -> Vec<String> {
-        let fate = &self.record.plan.messages[index].fate;
+        let Message { service, fate, .. } = self.message(index);
         let mut breaks = Vec::new();
         for delete in self.deeds(index, What::Deleted) {
             let by = super::app(delete.by);
+            let said = |post: &&Request| {
+                (post.app == by || self.record.plan.has_table) && said_so(post) && post.at <= delete.at
+            };
             let mut missing = Vec::new();
             match fate {
-                Fate::Unrouted => {}
+                // Of a trouble that nobody has heard of the end is nothing to tell.
+                Fate::Unrouted | Fate::Recovery => {}
                 Fate::Undecodable => missing.push("any channel"),
-                Fate::Posted(channels) => missing.extend(channels.iter().filter_map(|channel| {
-                    let said = |post: &&Request| post.app == by && said_so(post) && post.at <= delete.at;
-                    (!self.posts(index, *channel).iter().any(said)).then_some(CHANNELS[*channel])
+                Fate::Posted => missing.extend(self.service_of(index).channels.iter().filter_map(|channel| {
+                    (!self.posts(*service, *channel).iter().any(said)).then_some(CHANNELS[*channel].name)
                 })),
             }
             breaks.extend(missing.into_iter().map(|channel| {
-                format!("{} deletes it before Slack told it that it is posted in {channel}", delete.by)
+                format!("{} deletes it before Slack told that it, or its incident, is posted in {channel}", delete.by)
             }));
         }
         breaks
-    }
-
-    /// Whatever was posted again was so for a reason.
-    fn duplicates(&self, index: usize, tally: &mut Tally) -> Vec<String> {
-        let mut breaks = Vec::new();
-        for (channel, name) in CHANNELS.iter().enumerate() {
-            let posts = self.posts(index, channel);
-            tally.count("posted (event, channel)", posts.len().min(1) as u64);
-            for (place, post) in posts.iter().enumerate().skip(1) {
-                match self.why_again(index, &posts[..place], post) {
-                    Some(why) => tally.count(&format!("duplicate: {why}"), 1),
-                    None => breaks.push(format!("posted again in channel {name} for no reason, by {}", life_of(post))),
-                }
-            }
-        }
-        breaks
-    }
-
-    /// Why `post` repeats what stands in `earlier`: how its sender came to the message, though another had posted it.
-    fn why_again(&self, index: usize, earlier: &[&Request], post: &Request) -> Option<&'static str> {
-        let by = life_of(post);
-        if let Some(own) = earlier.iter().rev().find(|earlier| earlier.app == post.app) {
-            // It remembers what Slack accepted.
-            return self.unheard(own);
-        }
-        let posted = |life: usize| earlier.iter().rev().find(|earlier| life_of(earlier) == life);
-        let receives = self.deeds(index, What::Received).filter(|receive| receive.by == by && receive.at <= post.at);
-        let mut copies = false;
-        for receive in receives {
-            let before = self
-                .deeds(index, What::Received)
-                .filter(|other| other.id == receive.id && other.receive < receive.receive);
-            let holders = before.filter(|other| other.by != by && posted(other.by).is_some());
-            copies |=
-                self.deeds(index, What::Received).any(|other| other.id != receive.id && posted(other.by).is_some());
-            for holder in holders {
-                let theirs = posted(holder.by)?;
-                if let Some(why) = self.unheard(theirs) {
-                    return Some(why);
-                }
-                let settles: Vec<_> = self.settles(holder).collect();
-                let done = settles.last().filter(|last| last.what == What::PutBack);
-                if done.is_some_and(|put_back| self.lacks_another_channel(index, holder.by, put_back.at)) {
-                    return Some("another of its channels failed, and another process has it now");
-                }
-                if let Some(fault) =
-                    settles.iter().filter(|settle| settle.at <= receive.at).find_map(|settle| settle.fault)
-                {
-                    return Some(fault);
-                }
-                if self.crashed(holder.by).is_some_and(|at| at <= post.at) {
-                    return Some("crash");
-                }
-                let visibility = Duration::from_secs(self.record.plan.visibility);
-                if receive.at >= holder.at + visibility && settles.iter().all(|settle| settle.at > receive.at) {
-                    return Some(holder.fault.unwrap_or("visibility time-out"));
-                }
-            }
-        }
-        copies.then_some("EventBridge sent it twice, to two processes")
     }
 
     /// Whether the sender's log, which tells of every answer as it was understood, has this of the post: its answer comes
@@ -235,13 +205,15 @@ impl<'a> Court<'a> {
     fn heard(&self, post: &Request, answer: &str, earlier: Duration) -> bool {
         let (instant, clock) = self.record.clocks;
         let time = |post: &Request| clock - (instant - post.at);
-        // It posts to a channel once at a time, so what it hears before the next post is about this one.
-        let next = |next: &&Request| next.at > post.at && (&next.app, &next.webhook) == (&post.app, &post.webhook);
+        // It posts to a channel once at a time, and edits once at a time, so what it hears before the next is about this one.
+        let same = |next: &&Request| next.app == post.app && clock_of(next) == clock_of(post);
+        let next = |next: &&Request| next.at > post.at && same(next);
         let next = self.record.posts.iter().find(next).map(time);
         let is_it = |line: &Line| {
-            let at = line.json["timestamp"].as_str().and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+            let at = read_time(line);
             line.message() == "posted"
-                && line.field("channel") == post.webhook.as_str()
+                && Channel::of(post).is_some_and(|channel| line.field("channel") == CHANNELS[channel].name)
+                && line.field("edits") == (post.method == Method::Edit)
                 && line.field("answer").as_str().is_some_and(|said| said.contains(answer))
                 && at.is_some_and(|at| at >= time(post) - earlier && next.is_none_or(|next| at < next))
         };
@@ -266,13 +238,6 @@ impl<'a> Court<'a> {
         }
     }
 
-    fn lacks_another_channel(&self, index: usize, life: usize, at: Instant) -> bool {
-        let Fate::Posted(channels) = &self.record.plan.messages[index].fate else { return false };
-        let app = super::app(life);
-        let has = |post: &&Request| post.app == app && post.at <= at && self.unheard(post).is_none();
-        channels.iter().any(|channel| !self.posts(index, *channel).iter().any(&has))
-    }
-
     /// Who is asked to stop does so in time, and cleanly; nobody ends by itself; no log tells a secret or of a panic.
     fn ended_badly(&self, life: &Life, tally: &mut Tally) -> Vec<String> {
         let mut breaks = Vec::new();
@@ -283,6 +248,9 @@ impl<'a> Court<'a> {
             End::Stopped(Some(0), took) if took <= 2 * GRACE => {}
             // Before it could hear the signal, it had not begun.
             End::Stopped(None, _) if life.lines.is_empty() => {}
+            End::Stopped(Some(1), _) if self.could_not_receive(life) => {
+                tally.count("SIGTERM: exit code 1, because a receive hung beyond the grace", 1);
+            }
             End::Stopped(Some(1), _) if self.could_not_settle(life) => {
                 tally.count("SIGTERM: exit code 1, because AWS would not settle all within the grace", 1);
             }
@@ -305,6 +273,11 @@ impl<'a> Court<'a> {
         self.record.deeds.iter().filter(late).any(|deed| deed.what != What::Received && deed.fault.is_some())
     }
 
+    /// Whether a receive was open until its end: what it has received is put back only when no receive can take it again.
+    fn could_not_receive(&self, life: &Life) -> bool {
+        self.record.stalls.iter().any(|(by, from, until)| *by == life.number && (from..until).contains(&&life.ended))
+    }
+
     /// Who stopped cleanly has settled everything that it received.
     fn left_hidden(&self, life: &Life) -> Option<String> {
         if life.end == End::Killed || self.crashed(life.number).is_some() {
@@ -312,8 +285,9 @@ impl<'a> Court<'a> {
         }
         let received = self.record.deeds.iter().filter(|deed| deed.what == What::Received && deed.by == life.number);
         let left = received.filter(|deed| deed.fault.is_none() && self.settles(deed).next().is_none());
-        let left: Vec<String> =
-            left.filter_map(|deed| Some(self.story(*self.messages.get(&deed.id)?, "hidden"))).collect();
+        let left: Vec<String> = left
+            .filter_map(|deed| Some(self.story(self.message(*self.messages.get(&deed.id)?).service, "hidden")))
+            .collect();
         (!left.is_empty()).then(|| format!("{} stopped, and left hidden:\n{}", life.number, left.join("\n")))
     }
 
@@ -323,56 +297,17 @@ impl<'a> Court<'a> {
         let mut until: HashMap<&str, Instant> = HashMap::new();
         let mut breaks = Vec::new();
         for post in self.record.posts.iter().filter(|post| post.app == app) {
-            if let Some(until) = until.get(post.webhook.as_str()).filter(|until| post.at < **until) {
+            if let Some(until) = until.get(clock_of(post)).filter(|until| post.at < **until) {
                 let early = *until - post.at;
                 breaks
                     .push(format!("{} posts to {} {early:?} before Retry-After has passed", life.number, post.webhook));
             }
             let told = || ["rate limited", "answered 503"].iter().any(|said| self.heard(post, said, Duration::ZERO));
             if let Some(seconds) = post.retry_after.filter(|_| told()) {
-                until.insert(&post.webhook, post.at + Duration::from_secs(seconds));
+                until.insert(clock_of(post), post.at + Duration::from_secs(seconds));
             }
         }
         breaks
-    }
-
-    /// Everything that happened to a message, in order, and what they who met it wrote.
-    fn story(&self, index: usize, why: &str) -> String {
-        let message = &self.record.plan.messages[index];
-        let sent = self.record.sent.get(index).copied().unwrap_or_else(Instant::now);
-        let mut story = vec![(sent, format!("sent {} times: {:?}", message.copies, message.fate))];
-        for deed in self.record.deeds.iter().filter(|deed| self.messages.get(&deed.id) == Some(&index)) {
-            let acted = if deed.acted { "" } else { ", in vain" };
-            let fault = deed.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
-            let Deed { by, what, id, receive, .. } = deed;
-            story.push((deed.at, format!("{by}: {what:?} message {id}, receive {receive}{acted}{fault}")));
-        }
-        for post in self.record.posts.iter().filter(|post| post.mentions(&message.token)) {
-            let Request { webhook, status, reply, accepted, .. } = post;
-            let accepted = if *accepted { "accepted" } else { "not accepted" };
-            let by = life_of(post);
-            story.push((post.at, format!("{by}: posts to {webhook}: {accepted}, answered {status:?} {reply:?}")));
-        }
-        // Writing to a string does not fail.
-        let mut log = String::new();
-        for life in &self.record.lives {
-            let met = |deed: &Deed| deed.by == life.number && self.messages.get(&deed.id) == Some(&index);
-            if self.record.deeds.iter().any(met) {
-                story.push((life.ended, format!("{}: {:?}", life.number, life.end)));
-                let tells = |text: &str| text.contains(&message.token) || !text.contains("settled");
-                for line in life.lines.iter().filter(|line| tells(&line.text)) {
-                    let _ = write!(log, "\n  {}: {}", life.number, line.text);
-                }
-            }
-        }
-        story.extend(self.record.closed.iter().map(|at| (*at, "the way to Slack is closed".to_owned())));
-        story.sort_by_key(|(at, _)| *at);
-        let mut text = format!("{} ({why}), time in seconds since it was sent, processes by number:", message.token);
-        for (at, what) in story {
-            let time = (at - sent).as_secs_f64() - (sent - at).as_secs_f64();
-            let _ = write!(text, "\n  {time:8.3} {what}");
-        }
-        text + &log
     }
 }
 
@@ -383,4 +318,14 @@ fn said_so(post: &Request) -> bool {
 
 fn life_of(post: &Request) -> usize {
     post.app.trim_start_matches('B').parse().unwrap_or_default()
+}
+
+/// What Slack limits the rate of: a channel's messages, or the edits in all of them.
+fn clock_of(request: &Request) -> &str {
+    if request.method == Method::Edit { web_api::EDITS } else { &request.webhook }
+}
+
+/// When it was, by the clock of the logs.
+fn read_time(line: &Line) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(line.json["timestamp"].as_str()?, &Rfc3339).ok()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::aws::What;
 use super::{End, Record};
-use crate::slack::Request;
+use crate::slack::{Method, Request};
 
 /// How often what happened.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +31,7 @@ impl Tally {
         tally.count("messages sent", record.plan.messages.iter().map(|message| message.copies as u64).sum());
         tally.count("messages received", record.deeds.iter().filter(|deed| deed.what == What::Received).count() as u64);
         for post in &record.posts {
-            tally.count("posts", 1);
+            tally.count(if post.method == Method::Edit { "edits" } else { "posts" }, 1);
             if let Some(trouble) = trouble(post) {
                 tally.count(&format!("fault: {trouble}"), 1);
             }
@@ -71,6 +71,11 @@ impl Tally {
 /// What was wrong with Slack's answer.
 fn trouble(post: &Request) -> Option<&'static str> {
     match (post.status, post.accepted) {
+        (Some(200), false) if post.method != Method::Webhook => match post.reply.contains("<html>") {
+            true => Some("something on the way answers 200"),
+            false => Some("Slack's Web API refuses"),
+        },
+        (None, true) if post.method != Method::Webhook => Some("Slack accepts, its answer is lost"),
         (Some(200), false) => Some("something on the way answers 200"),
         (Some(429), _) => Some("Slack answers 429"),
         (Some(500..), _) => Some("Slack answers 500 or 503"),
@@ -96,16 +101,21 @@ impl fmt::Display for Tally {
             "SIGKILL",
             "SIGTERM",
             "posts",
-            "posted (event, channel)",
+            "edits",
             "lost",
         ];
         main.iter().try_for_each(|what| writeln!(f, "| {what} | {} |", self.get(what)))?;
-        let duplicates = self.sum("duplicate: ");
-        let rate = 100.0 * duplicates as f64 / self.get("posted (event, channel)").max(1) as f64;
-        writeln!(f, "| duplicates | {duplicates} ({rate:.1} %) |")?;
+        for store in ["table", "memory"] {
+            let reported = self.get(&format!("reported, {store}"));
+            let duplicates = self.sum(&format!("duplicate, {store}: "));
+            let rate = 100.0 * duplicates as f64 / reported.max(1) as f64;
+            writeln!(f, "| incidents in {store}: news for a channel | {reported} |")?;
+            writeln!(f, "| incidents in {store}: duplicates | {duplicates} ({rate:.1} %) |")?;
+        }
         writeln!(f, "| longest time from event to post | {:.1} s |", self.longest.as_secs_f64())?;
         writeln!(f, "| faults injected | {} |", self.sum("fault: "))?;
-        let details = self.counts.iter().filter(|(what, _)| !main.contains(&what.as_str()));
+        let is_detail = |what: &str| !main.contains(&what) && !what.starts_with("reported, ");
+        let details = self.counts.iter().filter(|(what, _)| is_detail(what));
         details.into_iter().try_for_each(|(what, times)| writeln!(f, "| {what} | {times} |"))
     }
 }

@@ -58,6 +58,27 @@ pub(super) async fn call(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    answer(state, "api".to_owned(), method, connection, headers, body).await
+}
+
+pub(super) async fn call_of(
+    State(state): State<Shared>,
+    Path((app, method)): Path<(String, String)>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(state, app, method, connection, headers, body).await
+}
+
+async fn answer(
+    state: Shared,
+    app: String,
+    method: String,
+    connection: Connection,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let authorized = match token {
         Some(TOKEN) => Ok("chat:write,chat:write.public"),
@@ -68,7 +89,7 @@ pub(super) async fn call(
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut answered = Answered::of(StatusCode::OK, error("unknown_method"));
     state.send_modify(|workspace| {
-        answered = workspace.answer(&method, authorized.map(drop), connection.number, payload)
+        answered = workspace.answer(&method, app, authorized.map(drop), connection.number, payload)
     });
     match answered.wire {
         Wire::Whole => {}
@@ -120,6 +141,7 @@ impl Workspace {
     fn answer(
         &mut self,
         method: &str,
+        app: String,
         authorized: Result<(), &'static str>,
         connection: u64,
         payload: Value,
@@ -172,7 +194,7 @@ impl Workspace {
         let text = |name: &str| payload[name].as_str().map(str::to_owned);
         self.requests.push(Request {
             webhook: text("channel").unwrap_or_default(),
-            app: "api".to_owned(),
+            app,
             method,
             at: now,
             connection,
