@@ -14,7 +14,7 @@ mod table;
 mod tally;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,7 @@ struct Stage {
 ///
 /// # Errors
 /// Whatever broke, with everything that happened to the messages concerned.
-pub async fn round(binary: &Path, seed: u64, number: u64, size: Size) -> Result<Tally> {
+pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Result<Tally> {
     let plan = Plan::of(seed, number, size);
     let sqs = Sqs::start().await?;
     let (queue, dlq) = sqs.queue_with_dlq("chaos", plan.max_receives);
@@ -119,7 +119,7 @@ pub async fn round(binary: &Path, seed: u64, number: u64, size: Size) -> Result<
     sqs.put_secret(BOT_TOKEN, web_api::TOKEN);
     let table = if plan.has_table { Some(Arc::new(Table::create().await?)) } else { None };
     let stage = Arc::new(Stage {
-        binary: binary.to_owned(),
+        binary,
         door: Door::open_to(slack.address()).await?,
         sqs,
         queue,

@@ -35,7 +35,7 @@ async fn play() -> Result<()> {
     let begun = Instant::now();
     let mut tally = Tally::default();
     for round in only.map_or(1..=rounds, |only| only..=only) {
-        let played = chaos::round(&binary, seed, round, size).await;
+        let played = chaos::round(binary.clone(), seed, round, size).await;
         let played = played
             .with_context(|| format!("round {round}; `make chaos SEED={seed} ROUND={round}{short}` repeats it"))?;
         println!(
