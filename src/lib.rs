@@ -1,13 +1,15 @@
 //! Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
 //!
 //! EventBridge rules send ECS events to an SQS queue. This program receives them, turns each into an alert, and deletes the
-//! message only after Slack accepted the post that carries it. Everything else follows from that sentence.
+//! message only after Slack accepted the post or the edit that carries it, or has the incident that it repeats. Everything else
+//! follows from that sentence.
 //!
 //! # The life of a message
 //!
 //! [`consumer`] takes slots, receives a batch and starts a task for each message. The task runs [`pipeline`]: the body becomes
 //! an [`event`], the event an [`alert`] with its [`cause`] and [`console`] links, [`route`] says which channels want it,
-//! [`diagnose`] asks ECS what else there is to say, and [`slack`] returns when each has it. By what the pipeline returns, the
+//! [`diagnose`] asks ECS what else there is to say, and [`reporter`] says in each what is news about an [`incident`]; [`slack`]
+//! answers when Slack has accepted it. By what the pipeline returns, the
 //! consumer deletes the message or puts it back with a growing delay. A message that is not a JSON object is left to the
 //! queue's redrive policy.
 //!
