@@ -242,7 +242,7 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
     let slack = Arc::new(slack);
     let settings = config.consumer();
     let diagnoser = config.diagnose.map(|settings| Diagnoser::new(&aws, settings, stop.clone()));
-    let reporter = Arc::new(Reporter::new(Arc::clone(&slack), config.incidents.zip(store)));
+    let reporter = Arc::new(Reporter::new(Arc::clone(&slack), config.incidents.zip(store), stop));
     let pipeline = Pipeline::new(Router::new(config.routes), diagnoser, Arc::clone(&reporter));
     let consumer = Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone());
     Ok(Worker {

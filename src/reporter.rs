@@ -25,6 +25,7 @@ use crate::{
     },
     metrics,
     route::ChannelId,
+    shutdown::Stop,
     slack::{
         Slack,
         channel::{Destination, Place, PostError},
@@ -93,9 +94,9 @@ struct Incidents {
 
 impl Reporter {
     /// A reporter that has said nothing yet. Without incidents each alert is a message.
-    pub fn new(slack: Arc<Slack>, incidents: Option<(Settings, Store)>) -> Self {
+    pub fn new(slack: Arc<Slack>, incidents: Option<(Settings, Store)>, stop: &Stop) -> Self {
         let incidents = incidents.map(|(settings, store)| Incidents {
-            log: NotificationLog::new(store, slack.share()),
+            log: NotificationLog::new(store, slack.share()).until(stop),
             policy: Policy {
                 remind_after: settings.remind_after,
                 reopen_within: settings.reopen_within,

@@ -41,7 +41,7 @@ use super::{
         ledger::{Conflict, Ledger, Loaded, PATIENCE},
     },
 };
-use crate::metrics;
+use crate::{metrics, shutdown::Stop};
 
 /// A lease is valid for so long. After a crash, other replicas wait for it to expire.
 const LEASE: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub struct NotificationLog {
     turns: Turns,
     /// So many alerts of one channel may wait for reports of others.
     share: usize,
+    /// Once the program ends, nobody waits for another replica.
+    stop: Option<Stop>,
     clock: Box<dyn Fn() -> OffsetDateTime + Send + Sync>,
 }
 
@@ -100,7 +102,12 @@ impl NotificationLog {
 
     fn with_clock(store: Store, share: usize, clock: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
         let holder = Id(fastrand::u128(..).to_be_bytes());
-        Self { ledger: Ledger::new(store), holder, turns: Turns::default(), share, clock: Box::new(clock) }
+        Self { ledger: Ledger::new(store), holder, turns: Turns::default(), share, stop: None, clock: Box::new(clock) }
+    }
+
+    /// The same, which waits for no other replica once the program ends.
+    pub fn until(self, stop: &Stop) -> Self {
+        Self { stop: Some(stop.clone()), ..self }
     }
 
     /// Brings an alert to its outcome in one channel. `post` asks Slack for what a notice says; nothing is awaited for longer than until
@@ -154,7 +161,7 @@ impl NotificationLog {
                         Err(_) => return Err(Failure::Busy),
                     }
                 }
-                Step::Look if Instant::now() + LOOK >= start_by => return Err(Failure::Busy),
+                Step::Look if !self.may_look(start_by) => return Err(Failure::Busy),
                 Step::Look => {
                     let _waiting = self.turns.wait(key, self.share).ok_or(Failure::Busy)?;
                     sleep(LOOK).await;
@@ -368,6 +375,12 @@ impl NotificationLog {
         }
     }
 
+    /// Whether there is time to see what another replica comes to.
+    fn may_look(&self, start_by: Instant) -> bool {
+        let is_stopping = self.stop.as_ref().is_some_and(|stop| stop.borrow().is_some());
+        !is_stopping && Instant::now() + LOOK < start_by
+    }
+
     /// The incident as it is now, if it has ended or begun again since it was shown so. An edit may wait for Slack's rate while another
     /// replica reports the end; then it must not be the last word.
     async fn changed_since(&self, key: &Key, shown: &Incident, start_by: Instant) -> Option<Incident> {
@@ -376,7 +389,7 @@ impl NotificationLog {
             let ends = item
                 .lease
                 .is_some_and(|lease| lease.recovers && lease.holder != self.holder && lease.until > (self.clock)());
-            if !ends || Instant::now() + LOOK >= start_by {
+            if !ends || !self.may_look(start_by) {
                 return item.incident.filter(|now| now.root == shown.root && now.recovered != shown.recovered);
             }
             sleep(LOOK).await;
