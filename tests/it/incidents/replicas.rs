@@ -140,6 +140,29 @@ async fn a_replica_that_stops_does_not_wait_for_the_report_of_another() {
 }
 
 #[tokio::test]
+async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
+    let world = bot_world("[diagnose]\nenabled = false\n[queue]\nvisibility_timeout = '8s'").await;
+    let table = unique("incidents");
+    world.aws.create_table(&table).await.unwrap();
+    let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
+    let mut crashing = replica(&world, &ecs, &table).await;
+    world.slack.script(CHANNEL, [Answer::Late(Duration::from_secs(5))]);
+    world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
+    super::eventually("Slack has the root", || roots(&world).len() == 1).await;
+    crashing.kill().await.unwrap();
+    // The message is hidden, and the incident leased, until the time is out.
+    let other = replica(&world, &ecs, &table).await;
+    world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
+    outcomes(&other, "posted", 2).await;
+    world.queue.send_events(&[Ecs::default().steady_state("checkout")]).await.unwrap();
+    outcomes(&other, "posted", 3).await;
+    world.queue_is_empty().await;
+    let roots = roots(&world);
+    assert_eq!(roots.iter().map(|root| color(&root.payload)).collect::<Vec<_>>(), ["danger", "good"]);
+    assert!(says(&roots[1].payload, "2 events"), "{}", roots[1].payload);
+}
+
+#[tokio::test]
 async fn in_another_slack_channel_an_incident_is_opened_anew() {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let table = unique("incidents");

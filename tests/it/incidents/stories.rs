@@ -171,6 +171,30 @@ async fn an_end_is_said_wherever_the_trouble_was_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn two_channels_of_one_bot_have_a_thread_each() {
+    let other = "C9876543210";
+    let world = bot_world("[[route]]\nchannel = 'ops'\ncontinue = true\n[[route]]\nchannel = 'also'").await;
+    let one = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
+    let (_, section) = one.split_once("[[channel]]").unwrap();
+    let also = section.replace("'ops'", "'also'").replace(CHANNEL, other);
+    let world = world.config(&format!("{one}\n[[channel]]{also}"));
+    let (worker, ecs) = worker_and_ecs(&world).await;
+    let mut events = bad_deploy(&ecs, "checkout");
+    events.truncate(3);
+    for (number, event) in (1..).zip(events.into_iter().chain(fix(&ecs, "checkout").into_iter().take(1))) {
+        world.queue.send_events(&[event]).await.unwrap();
+        outcomes(&worker, "posted", number).await;
+    }
+    for channel in [CHANNEL, other] {
+        let messages = world.slack.messages(channel);
+        let [root, end] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!((color(&root.payload), root.edits), ("good", 3));
+        assert!(says(&root.payload, "3 events, 3 failed tasks"), "{}", root.payload);
+        assert_eq!(end.thread_ts.as_ref(), Some(&root.ts));
+    }
+}
+
+#[tokio::test]
 async fn a_storm_of_ends_is_one_green_message_that_names_every_service() {
     let world = World::new().await.config("[diagnose]\nenabled = false");
     let worker = world.worker().await;
