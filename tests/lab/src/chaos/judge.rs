@@ -119,7 +119,10 @@ impl<'a> Court<'a> {
                 Some(_) if !channels.contains(&channel) => {
                     breaks.push(format!("posted to channel {name}, which no route says"));
                 }
-                Some(post) if wanted => tally.took(post.at - self.record.sent[index]),
+                Some(post) if wanted => {
+                    tally.count(&format!("served, {}", self.store()), 1);
+                    tally.took(post.at - self.record.sent[index]);
+                }
                 _ => {}
             }
         }

@@ -106,6 +106,8 @@ pub(super) struct Service {
     pub(super) channels: Vec<usize>,
     /// So many messages about its trouble can each tell a channel something new: one for each cause.
     pub(super) news: usize,
+    /// Its name is none that ECS would take: events about it may be part of no incident, and then no table knows of them.
+    pub(super) is_strange: bool,
     /// What is sent about it, by index, in the order in which it happened.
     pub(super) messages: Vec<usize>,
 }
@@ -163,7 +165,7 @@ impl Plan {
             aws_seed: rng.u64(..),
             trouble,
             has_table: if size == Size::Short { round % 2 == 1 } else { rng.u8(..3) > 0 },
-            table_trouble: [0, 5, 10, 20, 30][rng.usize(..5)],
+            table_trouble: [0, 0, 0, 5, 20][rng.usize(..5)],
             services,
             messages,
         }
@@ -204,7 +206,7 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
     if rng.u8(..20) == 0 {
         let bodies = [format!("{token}, no JSON"), format!("\"{token}\""), format!("[{{\"id\":\"{token}\"}}]")];
         let body = bodies[rng.usize(..bodies.len())].clone();
-        let service = Service { token, channels: Vec::new(), news: 0, messages: Vec::new() };
+        let service = Service { token, channels: Vec::new(), news: 0, is_strange: false, messages: Vec::new() };
         return (service, vec![Message { service: number, body, copies, fate: Fate::Undecodable }]);
     }
     let channels: Vec<usize> = match rng.u8(..10) {
@@ -214,7 +216,9 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
         _ => vec![rng.usize(..3)],
     };
     let mut name = name(&token, &channels);
-    match rng.u8(..6) {
+    let shape = rng.u8(..6);
+    let is_strange = shape == 2;
+    match shape {
         0 => name += "<!channel>&*_~`>",
         1 => name += &"long".repeat(rng.usize(20..=400)),
         2 => name += "\u{202e}\u{0}\n\t🦀é",
@@ -230,7 +234,7 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
         event["detail"][key] = json!(reason);
     }
     let fate = if channels.is_empty() { Fate::Unrouted } else { Fate::Posted };
-    let service = Service { token, channels, news: 1, messages: Vec::new() };
+    let service = Service { token, channels, news: 1, is_strange, messages: Vec::new() };
     (service, vec![Message { service: number, body: event.to_string(), copies, fate }])
 }
 
@@ -272,7 +276,7 @@ fn story(rng: &mut Rng, token: String, number: usize, most: usize) -> (Service, 
         let fate = if is_recovery { Fate::Recovery } else { Fate::Posted };
         messages.push(Message { service: number, body: event.to_string(), copies: copies(rng), fate });
     }
-    (Service { token, channels, news: makes.len(), messages: Vec::new() }, messages)
+    (Service { token, channels, news: makes.len(), is_strange: false, messages: Vec::new() }, messages)
 }
 
 fn copies(rng: &mut Rng) -> usize {

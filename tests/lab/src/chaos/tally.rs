@@ -105,16 +105,20 @@ impl fmt::Display for Tally {
             "lost",
         ];
         main.iter().try_for_each(|what| writeln!(f, "| {what} | {} |", self.get(what)))?;
-        for store in ["table", "memory"] {
-            let reported = self.get(&format!("reported, {store}"));
+        for store in ["table", "failing table", "memory"] {
+            let get = |what: &str| self.get(&format!("{what}, {store}"));
+            let (served, reported) = (get("served"), get("reported"));
             let duplicates = self.sum(&format!("duplicate, {store}: "));
-            let rate = 100.0 * duplicates as f64 / reported.max(1) as f64;
-            writeln!(f, "| incidents in {store}: news for a channel | {reported} |")?;
-            writeln!(f, "| incidents in {store}: duplicates | {duplicates} ({rate:.1} %) |")?;
+            let rate = |of: u64| 100.0 * duplicates as f64 / of.max(1) as f64;
+            writeln!(f, "| {store}: (event, channel) served | {served} |")?;
+            writeln!(f, "| {store}: of them news, and ends | {reported} |")?;
+            let (all, news) = (rate(served), rate(reported));
+            writeln!(f, "| {store}: duplicates | {duplicates} ({all:.1} % of events, {news:.1} % of news) |")?;
         }
         writeln!(f, "| longest time from event to post | {:.1} s |", self.longest.as_secs_f64())?;
         writeln!(f, "| faults injected | {} |", self.sum("fault: "))?;
-        let is_detail = |what: &str| !main.contains(&what) && !what.starts_with("reported, ");
+        let is_detail =
+            |what: &str| !main.contains(&what) && !what.starts_with("reported, ") && !what.starts_with("served, ");
         let details = self.counts.iter().filter(|(what, _)| is_detail(what));
         details.into_iter().try_for_each(|(what, times)| writeln!(f, "| {what} | {times} |"))
     }

@@ -119,35 +119,36 @@ impl<'a> Court<'a> {
         earlier: &[&'a Request],
         post: &Request,
     ) -> Option<&'static str> {
-        let own: Vec<&Request> = earlier.iter().filter(|earlier| earlier.app == post.app).copied().collect();
-        if self.record.plan.has_table {
-            let unheard = || earlier.iter().find_map(|earlier| self.unheard(earlier));
-            let crashed = |earlier: &&&Request| {
-                self.crashed(life_of(earlier)).is_some_and(|at| at <= earlier.at + UNTIL_RECORDED)
-            };
-            return unheard()
-                .or_else(|| earlier.iter().any(|earlier| crashed(&earlier)).then_some("crash"))
-                .or_else(|| self.is_cut_off(earlier, post).then_some("the table did not answer"));
+        let service = &self.record.plan.services[index];
+        if self.record.plan.has_table && !service.is_strange {
+            // What is recorded everybody knows; each post that is not explains one more.
+            let unrecorded: Vec<&str> = earlier.iter().filter_map(|earlier| self.unrecorded(earlier)).collect();
+            let is_unknown = earlier.len() - unrecorded.len() < news;
+            let cut_off = || self.is_cut_off(post, Duration::ZERO).then_some("the table did not answer");
+            return unrecorded.last().copied().filter(|_| is_unknown).or_else(cut_off);
         }
+        let own: Vec<&Request> = earlier.iter().filter(|earlier| earlier.app == post.app).copied().collect();
         if own.len() >= news {
             // It remembers what Slack accepted.
             return own.iter().find_map(|own| self.unheard(own));
         }
-        match self.record.plan.services[index].messages.as_slice() {
+        match service.messages.as_slice() {
             &[message] => self.why_another(message, channel, earlier, post),
             _ => Some("another process knows of the incident"),
         }
     }
 
-    /// Whether the table did not answer one of those who posted before, when it would have recorded that, or this one, when it
-    /// asked.
-    fn is_cut_off(&self, earlier: &[&Request], post: &Request) -> bool {
-        let is_out = |life: usize, from: Instant, until: Instant| {
-            let outages = self.outages.get(&life).map(Vec::as_slice).unwrap_or_default();
-            outages.iter().any(|(begin, end)| *begin <= until && *end >= from)
-        };
-        is_out(life_of(post), post.at - LEASE, post.at)
-            || earlier.iter().any(|post| is_out(life_of(post), post.at - LEASE, post.at + UNTIL_RECORDED))
+    /// Why the table does not know of a post, if so.
+    fn unrecorded(&self, post: &Request) -> Option<&'static str> {
+        let crashed = self.crashed(life_of(post)).is_some_and(|at| at <= post.at + UNTIL_RECORDED);
+        let cut_off = || self.is_cut_off(post, UNTIL_RECORDED).then_some("the table did not answer");
+        self.unheard(post).or(crashed.then_some("crash")).or_else(cut_off)
+    }
+
+    /// Whether the table did not answer the sender, from when it decided to post until so long after.
+    fn is_cut_off(&self, post: &Request, until: Duration) -> bool {
+        let outages = self.outages.get(&life_of(post)).map(Vec::as_slice).unwrap_or_default();
+        outages.iter().any(|(begin, end)| *begin <= post.at + until && *end + LEASE >= post.at)
     }
 
     /// Why a process that shares nothing came to a message of which others had posted the alert.
@@ -197,8 +198,13 @@ impl<'a> Court<'a> {
         self.service_of(message).channels.iter().filter(|other| **other != channel).any(lacks)
     }
 
-    fn store(&self) -> &'static str {
-        if self.record.plan.has_table { "table" } else { "memory" }
+    /// Where incidents are kept, for the figures.
+    pub(super) fn store(&self) -> &'static str {
+        match (self.record.plan.has_table, self.record.plan.table_trouble) {
+            (true, 0) => "table",
+            (true, _) => "failing table",
+            (false, _) => "memory",
+        }
     }
 }
 
