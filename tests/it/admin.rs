@@ -75,7 +75,16 @@ async fn more_connections_than_descriptors_keep_no_alert_from_slack() {
 async fn short_of_descriptors_it_gives_its_own_to_slack() {
     let world = World::new().await;
     let (worker, address) = worker_with(&world, 36).await;
-    let cpu = async || worker.metrics().await.unwrap().get("process_cpu_seconds_total", &[]).unwrap();
+    // To read them it needs a descriptor itself.
+    let cpu = async || {
+        let mut seconds = None;
+        let asked = lab::eventually("the processor's seconds are there", LIMIT, async || {
+            seconds = worker.metrics().await?.get("process_cpu_seconds_total", &[]);
+            Ok(seconds.is_some())
+        });
+        asked.await.unwrap();
+        seconds.unwrap()
+    };
     let mut clients = Vec::new();
     for _ in 0..150 {
         clients.push(connect(&address, "").await);
