@@ -63,7 +63,8 @@ impl Tally {
         self.counts.get(what).copied().unwrap_or_default()
     }
 
-    fn sum(&self, prefix: &str) -> u64 {
+    /// How often anything happened whose name begins so.
+    pub fn all(&self, prefix: &str) -> u64 {
         self.counts.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, times)| times).sum()
     }
 }
@@ -108,7 +109,7 @@ impl fmt::Display for Tally {
         for store in ["table", "failing table", "memory"] {
             let get = |what: &str| self.get(&format!("{what}, {store}"));
             let (served, reported) = (get("served"), get("reported"));
-            let duplicates = self.sum(&format!("duplicate, {store}: "));
+            let duplicates = self.all(&format!("duplicate, {store}: "));
             let rate = |of: u64| 100.0 * duplicates as f64 / of.max(1) as f64;
             writeln!(f, "| {store}: (event, channel) served | {served} |")?;
             writeln!(f, "| {store}: of them news, and ends | {reported} |")?;
@@ -116,7 +117,7 @@ impl fmt::Display for Tally {
             writeln!(f, "| {store}: duplicates | {duplicates} ({all:.1} % of events, {news:.1} % of news) |")?;
         }
         writeln!(f, "| longest time from event to post | {:.1} s |", self.longest.as_secs_f64())?;
-        writeln!(f, "| faults injected | {} |", self.sum("fault: "))?;
+        writeln!(f, "| faults injected | {} |", self.all("fault: "))?;
         let is_detail =
             |what: &str| !main.contains(&what) && !what.starts_with("reported, ") && !what.starts_with("served, ");
         let details = self.counts.iter().filter(|(what, _)| is_detail(what));
