@@ -64,19 +64,11 @@ pub enum Destination {
 }
 
 impl Item {
-    /// Whether one request can carry both: messages of a channel with each other, and replies with others in their thread,
+    /// Whether one request can carry both: messages of a channel with each other, replies with others in their thread, in both
     /// recoveries apart from problems; edits with others of their message.
     fn goes_with(&self, other: &Self) -> bool {
-        let same_tone = self.report.is_recovery() == other.report.is_recovery();
-        match (&self.to, &other.to) {
-            (Destination::Channel, Destination::Channel) => same_tone,
-            (
-                Destination::Thread { root: a, broadcast: a_is_shown },
-                Destination::Thread { root: b, broadcast: b_is_shown },
-            ) => same_tone && a == b && a_is_shown == b_is_shown,
-            (Destination::Edit(a), Destination::Edit(b)) => a == b,
-            _ => false,
-        }
+        let says_the_same = self.report.is_recovery() == other.report.is_recovery();
+        self.to == other.to && (says_the_same || matches!(self.to, Destination::Edit(_)))
     }
 }
 
