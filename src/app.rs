@@ -34,6 +34,7 @@ use crate::{
     slack::{
         self, ChannelSetup, Slack,
         client::Client,
+        render,
         target::{Bot, Secrets, Source, Target},
         web_api::Identity,
     },
@@ -144,16 +145,43 @@ pub async fn check_live(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What a bot token may do. Whether the bot is in the channel cannot be asked without posting or a further scope.
+/// What a bot token may do, whether its bot is in the channel, and whether Slack finds an alert valid. Posts nothing.
 async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) -> Result<()> {
-    let identity = slack.identify(bot, config.consumer().request_timeout()).await;
+    let timeout = config.consumer().request_timeout();
+    let identity = slack.identify(bot, timeout).await;
     let Identity { team, user, scopes } =
         identity.map_err(|answer| Misconfigured(format!("channel {channel:?}: its bot token: Slack {answer}")))?;
-    if scopes.is_some_and(|scopes| scopes.iter().all(|scope| scope != "chat:write")) {
+    let may = |wanted: &str| scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|scope| scope == wanted));
+    if !may("chat:write") {
         let what = format!("channel {channel:?}: its bot token lacks the scope chat:write");
         bail!(Misconfigured(what));
     }
-    output::print(format_args!("channel {channel}: its bot token is that of {user} in {team}"))
+    output::print(format_args!("channel {channel}: its bot token is that of {user} in {team}"))?;
+    match slack.is_member(bot, timeout).await {
+        Some(true) => output::print(format_args!("channel {channel}: the bot is in it"))?,
+        Some(false) if may("chat:write.public") => {
+            log::say(format_args!(
+                "warning: channel {channel:?}: the bot is not in it; Slack takes its posts if it is public"
+            ));
+        }
+        Some(false) => {
+            let id = &bot.channel;
+            bail!(Misconfigured(format!(
+                "channel {channel:?}: the bot is not in {id}; invite it there, or give it chat:write.public"
+            )));
+        }
+        None => output::print(format_args!(
+            "channel {channel}: whether the bot is in it cannot be told without the scope channels:read"
+        ))?,
+    }
+    match slack.fault_of(bot, &render::example(), timeout).await {
+        Some(Ok(())) => output::print(format_args!("channel {channel}: Slack finds an alert valid"))?,
+        Some(Err(word)) => {
+            log::say(format_args!("warning: channel {channel:?}: Slack finds an alert not valid: {word}"))
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 fn unusable_table(name: &str, error: &impl std::fmt::Display) -> anyhow::Error {

@@ -14,6 +14,7 @@ use super::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, se
 use super::report::Story;
 use crate::alert::{Alert, Severity};
 use crate::cause::Category;
+use crate::event::Event;
 
 // How much of each part is shown, in characters. Those of any real alert stay well under `MAX_MESSAGE`; what goes beyond it is
 // left out, the last part first.
@@ -42,6 +43,16 @@ const LINKS: usize = 2_500;
 /// The message for one alert alone.
 pub fn single(alert: &Alert, account_name: Option<&str>) -> Payload {
     full(&Group::new(alert, 0, 0), account_name)
+}
+
+/// A message such as alerts make, for Slack to look at without posting it.
+pub fn example() -> Payload {
+    let event = r#"{"source":"aws.ecs","detail-type":"ECS Service Action","account":"123456789012","region":"eu-west-1",
+        "time":"2026-01-01T00:00:00Z","resources":["arn:aws:ecs:eu-west-1:123456789012:service/example/checkout"],
+        "detail":{"eventName":"SERVICE_TASK_START_IMPAIRED","reason":"An example that is not posted."}}"#;
+    let event = Event::decode(event).ok().and_then(|events| events.into_iter().next());
+    // The text above is JSON, so there is one.
+    event.map_or_else(|| Payload::plain(Text::with_limit(0)), |event| single(&Alert::from_event(&event), None))
 }
 
 /// The last resort when Slack refuses the blocks of an alert: short text without markup, in ASCII and letters only.

@@ -70,6 +70,33 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether Slack finds a message valid, by `blocks.validate`, which posts nothing: its word for what is wrong; none where it
+    /// does not say. <https://docs.slack.dev/reference/methods/blocks.validate>
+    pub async fn fault_of(&self, bot: &Bot, payload: &Payload, timeout: Duration) -> Option<Result<(), String>> {
+        let message = payload.to_value();
+        let body = json!({ "message": json!({ "attachments": message["attachments"] }).to_string() });
+        let body = self.answer_of(bot, "blocks.validate", &body, timeout).await?;
+        match (body["ok"].as_bool()?, body["error"].as_str()) {
+            (true, _) => Some(Ok(())),
+            (false, Some(code @ ("invalid_blocks" | "invalid_message"))) => Some(Err(code.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Whether the bot is in its channel, by `conversations.info`; none where the token may not ask, which needs the scope
+    /// `channels:read`. <https://docs.slack.dev/reference/methods/conversations.info>
+    pub async fn is_member(&self, bot: &Bot, timeout: Duration) -> Option<bool> {
+        let body = self.answer_of(bot, "conversations.info", &json!({ "channel": bot.channel }), timeout).await?;
+        body["channel"]["is_member"].as_bool().filter(|_| body["ok"] == true)
+    }
+
+    async fn answer_of(&self, bot: &Bot, method: &str, body: &Value, timeout: Duration) -> Option<Value> {
+        let (status, _, text) = self.ask(bot, method, body, timeout).await.ok()?;
+        serde_json::from_str(&text).ok().filter(|_| status.is_success())
+    }
+}
+
 /// Who a bot token belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {

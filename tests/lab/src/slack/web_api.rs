@@ -81,8 +81,9 @@ async fn answer(
 ) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let authorized = match token {
+        Some(TOKEN) if method == "conversations.info" => Err("missing_scope"),
         Some(TOKEN) => Ok("chat:write,chat:write.public"),
-        Some(READ_TOKEN) if method == "auth.test" => Ok("channels:read"),
+        Some(READ_TOKEN) if ["auth.test", "conversations.info"].contains(&&*method) => Ok("channels:read"),
         Some(READ_TOKEN) => Err("missing_scope"),
         _ => Err("invalid_auth"),
     };
@@ -150,6 +151,17 @@ impl Workspace {
             "chat.postMessage" => (Method::Post, payload["channel"].as_str().unwrap_or_default().to_owned()),
             "chat.update" => (Method::Edit, EDITS.to_owned()),
             "auth.test" => (Method::Auth, AUTH.to_owned()),
+            "conversations.info" => {
+                let answer = json!({ "ok": true, "channel": { "id": payload["channel"], "is_member": false } });
+                return Answered::of(StatusCode::OK, authorized.map_or_else(error, |()| answer));
+            }
+            "blocks.validate" => {
+                let message =
+                    payload["message"].as_str().and_then(|message| serde_json::from_str::<Value>(message).ok());
+                let fault = message.map_or(Some((400, "invalid_message")), |message| limits::refusal(&message));
+                let answer = fault.map_or(json!({ "ok": true }), |_| error("invalid_message"));
+                return Answered::of(StatusCode::OK, answer);
+            }
             _ => return Answered::of(StatusCode::OK, error("unknown_method")),
         };
         let now = Instant::now();
