@@ -117,7 +117,13 @@ pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Resul
     }
     slack.script(web_api::EDITS, plan.edits.iter().cloned());
     sqs.put_secret(BOT_TOKEN, web_api::TOKEN);
-    let table = if plan.has_table { Some(Arc::new(Table::create().await?)) } else { None };
+    let table = if plan.has_table {
+        // What waits for the emulator cannot go from thread to thread, as this may.
+        let create = || tokio::runtime::Handle::current().block_on(Table::create());
+        Some(Arc::new(tokio::task::spawn_blocking(create).await??))
+    } else {
+        None
+    };
     let stage = Arc::new(Stage {
         binary,
         door: Door::open_to(slack.address()).await?,

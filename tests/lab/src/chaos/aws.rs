@@ -319,7 +319,8 @@ impl Desk {
     }
 
     fn fault(&self, operation: &str, is_table: bool) -> Option<Fault> {
-        if *self.setup.calm.borrow() {
+        let trouble = if is_table { self.setup.table_trouble } else { self.setup.trouble };
+        if trouble == 0 || *self.setup.calm.borrow() {
             return None;
         }
         let mut chance = lock(&self.chance);
@@ -334,7 +335,7 @@ impl Desk {
             Rng::with_seed(self.setup.seed ^ Rng::with_seed(letters).u64(..))
         };
         let rng = chance.rngs.entry(operation.to_owned()).or_insert_with(seed);
-        if rng.u32(..100) >= if is_table { self.setup.table_trouble } else { self.setup.trouble } {
+        if rng.u32(..100) >= trouble {
             return None;
         }
         let fault = match rng.u8(..if proven { 9 } else { 3 }) {

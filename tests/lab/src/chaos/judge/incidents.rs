@@ -9,7 +9,7 @@ use crate::slack::mentions;
 
 /// A record is written at once after Slack's answer. So long after a post a crash may still have come before that, on a loaded
 /// machine.
-const UNTIL_RECORDED: Duration = Duration::from_secs(2);
+const UNTIL_RECORDED: Duration = Duration::from_secs(1);
 /// A lease lasts so long. Who cannot extend it for want of the table may lose it while it waits for Slack.
 const LEASE: Duration = Duration::from_secs(10);
 
