@@ -217,13 +217,14 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
     };
     let mut name = name(&token, &channels);
     let shape = rng.u8(..6);
-    let is_strange = shape == 2;
     match shape {
         0 => name += "<!channel>&*_~`>",
         1 => name += &"long".repeat(rng.usize(20..=400)),
         2 => name += "\u{202e}\u{0}\n\t🦀é",
         _ => {}
     }
+    // A name has 255 letters at most, and no other signs.
+    let is_strange = name.chars().count() > 255 || name.contains(char::is_control);
     let ecs = Ecs::default();
     let make = [Ecs::start_impaired, Ecs::placement_failure, Ecs::deployment_failed, Ecs::image_missing, Ecs::no_route];
     let mut event = make[rng.usize(..make.len())](ecs, &name);
