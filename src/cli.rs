@@ -18,6 +18,9 @@ Environment variables; each wins over the configuration file, and README.md has 
   QUEUE_URL                the SQS queue; required by run, check and dlq
   SLACK_WEBHOOK_SECRET_ID  the Secrets Manager secret that holds the webhook's URL; required by run, check and send
   SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
+  SLACK_BOT_TOKEN_SECRET_ID, SLACK_CHANNEL_ID
+                           a bot token's secret and a channel's id, instead of a webhook
+  INCIDENTS_TABLE          the DynamoDB table by which replicas share incidents [default: this process's memory]
   CONFIG_FILE              the configuration file, if --config is not given
   CONFIG_CONTENT           the text of the configuration file, where none can be mounted
   ACCOUNT_NAME             the name of the AWS account in alerts [default: the account's id]
