@@ -242,7 +242,7 @@ impl Ecs<'_> {
                 { "name": "app", "environment": [{ "name": "API_TOKEN", "value": "not-for-slack" }] },
             ] },
             "platformVersion": "1.4.0",
-            "startedBy": format!("ecs-svc/{}", digits()),
+            "startedBy": self.deployment_id(service),
             "stopCode": stop.code,
             "stoppedAt": now,
             "stoppedReason": stop.reason,
@@ -307,6 +307,16 @@ impl Ecs<'_> {
     pub fn service_arn(self, service: &str) -> String {
         let Self { account, region, cluster } = self;
         format!("arn:aws:ecs:{region}:{account}:service/{cluster}/{service}")
+    }
+
+    /// The id of the deployment that starts a service's tasks. It is always the same, so that one task after another that
+    /// fails is the same trouble, as it is in ECS.
+    fn deployment_id(self, service: &str) -> String {
+        let seed = self
+            .service_arn(service)
+            .bytes()
+            .fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        format!("ecs-svc/{seed:019}")
     }
 
     fn image(self, service: &str) -> String {
