@@ -14,7 +14,7 @@ use crate::{
     diagnose::Diagnoser,
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
-    reporter::{self, Reporter, Said, Unsaid},
+    reporter::{self, Reporter, Said, Saying, Unsaid},
     route::{ChannelId, Router},
     sqs::Message,
 };
@@ -121,9 +121,10 @@ impl Pipeline {
         }
         let mut channels = asked.clone();
         channels.extend(heard.into_iter().filter(|channel| !asked.contains(channel)));
+        let saying = Saying { alert, identity, confirmed, start_by };
+        let alert = &saying.alert;
         let reports = channels.iter().map(async |&channel| {
-            let is_asked_for = asked.contains(&channel);
-            let said = self.reporter.report(channel, &alert, identity, is_asked_for, confirmed, start_by).await;
+            let said = self.reporter.report(&saying, channel, asked.contains(&channel)).await;
             let name = self.reporter.name(channel);
             let said = said.map_err(|error| Failure::Deferred { channel: name.to_owned(), error })?;
             if said == Said::Posted {
@@ -135,7 +136,7 @@ impl Pipeline {
             Ok(Outcome::from(said))
         });
         let result = Outcome::of_all(join_all(reports).await);
-        self.log(message, &alert, &channels, &result);
+        self.log(message, alert, &channels, &result);
         result
     }
 

@@ -78,6 +78,19 @@ pub enum Unsaid {
     },
 }
 
+/// An alert to say, to whichever channel.
+#[derive(Debug)]
+pub struct Saying {
+    /// The alert.
+    pub alert: Arc<Alert>,
+    /// Of its event: copies share it.
+    pub identity: Identity,
+    /// Whether the recovery that the alert is has been confirmed; none where nobody can be asked.
+    pub confirmed: Option<bool>,
+    /// No request to Slack begins later.
+    pub start_by: Instant,
+}
+
 /// Says alerts in channels.
 #[derive(Debug)]
 pub struct Reporter {
@@ -134,39 +147,23 @@ impl Reporter {
         channels.into_iter().zip(is_open).filter(|(_, is_open)| *is_open).map(|(channel, _)| channel).collect()
     }
 
-    /// Brings an alert to its end in one channel; no request to Slack begins after `start_by`. `is_asked_for`: a route takes it
-    /// there. `confirmed`: whether the recovery that it is is true; none where nobody can be asked.
+    /// Brings an alert to its end in one channel. `is_asked_for`: a route takes it there.
     ///
     /// # Errors
     /// When the message must stay in the queue.
-    pub async fn report(
-        &self,
-        channel: ChannelId,
-        alert: &Arc<Alert>,
-        identity: Identity,
-        is_asked_for: bool,
-        confirmed: Option<bool>,
-        start_by: Instant,
-    ) -> Result<Said, Unsaid> {
+    pub async fn report(&self, saying: &Saying, channel: ChannelId, is_asked_for: bool) -> Result<Said, Unsaid> {
         let mut said = Said::Duplicate;
         // A copy that comes meanwhile awaits the end of this and shares it.
-        let entry = self.said.entry((identity, channel)).or_try_insert_with(async {
-            said = self.say(channel, alert, identity, is_asked_for, confirmed, start_by).await?;
+        let entry = self.said.entry((saying.identity, channel)).or_try_insert_with(async {
+            said = self.say(saying, channel, is_asked_for).await?;
             Ok::<_, Unsaid>(())
         });
         let entry = entry.await.map_err(|error| Unsaid::clone(&error))?;
         Ok(if entry.is_fresh() { said } else { Said::Duplicate })
     }
 
-    async fn say(
-        &self,
-        channel: ChannelId,
-        alert: &Arc<Alert>,
-        identity: Identity,
-        is_asked_for: bool,
-        confirmed: Option<bool>,
-        start_by: Instant,
-    ) -> Result<Said, Unsaid> {
+    async fn say(&self, saying: &Saying, channel: ChannelId, is_asked_for: bool) -> Result<Said, Unsaid> {
+        let Saying { ref alert, identity, confirmed, start_by } = *saying;
         let outcome = match (&self.incidents, &alert.about) {
             (Some(incidents), Some(about)) => {
                 let key = self.key(channel, alert, about);
