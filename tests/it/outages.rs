@@ -6,12 +6,26 @@ use lab::{
     events::Ecs,
     fault::{Fault, FaultyAws},
     slack::{Answer, Rate},
+    worker::Worker,
 };
 
 use crate::world::{LIMIT, World, metric_is, outcome_line};
 
 const CHANNEL_BLOCKED: &str = "channel_blocked";
 const DEFAULT: [(&str, &str); 1] = [("channel", "default")];
+
+/// What /healthz says once it answers 503.
+async fn unhealthy(worker: &Worker) -> String {
+    let mut reason = String::new();
+    lab::eventually("healthz notices", LIMIT, async || {
+        let (status, body) = worker.get("/healthz").await?;
+        reason = body;
+        Ok(status == 503)
+    })
+    .await
+    .unwrap();
+    reason
+}
 
 #[tokio::test]
 async fn an_outage_leaves_the_dead_letter_queue_empty() {
@@ -249,17 +263,10 @@ async fn a_queue_that_hangs_is_told_by_healthz_and_ridden_out() {
     let mut environment = world.environment();
     environment.extend(proxy.environment());
     environment.push(("SHUTDOWN_GRACE".into(), "1s".into()));
-    let worker = lab::worker::Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
+    let worker = Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
     worker.wait_ready().await.unwrap();
     proxy.script("ReceiveMessage", [Fault::Hang]);
-    let mut reason = String::new();
-    lab::eventually("healthz notices", LIMIT, async || {
-        let (status, body) = worker.get("/healthz").await?;
-        reason = body;
-        Ok(status == 503)
-    })
-    .await
-    .unwrap();
+    let reason = unhealthy(&worker).await;
     assert!(reason.contains("poller 0"), "{reason}");
     world.queue.send_events(&[Ecs::default().start_impaired("patient")]).await.unwrap();
     world.posted(&["patient"]).await;
@@ -275,7 +282,7 @@ async fn an_idle_worker_has_one_long_poll() {
     environment.extend(proxy.environment());
     environment.push(("SHUTDOWN_GRACE".into(), "25s".into()));
     let begun = Instant::now();
-    let worker = lab::worker::Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
+    let worker = Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
     worker.wait_ready().await.unwrap();
     // A burst wakes the other pollers; they must go back to sleep.
     let ecs = Ecs::default();
@@ -303,14 +310,7 @@ async fn messages_that_are_never_settled_are_told_by_healthz() {
     world.queue.send_events(&[Ecs::default().start_impaired("unsettled")]).await.unwrap();
     world.posted(&["unsettled"]).await;
     assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
-    let mut reason = String::new();
-    lab::eventually("healthz notices", LIMIT, async || {
-        let (status, body) = worker.get("/healthz").await?;
-        reason = body;
-        Ok(status == 503)
-    })
-    .await
-    .unwrap();
+    let reason = unhealthy(&worker).await;
     assert!(reason.contains("no message was settled"), "{reason}");
     // The delete is given up after ten seconds and repeated.
     world.queue_is_empty().await;
@@ -331,7 +331,7 @@ async fn a_queue_that_does_not_wait_for_messages_is_not_asked_without_pause() {
     ];
     environment.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     queue.answer_at_once(true);
-    let worker = lab::worker::Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
+    let worker = Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
     worker.wait_for_line(|line| line.message().contains("empty at once"), LIMIT).await.unwrap();
     let receives = async || {
         let ok = [("operation", "ReceiveMessage"), ("outcome", "ok")];

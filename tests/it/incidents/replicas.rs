@@ -22,17 +22,24 @@ async fn replica(world: &World, ecs: &EcsApi, table: &str) -> Worker {
     worker
 }
 
+/// A table of incidents, for one test.
+async fn table(world: &World) -> String {
+    let table = unique("incidents");
+    world.aws.create_table(&table).await.unwrap();
+    table
+}
+
+async fn three_replicas(world: &World, ecs: &EcsApi, table: &str) -> [Worker; 3] {
+    [replica(world, ecs, table).await, replica(world, ecs, table).await, replica(world, ecs, table).await]
+}
+
 #[tokio::test]
 async fn three_replicas_of_which_two_are_killed_tell_one_story() {
     // What a killed replica held comes again soon.
     let world = bot_world("[queue]\nvisibility_timeout = '8s'").await;
-    let table = unique("incidents");
-    world.aws.create_table(&table).await.unwrap();
+    let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
-    let mut replicas = Vec::new();
-    for _ in 0..3 {
-        replicas.push(replica(&world, &ecs, &table).await);
-    }
+    let mut replicas = three_replicas(&world, &ecs, &table).await;
     let events = bad_deploy(&ecs, "checkout");
     let (first, second) = events.split_at(14);
     // One by one, so that each replica gets some.
@@ -66,13 +73,9 @@ async fn three_replicas_of_which_two_are_killed_tell_one_story() {
 #[tokio::test]
 async fn three_replicas_by_webhook_send_no_more_than_one() {
     let world = World::new().await;
-    let table = unique("incidents");
-    world.aws.create_table(&table).await.unwrap();
+    let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
-    let mut replicas = Vec::new();
-    for _ in 0..3 {
-        replicas.push(replica(&world, &ecs, &table).await);
-    }
+    let replicas = three_replicas(&world, &ecs, &table).await;
     for event in bad_deploy(&ecs, "checkout") {
         world.queue.send_events(&[event]).await.unwrap();
     }
@@ -93,8 +96,7 @@ async fn three_replicas_by_webhook_send_no_more_than_one() {
 #[tokio::test]
 async fn what_one_replica_opened_another_recovers_and_knows_its_copies() {
     let world = bot_world("").await;
-    let table = unique("incidents");
-    world.aws.create_table(&table).await.unwrap();
+    let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let events = bad_deploy(&ecs, "checkout");
     let mut first = replica(&world, &ecs, &table).await;
@@ -118,8 +120,7 @@ async fn what_one_replica_opened_another_recovers_and_knows_its_copies() {
 #[tokio::test]
 async fn a_replica_that_stops_does_not_wait_for_the_report_of_another() {
     let world = bot_world("[diagnose]\nenabled = false").await;
-    let table = unique("incidents");
-    world.aws.create_table(&table).await.unwrap();
+    let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let _reporting = replica(&world, &ecs, &table).await;
     world.slack.always(CHANNEL, Answer::Hang);
@@ -142,8 +143,7 @@ async fn a_replica_that_stops_does_not_wait_for_the_report_of_another() {
 #[tokio::test]
 async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
     let world = bot_world("[diagnose]\nenabled = false\n[queue]\nvisibility_timeout = '8s'").await;
-    let table = unique("incidents");
-    world.aws.create_table(&table).await.unwrap();
+    let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let mut crashing = replica(&world, &ecs, &table).await;
     world.slack.script(CHANNEL, [Answer::Late(Duration::from_secs(5))]);
@@ -165,8 +165,7 @@ async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
 #[tokio::test]
 async fn in_another_slack_channel_an_incident_is_opened_anew() {
     let world = bot_world("[diagnose]\nenabled = false").await;
-    let table = unique("incidents");
-    world.aws.create_table(&table).await.unwrap();
+    let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let mut before = replica(&world, &ecs, &table).await;
     for service in ["checkout", "billing", "search"] {
@@ -211,8 +210,7 @@ async fn alerts_go_out_while_the_table_is_gone_or_slow() {
         Fault::Hang,
     ] {
         let world = bot_world("[diagnose]\nenabled = false").await;
-        let table = unique("incidents");
-        world.aws.create_table(&table).await.unwrap();
+        let table = table(&world).await;
         let proxy = FaultyAws::start(&world.aws).await.unwrap();
         let environment = with(&world.environment(), &[("INCIDENTS_TABLE", &table)]).into_iter();
         let worker = Worker::spawn(BINARY, environment.chain(proxy.environment()), &["run"]).unwrap();
