@@ -21,11 +21,12 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use serde_json::Value;
+use tokio::time::timeout;
 use tracing::info;
 
 use super::error::{ErrorClass, find};
 
-/// How long one look-up of credentials may take: less than a request, so that its failure is known as what it is.
+/// How long a request waits for credentials: less than its own time-out, so that the failure is known as what it is.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// There are no credentials to sign a request with.
@@ -101,7 +102,10 @@ impl ResolveCachedIdentity for Renewable {
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
             let cache = self.0.state().cache.clone();
-            let identity = cache.resolve_cached_identity(resolver, components, config).await.map_err(|source| {
+            let resolved = cache.resolve_cached_identity(resolver, components, config);
+            // The cache bounds one look-up. A request that waits for the look-up of another and then begins its own takes longer.
+            let resolved = timeout(LOAD_TIMEOUT, resolved).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
+            let identity = resolved.map_err(|source| {
                 let cause = find::<CredentialsError>(&*source);
                 let permanent = matches!(
                     cause,
