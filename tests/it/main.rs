@@ -14,6 +14,7 @@ mod dashboards;
 mod delivery;
 mod diagnosis;
 mod dlq;
+mod documentation;
 mod fixtures;
 mod incidents;
 mod incidents_table;

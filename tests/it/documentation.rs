@@ -1,0 +1,267 @@
+//! What the documents say, held against what the program does: README's tables of metrics, keys and variables in both
+//! directions, and no count in prose that the next change makes wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::world::{BINARY, World};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The cells of the table whose head begins with these words, a row each.
+fn table(text: &str, head: &str) -> Vec<Vec<String>> {
+    let rows = text.lines().skip_while(|line| !line.starts_with(head)).skip(2).take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.map(cells).collect();
+    assert!(!rows.is_empty(), "no table begins with {head}");
+    rows
+}
+
+/// The texts between backquotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// Of a metric, its labels, each with its values; none where the values are the user's, such as channels and versions.
+type Labels = BTreeMap<String, BTreeSet<String>>;
+
+/// Labels whose values depend on who runs the program.
+const OPEN_LABELS: [&str; 4] = ["channel", "version", "revision", "severity"];
+
+fn labels_of_cell(cell: &str) -> Labels {
+    // Groups are separated by `;`; labels without values by `,`.
+    let mut labels = Labels::new();
+    for group in cell.split(';').filter(|group| !group.trim().is_empty()) {
+        let (names, values) = group.split_once(':').unwrap_or((group, ""));
+        let names = quoted(names);
+        for &name in &names {
+            labels.entry(name.to_owned()).or_default();
+        }
+        let last = names.last().unwrap_or_else(|| panic!("no label in {cell:?}"));
+        labels.entry((*last).to_owned()).or_default().extend(quoted(values).into_iter().map(str::to_owned));
+    }
+    labels
+}
+
+#[tokio::test]
+async fn readme_has_every_metric_and_no_other() {
+    let documented: BTreeMap<String, Labels> = table(&read("README.md"), "| metric |")
+        .into_iter()
+        .flat_map(|row| {
+            quoted(&row[0]).into_iter().map(|name| (name.to_owned(), labels_of_cell(&row[1]))).collect::<Vec<_>>()
+        })
+        .collect();
+
+    let world = World::new().await;
+    let worker = world.worker().await;
+    let mut exported = BTreeMap::<String, Labels>::new();
+    for sample in worker.metrics().await.unwrap().samples() {
+        let Some(name) = sample.name.strip_prefix("ecs_slack_alerts_") else { continue };
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        let labels = exported.entry(base.to_owned()).or_default();
+        for (label, value) in sample.labels.iter().filter(|(label, _)| label.as_str() != "le") {
+            let values = labels.entry(label.clone()).or_default();
+            if !OPEN_LABELS.contains(&label.as_str()) {
+                values.insert(value.clone());
+            }
+        }
+    }
+    for labels in documented.values() {
+        for (label, values) in labels.iter().filter(|(label, _)| OPEN_LABELS.contains(&label.as_str())) {
+            assert!(values.is_empty(), "README lists values of the label {label}");
+        }
+    }
+    let names = |metrics: &BTreeMap<String, Labels>| metrics.keys().cloned().collect::<BTreeSet<_>>();
+    let (in_readme, at_metrics) = (names(&documented), names(&exported));
+    assert_eq!(
+        in_readme.difference(&at_metrics).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "README has them, /metrics does not"
+    );
+    assert_eq!(
+        at_metrics.difference(&in_readme).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "/metrics has them, README does not"
+    );
+    for (name, labels) in &exported {
+        assert_eq!(&documented[name], labels, "{name}: README on the left, /metrics on the right");
+    }
+}
+
+/// What `check` says of a file with these contents.
+fn faults(toml: &str) -> String {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.toml", lab::unique("keys")));
+    fs::write(&file, toml).unwrap();
+    let output = Command::new(BINARY).env_clear().args(["check", "--config"]).arg(&file).output().unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{toml}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A key that no section has. Its fault names those that the section has.
+const UNKNOWN: &str = "no-such-key";
+
+/// Adds the keys of the section at `path` and of those within it, each as README writes it: `queue.url`, `[[channel]] name`.
+fn add_keys(path: &[&str], is_array: bool, found: &mut BTreeSet<String>) {
+    let header = match (path, is_array) {
+        ([], _) => String::new(),
+        (path, true) => format!("[[{}]]\n", path.join(".")),
+        (path, false) => format!("[{}]\n", path.join(".")),
+    };
+    let said = faults(&format!("{header}{UNKNOWN} = 1\n"));
+    let known = said.lines().find_map(|line| line.split_once(&format!("{UNKNOWN}: is not a key; there are: ")));
+    let (_, keys) = known.unwrap_or_else(|| panic!("{header}: {said}"));
+    for key in keys.split(", ") {
+        let inner: Vec<&str> = path.iter().copied().chain([key]).collect();
+        let place = inner.join(".");
+        let said = faults(&format!("[{place}]\n{UNKNOWN} = 1\n"));
+        if !is_array && said.contains(&format!("{place}.{UNKNOWN}: is not a key")) {
+            add_keys(&inner, false, found);
+        } else if !is_array && said.contains(&format!("it must be an array of tables, [[{key}]]")) {
+            add_keys(&inner, true, found);
+        } else {
+            found.insert(if is_array { format!("[[{}]] {key}", path.join(".")) } else { place });
+        }
+    }
+}
+
+#[test]
+fn readme_has_every_key_and_no_other() {
+    let table = table(&read("README.md"), "| variable | file key |");
+    let documented: BTreeSet<String> = table.iter().flat_map(|row| quoted(&row[1])).map(str::to_owned).collect();
+    let mut parsed = BTreeSet::new();
+    add_keys(&[], false, &mut parsed);
+    assert!(parsed.contains("queue.url") && parsed.contains("[[channel]] name"), "{parsed:?}");
+    assert_eq!(
+        documented.difference(&parsed).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "README has them, the program does not"
+    );
+    assert_eq!(
+        parsed.difference(&documented).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "the program has them, README does not"
+    );
+}
+
+/// The variables that stand beside keys in the code that reads the configuration, with these keys.
+fn variables_in_code() -> BTreeSet<(String, String)> {
+    let folder = root().join("src/config");
+    let mut texts = vec![read("src/config.rs")];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("tests.rs") && !path.ends_with("properties.rs") {
+            texts.push(read(path));
+        }
+    }
+    let is_key = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let is_variable = |text: &str| text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let mut found = BTreeSet::new();
+    for text in texts {
+        let literals: Vec<&str> = text.split('"').collect();
+        for three in literals.windows(3) {
+            if is_key(three[0]) && three[1].trim() == "," && is_variable(three[2]) {
+                found.insert((three[2].to_owned(), three[0].to_owned()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn readme_has_every_variable_beside_its_key() {
+    let in_code = variables_in_code();
+    assert!(in_code.contains(&("QUEUE_URL".into(), "url".into())), "{in_code:?}");
+    let in_readme: BTreeSet<(String, String)> = table(&read("README.md"), "| variable | file key |")
+        .iter()
+        .filter_map(|row| Some((quoted(&row[0]).first()?.to_string(), quoted(&row[1]).first()?.to_string())))
+        .map(|(variable, key)| (variable, key.rsplit(['.', ' ']).next().unwrap().to_owned()))
+        .collect();
+    assert_eq!(in_readme, in_code, "README on the left, the program on the right");
+}
+
+#[test]
+fn every_snapshot_and_every_recorded_answer_belongs_to_a_test() {
+    let names = |folder: &str, extension: &str| -> BTreeSet<String> {
+        let paths = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let wanted = paths.filter(|path| extension.is_empty() || path.extension().is_some_and(|it| it == extension));
+        wanted.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(
+        names("tests/fixtures", "json"),
+        names("tests/it/snapshots", "snap"),
+        "an event on the left, its snapshot on the right"
+    );
+    let tests: String = ["diagnosis.rs", "recorded.rs", "commands.rs", "incidents/stories.rs"]
+        .iter()
+        .map(|file| read(Path::new("tests/it").join(file)))
+        .chain([read("tests/lab/src/bin/demo/main.rs"), read("src/diagnosis/tests.rs")])
+        .collect();
+    for name in names("tests/answers", "") {
+        assert!(tests.contains(&format!("\"{name}\"")), "no test uses tests/answers/{name}");
+    }
+}
+
+#[test]
+fn no_document_counts_what_the_next_change_adds_to() {
+    const NUMBERS: [&str; 28] = [
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "a hundred",
+        "dozens of",
+        "dozen",
+    ];
+    const GROWING: [&str; 8] =
+        ["causes", "categories", "metrics", "fixtures", "keys", "variables", "panels", "commands"];
+    let documents =
+        ["README.md", "docs/operations.md", "docs/causes.md", "dashboards/README.md", "src/lib.rs", "src/metrics.rs"];
+    for document in documents {
+        let text = read(document).to_lowercase();
+        let words: Vec<&str> =
+            text.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric())).collect();
+        for pair in words.windows(2) {
+            let is_number =
+                NUMBERS.contains(&pair[0]) || (!pair[0].is_empty() && pair[0].chars().all(|c| c.is_ascii_digit()));
+            assert!(
+                !is_number || !GROWING.contains(&pair[1]),
+                "{document} says \"{} {}\"; that changes",
+                pair[0],
+                pair[1]
+            );
+        }
+    }
+}
