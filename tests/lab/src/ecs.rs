@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -49,6 +50,8 @@ struct Played {
     logs: Vec<(Vec<String>, Vec<Value>)>,
     calls: Vec<(String, Value)>,
     scripts: HashMap<String, Script<Answer>>,
+    /// How long the answers of each operation take.
+    delays: HashMap<String, Duration>,
 }
 
 /// The stand-in. It ends when dropped.
@@ -138,6 +141,11 @@ impl EcsApi {
     /// What becomes of every request of this operation from now on, once its script is done.
     pub fn always(&self, operation: &str, answer: Answer) {
         lock(&self.played).scripts.entry(operation.to_owned()).or_default().always = answer;
+    }
+
+    /// Answers each request of this operation after `delay`.
+    pub fn answer_after(&self, operation: &str, delay: Duration) {
+        lock(&self.played).delays.insert(operation.to_owned(), delay);
     }
 
     /// The body of every request of this operation so far, in order.
@@ -250,12 +258,16 @@ async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, bo
     let body = if target.is_some() { serde_json::from_slice(&body).unwrap_or_default() } else { form(&body) };
     let operation = target.or(body["Action"].as_str()).unwrap_or_default().rsplit('.').next().unwrap_or_default();
     let operation = operation.to_owned();
-    let (script, recorded) = {
+    let (script, recorded, delay) = {
         let mut played = lock(&played);
+        let delay = played.delays.get(&operation).copied();
         played.calls.push((operation.clone(), body.clone()));
         let script = played.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
-        (script, played.answer(&operation, &body))
+        (script, played.answer(&operation, &body), delay)
     };
+    if let Some(delay) = delay {
+        tokio::time::sleep(delay).await;
+    }
     let refusal = |code: &str| {
         let message = format!("{operation} is refused");
         match target {

@@ -49,7 +49,8 @@ impl Consumer {
         // What boto3 calls AWS_REGION.
         set("AWS_DEFAULT_REGION", REGION);
         set("SLACK_ALLOWED_HOSTS", "127.0.0.1");
-        if self == Self::Worker {
+        // A file of its own says that, too.
+        if self == Self::Worker && slack.0 != "CONFIG_FILE" {
             set("CONFIG_CONTENT", UNDIAGNOSED);
         }
         if matches!(self, Self::Worker | Self::Diagnosing | Self::Posting) {

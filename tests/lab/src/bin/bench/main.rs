@@ -5,17 +5,20 @@
 //! [`lab::sqs`], in this process: figures of requests and of the consumers' own processor time carry over to AWS, those of
 //! time on the wire do not.
 //!
-//! Arguments choose parts: `throughput`, `idle`, `delay`, `storm`, `emulator`; none is all of these. `soak`, which takes an
+//! Arguments choose parts: `throughput`, `idle`, `delay`, `latency`, `storm`, `emulator`, `growth`; none is all of these. `soak`, which takes an
 //! hour, is only done when asked for. Read from the environment: `WORKER`, the program to measure.
 
 mod consumer;
+mod growth;
 mod hook;
+mod latency;
 mod parts;
+mod plot;
 mod soak;
 
 use anyhow::{Result, ensure};
 
-const PARTS: [&str; 6] = ["throughput", "idle", "delay", "storm", "emulator", "soak"];
+const PARTS: [&str; 8] = ["throughput", "idle", "delay", "latency", "storm", "emulator", "growth", "soak"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -30,8 +33,10 @@ async fn main() -> Result<()> {
             "throughput" => parts::throughput().await?,
             "idle" => parts::idle().await?,
             "delay" => parts::delay().await?,
+            "latency" => latency::latency().await?,
             "storm" => parts::storm().await?,
             "emulator" => parts::emulator().await?,
+            "growth" => growth::growth().await?,
             _ => soak::soak().await?,
         }
     }

@@ -52,26 +52,26 @@ pub(crate) fn event(service: usize) -> String {
     event.to_string()
 }
 
-fn name(service: usize) -> String {
+pub(super) fn name(service: usize) -> String {
     format!("service-{service:05}")
 }
 
 /// Events about so many services, in no order.
-fn events(count: usize, services: usize) -> Vec<String> {
+pub(super) fn events(count: usize, services: usize) -> Vec<String> {
     (0..count).map(|_| event(fastrand::usize(..services))).collect()
 }
 
 /// A consumer on a queue of its own, which has begun to receive.
-struct Running {
-    process: Process,
-    queue: Queue,
-    hook: Hook,
+pub(super) struct Running {
+    pub(super) process: Process,
+    pub(super) queue: Queue,
+    pub(super) hook: Hook,
     started_in: Duration,
 }
 
 impl Running {
     /// Alerts go to a Slack that takes everything.
-    async fn start(sqs: &Sqs, consumer: Consumer) -> Result<Self> {
+    pub(super) async fn start(sqs: &Sqs, consumer: Consumer) -> Result<Self> {
         let hook = Hook::start().await?;
         let webhook = hook.url("alerts");
         let slack = match consumer {
@@ -81,17 +81,28 @@ impl Running {
         Self::start_with(sqs, consumer, hook, (slack.0, &slack.1)).await
     }
 
-    async fn start_with(sqs: &Sqs, consumer: Consumer, hook: Hook, slack: (&str, &str)) -> Result<Self> {
+    pub(super) async fn start_with(sqs: &Sqs, consumer: Consumer, hook: Hook, slack: (&str, &str)) -> Result<Self> {
+        Self::start_at(sqs, sqs.environment(), consumer, hook, slack).await
+    }
+
+    /// The same with an environment that names more of AWS than its queues.
+    pub(super) async fn start_at(
+        sqs: &Sqs,
+        aws: Vec<(String, String)>,
+        consumer: Consumer,
+        hook: Hook,
+        slack: (&str, &str),
+    ) -> Result<Self> {
         let (queue, _) = sqs.queue_with_dlq(&unique("bench"), 10);
         let begun = Instant::now();
-        let process = consumer.start(sqs.environment(), &queue.url, slack)?;
+        let process = consumer.start(aws, &queue.url, slack)?;
         let polled = timeout(Duration::from_secs(20), queue.polled()).await;
         let polled = polled.with_context(|| format!("{consumer:?} does not receive; it wrote:\n{process}"))?;
         Ok(Self { process, queue, hook, started_in: polled - begun })
     }
 
     /// Puts these in and waits until the queue is empty; how long that took.
-    async fn drain(&self, bodies: Vec<String>) -> Result<Duration> {
+    pub(super) async fn drain(&self, bodies: Vec<String>) -> Result<Duration> {
         let begun = Instant::now();
         self.queue.put(bodies);
         self.emptied().await?;
@@ -100,7 +111,7 @@ impl Running {
         Ok(took)
     }
 
-    async fn emptied(&self) -> Result<()> {
+    pub(super) async fn emptied(&self) -> Result<()> {
         let emptied = timeout(LIMIT, self.queue.emptied()).await;
         emptied.with_context(|| format!("left are {:?}; the consumer wrote:\n{}", self.queue.counts(), self.process))
     }
@@ -193,16 +204,8 @@ pub(crate) async fn delay() -> Result<()> {
     );
     let sqs = Sqs::start().await?;
     let hook = Hook::start().await?;
-    let (mut channels, mut routes) = (UNDIAGNOSED.to_owned(), String::new());
-    for channel in 0..CHANNELS {
-        channels += &format!("[[channel]]\nname = \"c{channel:02}\"\nwebhook_url = \"{}\"\n", hook.url("c"));
-        routes += &format!(
-            "[[route]]\nchannel = \"c{channel:02}\"\n[route.pattern]\n\"$or\" = [\
-             {{ resources = [{{ wildcard = \"*:service/*{channel:02}\" }}] }}, \
-             {{ detail = {{ group = [{{ suffix = \"{channel:02}\" }}] }} }}]\n"
-        );
-    }
-    let many = Running::start_with(&sqs, Consumer::Worker, hook, ("CONFIG_CONTENT", &(channels + &routes))).await?;
+    let config = config_file(&(UNDIAGNOSED.to_owned() + &channels_by_suffix(CHANNELS, &hook)))?;
+    let many = Running::start_with(&sqs, Consumer::Worker, hook, ("CONFIG_FILE", &config)).await?;
     let one = Running::start(&sqs, Consumer::Worker).await?;
     let peer = Running::start(&sqs, Consumer::Posting).await?;
     let (second, slow, fast) = (Duration::from_secs(1), Duration::from_millis(1200), Duration::from_millis(20));
@@ -218,14 +221,54 @@ pub(crate) async fn delay() -> Result<()> {
     peer.delays("boto3 loop, 50 alerts/s and posts/s, which Slack would refuse", 1000..2500, fast).await
 }
 
+/// A file with this configuration: its path.
+pub(super) fn config_file(text: &str) -> Result<String> {
+    let path = format!("target/{}.toml", unique("bench"));
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// So many channels, each for the services whose number ends with its own; the last takes what else there is.
+pub(super) fn channels_by_suffix(count: usize, hook: &Hook) -> String {
+    let (mut channels, mut routes) = (String::new(), String::new());
+    for channel in 0..count {
+        channels += &format!("[[channel]]\nname = \"c{channel:02}\"\nwebhook_url = \"{}\"\n", hook.url("c"));
+        routes += &format!("[[route]]\nchannel = \"c{channel:02}\"\n");
+        if channel + 1 < count {
+            routes += &format!(
+                "[route.pattern]\n\"$or\" = [\
+                 {{ resources = [{{ wildcard = \"*:service/*{channel:02}\" }}] }}, \
+                 {{ detail = {{ group = [{{ suffix = \"{channel:02}\" }}] }} }}]\n"
+            );
+        }
+    }
+    channels + &routes
+}
+
 impl Running {
-    /// Alerts about one service each, one every `period`. No service may have been in trouble before: that alert would be
-    /// folded into its incident, and not come to Slack.
+    /// The delays of alerts about one service each, as a line of the table. No service may have been in trouble before: that alert would
+    /// be folded into its incident, and not come to Slack.
     async fn delays(&self, what: &str, services: Range<usize>, period: Duration) -> Result<()> {
-        let (first, count) = (services.start, services.len());
         self.drain(events(1, 1)).await?;
         sleep(Duration::from_secs(2)).await;
-        let (posts_before, waits_before) = (self.hook.count(), self.queue.stats().waits.len());
+        let waits_before = self.queue.stats().waits.len();
+        let count = services.len();
+        let delays = self.delays_of(services, period, event).await?;
+        let waits = self.queue.stats().waits.split_off(waits_before);
+        let [p50, p99, own50, own99] = [(&delays, 50), (&delays, 99), (&waits, 50), (&waits, 99)].map(percentile);
+        println!("| {what} | {count} | {p50:.1} | {p99:.1} | {own50:.1} | {own99:.1} |");
+        Ok(())
+    }
+
+    /// From when an event about a service is in the queue to when Slack has its alert; one event every `period`.
+    pub(super) async fn delays_of(
+        &self,
+        services: Range<usize>,
+        period: Duration,
+        event: impl Fn(usize) -> String,
+    ) -> Result<Vec<Duration>> {
+        let (first, count) = (services.start, services.len());
+        let posts_before = self.hook.count();
         let mut sent = Vec::with_capacity(count);
         let mut clock = interval(period);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -246,10 +289,7 @@ impl Running {
         let of = |(service, sent): (usize, &Instant)| Some(*arrived.get(&(first + service))? - *sent);
         let delays: Vec<Duration> = sent.iter().enumerate().filter_map(of).collect();
         ensure!(delays.len() == count, "{} of {count} alerts came to Slack", delays.len());
-        let waits = self.queue.stats().waits.split_off(waits_before);
-        let [p50, p99, own50, own99] = [(&delays, 50), (&delays, 99), (&waits, 50), (&waits, 99)].map(percentile);
-        println!("| {what} | {count} | {p50:.1} | {p99:.1} | {own50:.1} | {own99:.1} |");
-        Ok(())
+        Ok(delays)
     }
 }
 
@@ -310,13 +350,13 @@ pub(crate) async fn emulator() -> Result<()> {
 }
 
 /// Keeps a webhook as a secret of its own: the secret's name.
-fn secret(sqs: &Sqs, webhook: &str) -> String {
+pub(super) fn secret(sqs: &Sqs, webhook: &str) -> String {
     let id = unique("monitoring/webhook");
     sqs.put_secret(&id, webhook);
     id
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
@@ -327,7 +367,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// In milliseconds; the nearest rank.
-fn percentile((durations, percent): (&Vec<Duration>, usize)) -> f64 {
+pub(super) fn percentile((durations, percent): (&Vec<Duration>, usize)) -> f64 {
     let mut sorted = durations.clone();
     sorted.sort_unstable();
     sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).map_or(f64::NAN, |duration| millis(*duration))
