@@ -34,14 +34,15 @@ fn routes(c: &mut Criterion) {
             channel: ChannelId(n),
             pattern: Some(Pattern::compile(&pattern).expect("it is a pattern")),
             proceed: false,
+            mention: None,
         }
     };
     let mut routes: Vec<Route> = (0..100).map(team).collect();
-    routes.push(Route { channel: ChannelId(100), pattern: None, proceed: false });
-    let (router, event) = (Router::new(routes), event(0));
+    routes.push(Route { channel: ChannelId(100), pattern: None, proceed: false, mention: None });
+    let (router, event) = (Router::new(routes, Vec::new()), event(0));
     let severity = Alert::from_event(&event).severity;
     c.bench_function("route past 100 patterns", |b| {
-        b.iter(|| router.route(black_box(event.value())).channels(severity))
+        b.iter(|| router.route(black_box(event.value()), time::OffsetDateTime::UNIX_EPOCH).channels(severity))
     });
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use backon::{ExponentialBuilder, Retryable};
+use time::OffsetDateTime;
 use tokio::{
     runtime::Handle,
     time::{Instant, MissedTickBehavior, interval},
@@ -28,7 +29,7 @@ use crate::{
     output,
     pipeline::Pipeline,
     reporter::{Reporter, Settings},
-    route::Router,
+    route::{Router, mute},
     shutdown::Stop,
     signals::Signals,
     slack::{
@@ -63,6 +64,9 @@ pub async fn run(config: Config, signals: &Signals) -> Result<()> {
     info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     for warning in &config.warnings {
         warn!("{warning}");
+    }
+    for mute in mute::list(&config.mutes, OffsetDateTime::now_utc()) {
+        info!("{mute}");
     }
     let status = Arc::new(Status { metrics, running: OnceLock::new(), stop: stop.clone() });
     tokio::spawn(admin::serve(listener, Arc::clone(&status)));
@@ -271,7 +275,7 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
     let settings = config.consumer();
     let diagnoser = config.diagnose.map(|settings| Diagnoser::new(&aws, settings, stop.clone()));
     let reporter = Arc::new(Reporter::new(Arc::clone(&slack), config.incidents.zip(store), stop));
-    let pipeline = Pipeline::new(Router::new(config.routes), diagnoser, Arc::clone(&reporter));
+    let pipeline = Pipeline::new(Router::new(config.routes, config.mutes), diagnoser, Arc::clone(&reporter));
     let consumer = Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone());
     Ok(Worker {
         queue,

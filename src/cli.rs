@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use time::OffsetDateTime;
 
 use crate::{
     admin, app,
     config::{Config, Needs},
     dlq, log, output, replay,
+    route::mute,
     signals::Signals,
     sqs::move_task::MAX_RATE,
 };
@@ -53,6 +55,10 @@ enum Command {
         /// Also ask AWS: the queue is readable and has a dead-letter queue, and each webhook resolves. Posts nothing
         #[arg(long)]
         live: bool,
+        /// Also explain, for the EventBridge events in this file (as for `render`; `-` is standard input), which route takes each
+        /// and why the others do not, and which mute holds it
+        #[arg(long, value_name = "FILE")]
+        event: Vec<PathBuf>,
     },
     /// Print what would be posted for events, offline
     Render {
@@ -124,7 +130,7 @@ impl Cli {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
                 app::run(config, &signals).await.map(|()| true)
             }
-            Command::Check { file, live } => {
+            Command::Check { file, live, event } => {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
                 for warning in &config.warnings {
                     log::say(format_args!("warning: {warning}"));
@@ -133,7 +139,11 @@ impl Cli {
                 if live {
                     app::check_live(&config).await?;
                 }
-                output::print("the configuration is valid").map(|()| true)
+                for mute in mute::list(&config.mutes, OffsetDateTime::now_utc()) {
+                    output::print(mute)?;
+                }
+                output::print("the configuration is valid")?;
+                if event.is_empty() { Ok(true) } else { replay::explain(config, &event) }
             }
             Command::Dlq(Dlq::List { file, limit }) => {
                 dlq::list(file.load(Needs { queue: true, webhooks: false })?, limit as usize, &signals).await

@@ -4,11 +4,12 @@
 
 use std::{cell::RefCell, fmt, net::SocketAddr, path::Path, time::Duration};
 
+use time::OffsetDateTime;
 use toml::Table;
 
 use self::reader::{Reader, quote};
 use crate::{
-    alert::CrashLoopRule,
+    alert::{CrashLoopRule, Severity},
     consumer, diagnose, log, reporter, route,
     slack::target::Source,
     webhook::{AllowedHosts, SLACK_HOSTS},
@@ -16,6 +17,8 @@ use crate::{
 
 mod channels;
 mod incidents;
+mod mentions;
+mod mutes;
 mod reader;
 mod routes;
 
@@ -30,6 +33,8 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// Which alerts go where, in order; at least one.
     pub routes: Vec<route::Route>,
+    /// Which alerts nobody is to get, in order.
+    pub mutes: Vec<route::mute::Mute>,
     /// How ECS is asked about the services of alerts; none if it is not.
     pub diagnose: Option<diagnose::Settings>,
     /// How alerts become incidents; none if each is a message.
@@ -70,6 +75,10 @@ pub struct Channel {
     pub name: String,
     /// Where its webhook or bot token comes from; none only where the command posts nothing.
     pub source: Option<Source>,
+    /// Whom its alerts mention, in Slack's markup, unless a route says otherwise.
+    pub mention: Option<String>,
+    /// The least severity that mentions them, unless a route says otherwise.
+    pub mention_from: Severity,
 }
 
 /// What a command cannot do without.
@@ -155,6 +164,7 @@ impl Config {
         let diagnose = parse_diagnose(root.section("diagnose"), &queue);
         let channels = channels::parse(&mut root, &allowed_hosts, needs);
         let routes = routes::parse(&mut root, &channels);
+        let mutes = mutes::parse(&mut root, OffsetDateTime::now_utc());
         let incidents = incidents::parse(root.section("incidents"), diagnose.and_then(|settings| settings.crash_loop));
         let account_name = root.string("account_name", "ACCOUNT_NAME");
         root.finish();
@@ -163,6 +173,7 @@ impl Config {
             queue,
             channels,
             routes,
+            mutes,
             diagnose,
             incidents,
             allowed_hosts,

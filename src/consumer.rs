@@ -280,7 +280,7 @@ impl Consumer {
     async fn settle(&self, message: Message, result: Result<Outcome, Failure>) {
         metrics::message(MessageOutcome::from(&result));
         match result {
-            Ok(Outcome::Posted | Outcome::Folded | Outcome::Duplicate | Outcome::Unrouted) => {
+            Ok(Outcome::Posted | Outcome::Folded | Outcome::Duplicate | Outcome::Unrouted | Outcome::Muted) => {
                 if let Err(error) = self.queue.delete(message.receipt).await {
                     let error = error.chain();
                     warn!(

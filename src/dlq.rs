@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     event::Event,
     output,
-    route::Router,
+    route::{Destination, Router},
     shutdown::Stop,
     signals::Signals,
     sqs::{
@@ -52,7 +52,7 @@ pub async fn list(config: Config, limit: usize, signals: &Signals) -> Result<boo
     let held = source.explained(dlq.state().await)?;
     let stop = signals.drain(Duration::ZERO, "stopping: giving back what was looked at");
 
-    let router = Router::new(config.routes);
+    let router = Router::new(config.routes, config.mutes);
     let mut listing = Listing::default();
     let looked = look(&dlq, limit, &stop, |message| {
         let told = describe(&message.body, message.undelivered.as_ref(), &router, source.redrive.max_receive_count);
@@ -259,12 +259,17 @@ fn describe(body: &str, undelivered: Option<&Undelivered>, router: &Router, max_
     // Of several events, the first that anybody would hear of.
     let alerts = events.iter().map(|event| {
         let alert = Alert::from_event(event);
-        let is_routed = !router.route(event.value()).channels(alert.severity).is_empty();
-        (alert, is_routed)
+        let time = alert.time.unwrap_or_else(OffsetDateTime::now_utc);
+        let destination = router.route(event.value(), time).destination(alert.severity);
+        (alert, destination)
     });
-    let first = alerts.rev().max_by_key(|(_, is_routed)| *is_routed);
-    let (alert, is_routed) = first.expect("a message that is decoded holds an event");
-    let unrouted = if is_routed { "" } else { "; no route takes it now" };
+    let first = alerts.rev().max_by_key(|(_, destination)| !destination.recipients().is_empty());
+    let (alert, destination) = first.expect("a message that is decoded holds an event");
+    let unrouted = match destination {
+        Destination::Muted(_) => "; a mute holds it",
+        Destination::Channels(recipients) if recipients.is_empty() => "; no route takes it now",
+        Destination::Channels(_) => "",
+    };
     let beside = match events.len() as u64 - 1 {
         0 => String::new(),
         others => format!("; with {} in the same message", count(others, "other event")),

@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 const MESSAGES_RECEIVED: &str = "ecs_slack_alerts_messages_received_total";
 const MESSAGES: &str = "ecs_slack_alerts_messages_total";
+const UNROUTED_PROBLEMS: &str = "ecs_slack_alerts_unrouted_problems_total";
 const ALERTS: &str = "ecs_slack_alerts_alerts_total";
 const SLACK_REQUESTS: &str = "ecs_slack_alerts_slack_requests_total";
 const SLACK_REQUEST_DURATION: &str = "ecs_slack_alerts_slack_request_duration_seconds";
@@ -46,6 +47,8 @@ const STORE_OPERATIONS: [&str; 2] = ["load", "save"];
 const STORE_OUTCOMES: [&str; 3] = ["ok", "conflict", "error"];
 /// The label values of `alerts_total`; `alert::Severity` has a test that they are its own.
 pub const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
+/// Those of problems; the label values of `unrouted_problems_total`.
+const PROBLEMS: [&str; 2] = ["warning", "critical"];
 
 /// What became of a message; the label of `messages_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub enum MessageOutcome {
     Duplicate,
     /// No route wants it.
     Unrouted,
+    /// A mute holds it.
+    Muted,
     /// It was put back, to be tried again.
     Deferred,
     /// It is not a JSON object; left to the redrive policy.
@@ -65,8 +70,8 @@ pub enum MessageOutcome {
 }
 
 impl MessageOutcome {
-    const ALL: [Self; 6] =
-        [Self::Posted, Self::Folded, Self::Duplicate, Self::Unrouted, Self::Deferred, Self::Undecodable];
+    const ALL: [Self; 7] =
+        [Self::Posted, Self::Folded, Self::Duplicate, Self::Unrouted, Self::Muted, Self::Deferred, Self::Undecodable];
 
     /// The label value, also used in logs.
     pub const fn as_str(self) -> &'static str {
@@ -75,6 +80,7 @@ impl MessageOutcome {
             Self::Folded => "folded",
             Self::Duplicate => "duplicate",
             Self::Unrouted => "unrouted",
+            Self::Muted => "muted",
             Self::Deferred => "deferred",
             Self::Undecodable => "undecodable",
         }
@@ -184,6 +190,11 @@ pub fn message(outcome: MessageOutcome) {
     counter!(MESSAGES, "outcome" => outcome.as_str()).increment(1);
 }
 
+/// A problem was deleted, for no route takes it.
+pub fn unrouted_problem(severity: &'static str) {
+    counter!(UNROUTED_PROBLEMS, "severity" => severity).increment(1);
+}
+
 /// Slack accepted an alert.
 pub fn alert(channel: &str, severity: &'static str) {
     counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity).increment(1);
@@ -267,6 +278,9 @@ fn start_at_zero(channels: &[&str]) {
     for outcome in MessageOutcome::ALL {
         counter!(MESSAGES, "outcome" => outcome.as_str()).absolute(0);
     }
+    for severity in PROBLEMS {
+        counter!(UNROUTED_PROBLEMS, "severity" => severity).absolute(0);
+    }
     for &channel in channels {
         for severity in SEVERITIES {
             counter!(ALERTS, "channel" => channel.to_owned(), "severity" => severity).absolute(0);
@@ -315,6 +329,7 @@ fn revision() -> &'static str {
 fn describe() {
     describe_counter!(MESSAGES_RECEIVED, "SQS messages received");
     describe_counter!(MESSAGES, "Messages by what became of each");
+    describe_counter!(UNROUTED_PROBLEMS, "Problems that were deleted because no route takes them");
     describe_counter!(ALERTS, "Alerts accepted by Slack");
     describe_counter!(SLACK_REQUESTS, "HTTP requests to Slack by outcome");
     describe_histogram!(SLACK_REQUEST_DURATION, Unit::Seconds, "How long Slack took to answer");

@@ -6,6 +6,7 @@
 use std::{mem::take, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -15,7 +16,7 @@ use crate::{
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
     reporter::{self, Reporter, Said, Saying, Unsaid},
-    route::{ChannelId, Router},
+    route::{ChannelId, Destination, Router, mute::Mute},
     sqs::Message,
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub enum Outcome {
     /// No route wants it.
     Unrouted,
+    /// A mute holds it.
+    Muted,
     /// A copy of it was reported before.
     Duplicate,
     /// It repeats an incident of which Slack has the message, and which has counted it.
@@ -110,8 +113,13 @@ impl Pipeline {
             }
             _ => alert,
         };
-        let (mut alert, asked) = alert(event, &self.router, diagnosed).await;
-        let heard = self.reporter.heard_of(&alert, identity).await;
+        let (mut alert, destination) = alert(event, &self.router, diagnosed).await;
+        let asked = destination.recipients();
+        // A mute holds problems. The end of what was reported before it is still reported.
+        let heard = match destination.mute() {
+            Some(_) if alert.phase() != Phase::Recovery => Vec::new(),
+            _ => self.reporter.heard_of(&alert, identity).await,
+        };
         let mut confirmed = None;
         if alert.phase() == Phase::Recovery
             && !heard.iter().all(is_said)
@@ -119,12 +127,13 @@ impl Pipeline {
         {
             (alert, confirmed) = diagnoser.confirm_recovery(alert).await;
         }
-        let mut channels = asked.clone();
-        channels.extend(heard.into_iter().filter(|channel| !asked.contains(channel)));
+        let mut channels: Vec<ChannelId> = asked.iter().map(|recipient| recipient.channel).collect();
+        channels.extend(heard.into_iter().filter(|heard| asked.iter().all(|recipient| recipient.channel != *heard)));
         let saying = Saying { alert, identity, confirmed, start_by };
         let alert = &saying.alert;
         let reports = channels.iter().map(async |&channel| {
-            let said = self.reporter.report(&saying, channel, asked.contains(&channel)).await;
+            let recipient = asked.iter().find(|recipient| recipient.channel == channel);
+            let said = self.reporter.report(&saying, channel, recipient).await;
             let name = self.reporter.name(channel);
             let said = said.map_err(|error| Failure::Deferred { channel: name.to_owned(), error })?;
             if said == Said::Posted {
@@ -135,12 +144,24 @@ impl Pipeline {
             }
             Ok(Outcome::from(said))
         });
-        let result = Outcome::of_all(join_all(reports).await);
-        self.log(message, alert, &channels, &result);
+        let unsaid = if destination.mute().is_some() { Outcome::Muted } else { Outcome::Unrouted };
+        let result = Outcome::of_all(join_all(reports).await).map(|outcome| outcome.max(unsaid));
+        if matches!(result, Ok(Outcome::Unrouted)) && alert.severity >= Severity::Warning {
+            metrics::unrouted_problem(alert.severity.as_str());
+        }
+        let mute = destination.mute().filter(|_| matches!(result, Ok(Outcome::Muted)));
+        self.log(message, alert, &channels, &result, mute);
         result
     }
 
-    fn log(&self, message: &Message, alert: &Alert, channels: &[ChannelId], result: &Result<Outcome, Failure>) {
+    fn log(
+        &self,
+        message: &Message,
+        alert: &Alert,
+        channels: &[ChannelId],
+        result: &Result<Outcome, Failure>,
+        mute: Option<&Mute>,
+    ) {
         let outcome = MessageOutcome::from(result).as_str();
         let channels = channels.iter().map(|&channel| self.reporter.name(channel)).collect::<Vec<_>>().join(",");
         info!(
@@ -151,28 +172,29 @@ impl Pipeline {
             outcome,
             channel = channels,
             receive_count = message.receive_count,
+            reason = mute.map(|mute| mute.reason.as_str()),
             error = result.as_ref().err().map(tracing::field::display),
             "settled"
         );
     }
 }
 
-/// An event's alert, `diagnosed` if any channel wants it, and the channels that want it then: what ECS says may show that
-/// it is routine. `diagnosed` is told of the channels that want it so far.
+/// An event's alert, `diagnosed` if any channel wants it, and where it goes then: what ECS says may show that it is routine.
+/// `diagnosed` gets the channels that want it so far.
 pub async fn alert(
     event: Event,
     router: &Router,
     diagnosed: impl AsyncFnOnce(Arc<Alert>, &[ChannelId]) -> Arc<Alert>,
-) -> (Arc<Alert>, Vec<ChannelId>) {
+) -> (Arc<Alert>, Destination) {
     let mut alert = Arc::new(Alert::from_event(&event));
-    let routes = router.route(event.value());
+    let routes = router.route(event.value(), alert.time.unwrap_or_else(OffsetDateTime::now_utc));
     drop(event);
     let channels = routes.channels(alert.severity);
     if !channels.is_empty() {
         alert = diagnosed(alert, &channels).await;
     }
-    let channels = routes.channels(alert.severity);
-    (alert, channels)
+    let destination = routes.destination(alert.severity);
+    (alert, destination)
 }
 
 impl Outcome {
@@ -200,6 +222,7 @@ impl From<&Result<Outcome, Failure>> for MessageOutcome {
             Ok(Outcome::Folded) => Self::Folded,
             Ok(Outcome::Duplicate) => Self::Duplicate,
             Ok(Outcome::Unrouted) => Self::Unrouted,
+            Ok(Outcome::Muted) => Self::Muted,
             Err(Failure::Undecodable(_)) => Self::Undecodable,
             Err(Failure::Deferred { .. }) => Self::Deferred,
         }

@@ -10,21 +10,22 @@ use std::{
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, future::join_all, stream::poll_fn};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
 use crate::{
-    alert::Alert,
+    alert::{Alert, Severity},
     app,
     config::Config,
     diagnosis::answers::Answers,
     event::{Event, Undecodable},
     output, pipeline,
-    route::{ChannelId, Router},
+    route::{self, ChannelId, Recipient, Router},
     slack::{Slack, channel::Destination, render, report::Report, target::Source},
-    webhook,
+    text, webhook,
 };
 
 mod input;
@@ -38,7 +39,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
     let answers = ecs_answers.map(read_answers).transpose()?.unwrap_or_default();
     let rule = config.diagnose.and_then(|settings| settings.crash_loop);
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
-    let router = Router::new(config.routes);
+    let router = Router::new(config.routes, config.mutes);
     let diagnosed = async |alert: Arc<Alert>, _: &[ChannelId]| {
         let Some(diagnosis) = alert.service.as_ref().and_then(|service| answers.diagnosis(service)) else {
             return alert;
@@ -56,7 +57,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
             }
         };
         for event in events {
-            let (alert, channels) = pipeline::alert(event, &router, &diagnosed).await;
+            let (alert, destination) = pipeline::alert(event, &router, &diagnosed).await;
             let line = |outcome: &str, channel: Value, payload: Value| {
                 json!({
                     "event_id": alert.event_id,
@@ -67,11 +68,16 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
                     "payload": payload,
                 })
             };
-            if channels.is_empty() {
-                output::print(line("unrouted", Value::Null, Value::Null))?;
+            if let Some((outcome, why)) = not_posted(&alert, &destination) {
+                let mut line = line(outcome, Value::Null, Value::Null);
+                if let Some(why) = why {
+                    line["why"] = why.into();
+                }
+                output::print(line)?;
             }
-            for channel in channels {
-                let payload = render::single(&alert, config.account_name.as_deref()).to_value();
+            for Recipient { channel, mention } in destination.recipients() {
+                let report = Report::of(Arc::clone(&alert)).mentioning(mention.as_deref());
+                let payload = render::message(&report, config.account_name.as_deref()).to_value();
                 output::print(line("post", names[channel.0].as_str().into(), payload))?;
             }
         }
@@ -91,7 +97,7 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     // Ctrl-C ends it at once: what was not accepted is still in the files.
     let (_never, stop) = watch::channel(None);
     let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;
-    let router = Router::new(config.routes);
+    let router = Router::new(config.routes, config.mutes);
     // Somebody waits: long enough for Slack's usual 429, not for an outage.
     let patience = config.queue.visibility_timeout.min(Duration::from_secs(30));
     let mut all_accepted = true;
@@ -120,12 +126,17 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
         Err(error) => return vec![(undecodable(&error), false)],
     };
     let sent = events.into_iter().map(async |event| {
-        let (alert, channels) = pipeline::alert(event, router, async |alert, _| alert).await;
-        if channels.is_empty() {
-            return vec![(json!({"event_id": alert.event_id, "outcome": "unrouted", "channel": null}), true)];
+        let (alert, destination) = pipeline::alert(event, router, async |alert, _| alert).await;
+        if let Some((outcome, why)) = not_posted(&alert, &destination) {
+            let mut line = json!({"event_id": alert.event_id, "outcome": outcome, "channel": null});
+            if let Some(why) = why {
+                line["why"] = why.into();
+            }
+            return vec![(line, true)];
         }
-        let posts = channels.into_iter().map(async |channel| {
-            let posted = slack.post(channel, Report::of(Arc::clone(&alert)), Destination::Channel, start_by).await;
+        let posts = destination.recipients().iter().map(async |&Recipient { channel, ref mention }| {
+            let report = Report::of(Arc::clone(&alert)).mentioning(mention.as_deref());
+            let posted = slack.post(channel, report, Destination::Channel, start_by).await;
             let mut line = json!({"event_id": alert.event_id, "outcome": "posted", "channel": slack.name(channel)});
             if let Err(error) = &posted {
                 line["outcome"] = "failed".into();
@@ -136,6 +147,50 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
         join_all(posts).await
     });
     join_all(sent).await.into_iter().flatten().collect()
+}
+
+/// What becomes of an alert that goes nowhere, and why where that may not be meant.
+fn not_posted(alert: &Alert, destination: &route::Destination) -> Option<(&'static str, Option<String>)> {
+    match destination {
+        route::Destination::Muted(mute) => Some(("muted", Some(mute.to_string()))),
+        route::Destination::Channels(recipients) if recipients.is_empty() => {
+            let is_problem = alert.severity >= Severity::Warning;
+            Some(("unrouted", is_problem.then(|| "no route takes this problem".to_owned())))
+        }
+        route::Destination::Channels(_) => None,
+    }
+}
+
+/// Prints, for each event, which route takes it and why the others do not, and which mute holds it. `false` if an event could
+/// not be decoded.
+///
+/// # Errors
+/// When a file cannot be read or the output cannot be written.
+pub fn explain(config: Config, files: &[PathBuf]) -> Result<bool> {
+    let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
+    let router = Router::new(config.routes, config.mutes);
+    let mut all_decoded = true;
+    for body in input::bodies(files)? {
+        let events = match Event::decode(&body?) {
+            Ok(events) => events,
+            Err(error) => {
+                all_decoded = false;
+                output::print(format_args!("event: undecodable: {}", text::line(&error.to_string(), 300)))?;
+                continue;
+            }
+        };
+        for event in events {
+            let alert = Alert::from_event(&event);
+            let time = alert.time.unwrap_or_else(OffsetDateTime::now_utc);
+            let id = text::line(alert.event_id.as_deref().unwrap_or("without an id"), 80);
+            let (kind, subject) = (text::line(&alert.kind, 80), text::line(&alert.subject, 80));
+            output::print(format_args!("event {id}: {kind}, {subject}, {}", alert.severity.as_str()))?;
+            for line in router.explain(event.value(), alert.severity, time, &names) {
+                output::print(format_args!("  {line}"))?;
+            }
+        }
+    }
+    Ok(all_decoded)
 }
 
 fn undecodable(error: &Undecodable) -> Value {

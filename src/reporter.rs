@@ -24,7 +24,7 @@ use crate::{
         store::Store,
     },
     metrics,
-    route::ChannelId,
+    route::{ChannelId, Recipient, mention::Mention},
     shutdown::Stop,
     slack::{
         Slack,
@@ -114,6 +114,7 @@ impl Reporter {
                 remind_after: settings.remind_after,
                 reopen_within: settings.reopen_within,
                 quiet_for: settings.quiet_for,
+                // It depends on the route.
                 mention_from: None,
             },
         });
@@ -147,29 +148,31 @@ impl Reporter {
         channels.into_iter().zip(is_open).filter(|(_, is_open)| *is_open).map(|(channel, _)| channel).collect()
     }
 
-    /// Brings an alert to its end in one channel. `is_asked_for`: a route takes it there.
+    /// Brings an alert to its end in one channel. `asked`: a route takes it there.
     ///
     /// # Errors
     /// When the message must stay in the queue.
-    pub async fn report(&self, saying: &Saying, channel: ChannelId, is_asked_for: bool) -> Result<Said, Unsaid> {
+    pub async fn report(&self, saying: &Saying, channel: ChannelId, asked: Option<&Recipient>) -> Result<Said, Unsaid> {
         let mut said = Said::Duplicate;
         // A copy that comes meanwhile awaits the end of this and shares it.
         let entry = self.said.entry((saying.identity, channel)).or_try_insert_with(async {
-            said = self.say(saying, channel, is_asked_for).await?;
+            said = self.say(saying, channel, asked).await?;
             Ok::<_, Unsaid>(())
         });
         let entry = entry.await.map_err(|error| Unsaid::clone(&error))?;
         Ok(if entry.is_fresh() { said } else { Said::Duplicate })
     }
 
-    async fn say(&self, saying: &Saying, channel: ChannelId, is_asked_for: bool) -> Result<Said, Unsaid> {
+    async fn say(&self, saying: &Saying, channel: ChannelId, asked: Option<&Recipient>) -> Result<Said, Unsaid> {
         let Saying { ref alert, identity, confirmed, start_by } = *saying;
+        let mention = asked.and_then(|recipient| recipient.mention.as_deref());
         let outcome = match (&self.incidents, &alert.about) {
             (Some(incidents), Some(about)) => {
                 let key = self.key(channel, alert, about);
                 let signal = signal(alert, about, identity, confirmed);
-                let post = async |notice| self.show(channel, alert, notice, start_by).await;
-                let reported = incidents.log.report(&key, signal, &incidents.policy, start_by, post).await;
+                let policy = Policy { mention_from: mention.map(|mention| mention.from), ..incidents.policy };
+                let post = async |notice| self.show(channel, alert, notice, mention, start_by).await;
+                let reported = incidents.log.report(&key, signal, &policy, start_by, post).await;
                 reported.map_err(|failure| match failure {
                     log::Failure::Post(error) => Unsaid::NotPosted(error.to_string().into()),
                     log::Failure::Joined(error) => Unsaid::NotPosted(error),
@@ -186,9 +189,9 @@ impl Reporter {
                 let again_in = self.incidents.as_ref().map_or(Duration::ZERO, |incidents| incidents.policy.quiet_for);
                 Err(Unsaid::Unconfirmed { again_in })
             }
-            log::Outcome::AsBefore if !is_asked_for => Ok(Said::Unwanted),
+            log::Outcome::AsBefore if asked.is_none() => Ok(Said::Unwanted),
             log::Outcome::AsBefore => {
-                let report = Report::of(Arc::clone(alert));
+                let report = Report::of(Arc::clone(alert)).mentioning(mention);
                 let posted = self.slack.post(channel, report, Destination::Channel, start_by).await;
                 posted.map(|_| Said::Posted).map_err(|error| Unsaid::NotPosted(error.to_string().into()))
             }
@@ -201,11 +204,15 @@ impl Reporter {
         channel: ChannelId,
         alert: &Arc<Alert>,
         notice: Notice,
+        mention: Option<&Mention>,
         start_by: Instant,
     ) -> Result<Accepted, Refusal<PostError>> {
+        let mention = mention.filter(|_| notice.mentions);
         let report = report(alert, &notice);
         let post = async |to: Destination| {
-            let posted = self.slack.post(channel, report.clone(), to, start_by).await;
+            // Slack notifies nobody of an edit.
+            let whom = mention.filter(|_| !matches!(to, Destination::Edit(_))).map(|mention| mention.whom.clone());
+            let posted = self.slack.post(channel, Report { mention: whom, ..report.clone() }, to, start_by).await;
             posted.map_err(|error| match error {
                 PostError::Gone => Refusal::RootGone,
                 error => Refusal::Failed(error),
@@ -225,7 +232,8 @@ impl Reporter {
             _ if is_repeat => return Ok(Accepted::Nothing),
             Some(Root::Webhook) | None => return Ok(Accepted::Posted(root_of(post(Destination::Channel).await?))),
         };
-        let reply = Destination::Thread { root: message.clone(), broadcast: notice.transition == Transition::Reopened };
+        let broadcast = notice.transition == Transition::Reopened || mention.is_some_and(Mention::is_for_channel);
+        let reply = Destination::Thread { root: message.clone(), broadcast };
         let edit = Destination::Edit(message);
         match (notice.transition, is_digest) {
             // A digest says more than this incident: it is not edited.

@@ -1,14 +1,22 @@
-//! Which channels an event goes to. Pure.
+//! Which channels an event goes to, whom it mentions there, and whether a mute holds it. Pure.
 //!
-//! Routes are tried in the order of the configuration; the first that takes an event ends the search, unless it says to
-//! go on.
+//! Mutes come first: an event that one holds goes nowhere. Then routes are tried in the order of the configuration; the first
+//! that takes an event ends the search, unless it says to go on.
+
+use std::sync::Arc;
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::alert::Severity;
 
+use mention::Mention;
+use mute::Mute;
 use pattern::{Pattern, Subject};
 
+pub mod explain;
+pub mod mention;
+pub mod mute;
 pub mod pattern;
 
 /// A channel of the configuration, by its place there.
@@ -24,70 +32,126 @@ pub struct Route {
     pub pattern: Option<Pattern>,
     /// Whether the routes after it are tried for an event that it took (`continue = true` in the file).
     pub proceed: bool,
+    /// Whom its alerts mention: its own `mention`, or else the channel's.
+    pub mention: Option<Arc<Mention>>,
 }
 
-/// All routes, in order.
+/// A channel that a route gives an alert to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Whom the alert mentions there, if it opens or escalates an incident.
+    pub mention: Option<Arc<Mention>>,
+}
+
+/// What becomes of an alert.
 #[derive(Debug, Clone)]
+pub enum Destination {
+    /// It goes to these channels, each named once; without any, no route takes it.
+    Channels(Vec<Recipient>),
+    /// A mute holds it.
+    Muted(Arc<Mute>),
+}
+
+impl Destination {
+    /// The channels it goes to.
+    pub fn recipients(&self) -> &[Recipient] {
+        match self {
+            Self::Channels(recipients) => recipients,
+            Self::Muted(_) => &[],
+        }
+    }
+
+    /// The mute that holds it.
+    pub fn mute(&self) -> Option<&Mute> {
+        match self {
+            Self::Channels(_) => None,
+            Self::Muted(mute) => Some(mute),
+        }
+    }
+}
+
+/// All routes and mutes, in order.
+#[derive(Debug, Clone, Default)]
 pub struct Router {
     routes: Vec<Route>,
+    mutes: Vec<Arc<Mute>>,
 }
 
 impl Router {
-    /// A router that tries `routes` in this order.
-    pub fn new(routes: Vec<Route>) -> Self {
-        Self { routes }
+    /// A router that tries `routes` in this order, unless one of `mutes` holds the event.
+    pub fn new(routes: Vec<Route>, mutes: Vec<Mute>) -> Self {
+        Self { routes, mutes: mutes.into_iter().map(Arc::new).collect() }
     }
 
     /// The routes that take `event`, the whole of it as EventBridge delivers it, as far as patterns tell; the severity tells
-    /// the rest.
-    pub fn route(&self, event: &Value) -> Routes {
+    /// the rest. `time` is when it happened, by which mutes begin and end.
+    pub fn route(&self, event: &Value, time: OffsetDateTime) -> Routes {
         let subject = Subject::new(event);
-        let mut routes = Vec::new();
-        for Route { channel, pattern, proceed } in &self.routes {
+        let mut routes = Routes { candidates: Vec::new(), mute: None };
+        if let Some(mute) = self.mutes.iter().find(|mute| mute.holds(subject, time)) {
+            routes.mute = Some(Arc::clone(mute));
+            return routes;
+        }
+        for Route { channel, pattern, proceed, mention } in &self.routes {
             let is_sure = match pattern {
                 Some(pattern) if !pattern.matches(subject) => continue,
                 pattern => pattern.is_some(),
             };
-            routes.push(Candidate { channel: *channel, only_problems: !is_sure, proceed: *proceed });
+            let recipient = Recipient { channel: *channel, mention: mention.clone() };
+            routes.candidates.push(Candidate { recipient, only_problems: !is_sure, proceed: *proceed });
             if is_sure && !proceed {
                 break;
             }
         }
-        Routes(routes)
+        routes
     }
 }
 
 /// The routes that take an event, which need it no longer: its severity may change while ECS is asked.
 #[derive(Debug, Clone)]
-pub struct Routes(Vec<Candidate>);
+pub struct Routes {
+    candidates: Vec<Candidate>,
+    mute: Option<Arc<Mute>>,
+}
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Candidate {
-    channel: ChannelId,
+    recipient: Recipient,
     /// It has no pattern.
     only_problems: bool,
     proceed: bool,
 }
 
 impl Routes {
-    /// The channels that get an alert of this severity, in the order of the routes, each once.
-    pub fn channels(&self, severity: Severity) -> Vec<ChannelId> {
-        let mut channels = Vec::new();
-        for route in self.0.iter().filter(|route| severity >= Severity::Warning || !route.only_problems) {
-            if !channels.contains(&route.channel) {
-                channels.push(route.channel);
+    /// Where an alert of this severity goes. Of several routes to one channel, the first decides whom it mentions.
+    pub fn destination(&self, severity: Severity) -> Destination {
+        if let Some(mute) = &self.mute {
+            return Destination::Muted(Arc::clone(mute));
+        }
+        let mut recipients: Vec<Recipient> = Vec::new();
+        for route in self.candidates.iter().filter(|route| severity >= Severity::Warning || !route.only_problems) {
+            if recipients.iter().all(|earlier| earlier.channel != route.recipient.channel) {
+                recipients.push(route.recipient.clone());
             }
             if !route.proceed {
                 break;
             }
         }
-        channels
+        Destination::Channels(recipients)
+    }
+
+    /// The channels that get an alert of this severity, in the order of the routes, each once.
+    pub fn channels(&self, severity: Severity) -> Vec<ChannelId> {
+        self.destination(severity).recipients().iter().map(|recipient| recipient.channel).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use time::Duration;
 
     use super::*;
 
@@ -95,9 +159,11 @@ mod tests {
     const PLATFORM: ChannelId = ChannelId(1);
     const AUDIT: ChannelId = ChannelId(2);
     const NONE: [ChannelId; 0] = [];
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     fn to(channel: ChannelId, pattern: Option<Value>) -> Route {
-        Route { channel, pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()), proceed: false }
+        let pattern = pattern.map(|pattern| Pattern::compile(&pattern).unwrap());
+        Route { channel, pattern, proceed: false, mention: None }
     }
 
     fn and_on(route: Route) -> Route {
@@ -124,53 +190,107 @@ mod tests {
 
     #[test]
     fn a_team_gets_its_own_clusters_and_the_platform_the_rest() {
-        let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)]);
-        assert_eq!(router.route(&impaired("search-prod/indexer")).channels(Severity::Critical), [SEARCH]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout")).channels(Severity::Critical), [PLATFORM]);
+        let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)], Vec::new());
+        assert_eq!(router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical), [SEARCH]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical), [PLATFORM]);
     }
 
     #[test]
     fn without_a_pattern_only_problems_are_taken_and_with_one_whatever_it_says() {
-        let plain = Router::new(vec![to(PLATFORM, None)]);
+        let plain = Router::new(vec![to(PLATFORM, None)], Vec::new());
         let event = impaired("search-prod/indexer");
-        assert_eq!(plain.route(&event).channels(Severity::Info), NONE);
-        assert_eq!(plain.route(&event).channels(Severity::Warning), [PLATFORM]);
-        assert_eq!(plain.route(&event).channels(Severity::Critical), [PLATFORM]);
+        assert_eq!(plain.route(&event, NOW).channels(Severity::Info), NONE);
+        assert_eq!(plain.route(&event, NOW).channels(Severity::Warning), [PLATFORM]);
+        assert_eq!(plain.route(&event, NOW).channels(Severity::Critical), [PLATFORM]);
 
-        let patterned = Router::new(vec![to(SEARCH, search_services())]);
-        assert_eq!(patterned.route(&event).channels(Severity::Info), [SEARCH]);
-        assert_eq!(patterned.route(&impaired("shop-prod/checkout")).channels(Severity::Critical), NONE);
+        let patterned = Router::new(vec![to(SEARCH, search_services())], Vec::new());
+        assert_eq!(patterned.route(&event, NOW).channels(Severity::Info), [SEARCH]);
+        assert_eq!(patterned.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical), NONE);
     }
 
     #[test]
     fn a_route_that_continues_lets_the_next_ones_have_the_event_too() {
         let everything = || Some(json!({ "source": [{ "prefix": "aws." }] }));
-        let router = Router::new(vec![
-            and_on(to(AUDIT, everything())),
-            and_on(to(SEARCH, search_services())),
-            to(PLATFORM, None),
-            to(AUDIT, None),
-        ]);
+        let router = Router::new(
+            vec![
+                and_on(to(AUDIT, everything())),
+                and_on(to(SEARCH, search_services())),
+                to(PLATFORM, None),
+                to(AUDIT, None),
+            ],
+            Vec::new(),
+        );
         assert_eq!(
-            router.route(&impaired("search-prod/indexer")).channels(Severity::Critical),
+            router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical),
             [AUDIT, SEARCH, PLATFORM]
         );
-        assert_eq!(router.route(&impaired("shop-prod/checkout")).channels(Severity::Critical), [AUDIT, PLATFORM]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout")).channels(Severity::Info), [AUDIT]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical), [AUDIT, PLATFORM]);
+        assert_eq!(router.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Info), [AUDIT]);
     }
 
     #[test]
     fn a_channel_gets_an_event_once_however_many_routes_lead_there() {
-        let router = Router::new(vec![
-            and_on(to(PLATFORM, search_services())),
-            and_on(to(PLATFORM, None)),
-            to(SEARCH, search_services()),
-        ]);
-        assert_eq!(router.route(&impaired("search-prod/indexer")).channels(Severity::Critical), [PLATFORM, SEARCH]);
+        let router = Router::new(
+            vec![and_on(to(PLATFORM, search_services())), and_on(to(PLATFORM, None)), to(SEARCH, search_services())],
+            Vec::new(),
+        );
+        assert_eq!(
+            router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical),
+            [PLATFORM, SEARCH]
+        );
     }
 
     #[test]
     fn without_routes_nothing_is_wanted() {
-        assert_eq!(Router::new(Vec::new()).route(&impaired("shop-prod/checkout")).channels(Severity::Critical), NONE);
+        assert_eq!(
+            Router::new(Vec::new(), Vec::new())
+                .route(&impaired("shop-prod/checkout"), NOW)
+                .channels(Severity::Critical),
+            NONE
+        );
+    }
+
+    fn mention(whom: &str) -> Option<Arc<Mention>> {
+        Some(Arc::new(Mention { whom: mention::parse(whom).unwrap(), from: Severity::Critical }))
+    }
+
+    #[test]
+    fn of_two_routes_to_one_channel_the_first_that_takes_the_event_decides_whom_it_mentions() {
+        let router = Router::new(
+            vec![
+                and_on(Route { mention: mention("<!here>"), ..to(PLATFORM, search_services()) }),
+                Route { mention: mention("<!channel>"), ..to(PLATFORM, None) },
+            ],
+            Vec::new(),
+        );
+        let mentioned = |service: &str| {
+            let destination = router.route(&impaired(service), NOW).destination(Severity::Critical);
+            let [recipient] = destination.recipients() else { panic!("{destination:?}") };
+            recipient.mention.as_ref().map(|mention| mention.whom.clone())
+        };
+        assert_eq!(mentioned("search-prod/indexer").as_deref(), Some("<!here>"));
+        assert_eq!(mentioned("shop-prod/checkout").as_deref(), Some("<!channel>"));
+    }
+
+    #[test]
+    fn a_mute_holds_what_its_pattern_matches_while_it_lasts_whatever_routes_say() {
+        let mute = Mute {
+            place: 0,
+            pattern: Pattern::compile(&search_services().unwrap()).unwrap(),
+            from: Some(NOW),
+            until: Some(NOW + Duration::hours(2)),
+            reason: "load test".into(),
+        };
+        let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)], vec![mute]);
+        let goes = |service: &str, minutes: i64| {
+            let destination =
+                router.route(&impaired(service), NOW + Duration::minutes(minutes)).destination(Severity::Critical);
+            (destination.mute().is_some(), destination.recipients().len())
+        };
+        assert_eq!(goes("search-prod/indexer", -1), (false, 1));
+        assert_eq!(goes("search-prod/indexer", 0), (true, 0));
+        assert_eq!(goes("search-prod/indexer", 119), (true, 0));
+        assert_eq!(goes("search-prod/indexer", 120), (false, 1), "the end is not part of it");
+        assert_eq!(goes("shop-prod/checkout", 60), (false, 1));
     }
 }

@@ -3,10 +3,11 @@
 use reqwest::Url;
 
 use super::{
-    Channel, Needs,
+    Channel, Needs, mentions,
     reader::{Reader, quote},
 };
 use crate::{
+    alert::Severity,
     slack::target::Source,
     webhook::{self, AllowedHosts},
 };
@@ -28,8 +29,10 @@ pub(super) fn parse(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: 
             section.fault("name", &format!("{} is the name of another channel; names must differ", quote(&name)));
         }
         let source = parse_source(&mut section, only, allowed_hosts, needs);
+        let mentions::Given { whom, from } = mentions::parse(&mut section);
         section.finish();
-        channels.push(Channel { name, source });
+        let mention = whom.filter(|whom| !whom.is_empty());
+        channels.push(Channel { name, source, mention, mention_from: from.unwrap_or(Severity::Critical) });
     }
     channels
 }

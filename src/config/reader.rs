@@ -161,6 +161,11 @@ impl<'a> Reader<'a> {
         chosen.map(|(_, value)| *value)
     }
 
+    /// The value under `name`, which stays there to be read.
+    pub(super) fn peek(&self, name: &str) -> Option<&Value> {
+        self.table.get(name)
+    }
+
     /// The raw value under `name`.
     pub(super) fn value(&mut self, name: &'static str) -> Option<Value> {
         self.know(name, "", false);

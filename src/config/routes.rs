@@ -1,25 +1,31 @@
 //! The `[[route]]` sections: which alerts go to which channel, and a warning for what can never take effect.
 
+use std::sync::Arc;
+
 use toml::Value;
 
 use super::{
-    Channel,
+    Channel, mentions,
     reader::{Reader, quote},
 };
-use crate::route::{ChannelId, Route, pattern::Pattern};
+use crate::route::{ChannelId, Route, mention::Mention, pattern::Pattern};
 
 /// Reads every route, in order. Without any there is one, which leads to the only channel.
 pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
     let sections = root.sections("route");
+    let is_dropped = root.choice("unrouted", "", &[("drop", ())]).is_some();
+    let nothing = mentions::Given { whom: None, from: None };
     if sections.is_empty() {
         if channels.len() > 1 {
             root.fault("route", "there are several channels and no [[route]]; say which alerts go where");
         }
-        return vec![Route { channel: ChannelId(0), pattern: None, proceed: false }];
+        let mention = mention(&nothing, channels.first());
+        return vec![Route { channel: ChannelId(0), pattern: None, proceed: false, mention }];
     }
     let names = channels.iter().map(|channel| quote(&channel.name)).collect::<Vec<_>>().join(", ");
     let mut routes = Vec::new();
     let mut takers = Vec::new();
+    let mut takes_the_rest = false;
     for (index, mut section) in sections.into_iter().enumerate() {
         let channel = match section.string("channel", "") {
             None => {
@@ -35,6 +41,7 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
             }
         };
         let value = section.value("pattern");
+        takes_the_rest |= value.is_none();
         let parsed = value.clone().and_then(|value| parse_pattern(&section, value));
         let (pattern, taken) = match parsed {
             Some((pattern, json)) => (Some(pattern), Taken::Pattern(json)),
@@ -50,8 +57,21 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
                 takers.push((index, taken));
             }
         }
+        let given = mentions::parse(&mut section);
+        let mention = mention(&given, channel.and_then(|channel| channels.get(channel.0)));
+        if given.from.is_some() && mention.is_none() {
+            section.warn("mention_from", "has no effect: neither this route nor its channel has a mention");
+        }
         section.finish();
-        routes.push(Route { channel: channel.unwrap_or_default(), pattern, proceed });
+        routes.push(Route { channel: channel.unwrap_or_default(), pattern, proceed, mention });
+    }
+    if !takes_the_rest && !is_dropped {
+        root.fault(
+            "route",
+            "each has a pattern, so an alert that none of them matches, for a spelling mistake perhaps, would be deleted; add a last \
+             [[route]] with a channel and no pattern, or, to have such alerts deleted, write unrouted = \"drop\" at the top of \
+             the file",
+        );
     }
     for (index, channel) in channels.iter().enumerate() {
         if !routes.iter().any(|route| route.channel == ChannelId(index)) {
@@ -60,6 +80,13 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
         }
     }
     routes
+}
+
+/// Whom a route's alerts mention: what it says itself, and else what its channel says.
+fn mention(given: &mentions::Given, channel: Option<&Channel>) -> Option<Arc<Mention>> {
+    let channel = channel?;
+    let whom = given.whom.clone().or_else(|| channel.mention.clone()).filter(|whom| !whom.is_empty())?;
+    Some(Arc::new(Mention { whom, from: given.from.unwrap_or(channel.mention_from) }))
 }
 
 /// The events that a route takes.
@@ -121,7 +148,7 @@ fn requires_absence(pattern: &serde_json::Value) -> bool {
 }
 
 /// A pattern is a TOML table, or a string of JSON: TOML has no `null`, and a rule's pattern can be pasted as it is.
-fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<(Pattern, serde_json::Value)> {
+pub(super) fn parse_pattern(section: &Reader<'_>, value: Value) -> Option<(Pattern, serde_json::Value)> {
     let json = match &value {
         value if has_date(value) => Err("holds a TOML date; write it as a string".into()),
         Value::String(text) => {
@@ -137,7 +164,7 @@ fn parse_pattern(route: &Reader<'_>, value: Value) -> Option<(Pattern, serde_jso
     let shown = |fault: String| {
         if fault.contains("://") { "is at fault near a URL; it must be an EventBridge pattern".into() } else { fault }
     };
-    compiled.map_err(|fault| route.fault("pattern", &shown(fault))).ok()
+    compiled.map_err(|fault| section.fault("pattern", &shown(fault))).ok()
 }
 
 fn has_date(value: &Value) -> bool {

@@ -3,6 +3,8 @@ use std::collections::HashMap;
 use super::*;
 use crate::webhook;
 
+mod routing;
+
 const RUN: Needs = Needs { queue: true, webhooks: true };
 const SECRET: &str = "https://hooks.slack.com/services/T0/B0/sesame";
 
@@ -23,7 +25,9 @@ fn two_variables_are_enough() {
         config.channels,
         [Channel {
             name: "default".into(),
-            source: Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None }))
+            source: Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None })),
+            mention: None,
+            mention_from: Severity::Critical,
         }]
     );
     assert_eq!(config.routes.len(), 1);
@@ -75,7 +79,9 @@ fn a_variable_wins_over_the_file_and_an_empty_one_does_not() {
         config.channels,
         [Channel {
             name: "only".into(),
-            source: Some(Source::Webhook(webhook::Source::Secret { id: "env".into(), key: None }))
+            source: Some(Source::Webhook(webhook::Source::Secret { id: "env".into(), key: None })),
+            mention: None,
+            mention_from: Severity::Critical,
         }]
     );
 }
@@ -90,7 +96,7 @@ fn a_short_grace_shortens_the_long_poll() {
 
 #[test]
 fn a_pattern_may_be_pasted_as_json() {
-    let file = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n[[route]]\nchannel = 'a'\npattern = '{\"detail\":{\"reason\":[null]}}'";
+    let file = "unrouted = 'drop'\n[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n[[route]]\nchannel = 'a'\npattern = '{\"detail\":{\"reason\":[null]}}'";
     load(file, &MINIMAL[..1]).unwrap();
 }
 
@@ -98,7 +104,7 @@ fn a_pattern_may_be_pasted_as_json() {
 #[test]
 fn what_is_wrong_is_named_with_what_would_be_right() {
     let one_channel = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n";
-    let route = |line: &str| format!("{one_channel}[[route]]\nchannel = 'a'\n{line}");
+    let route = |line: &str| format!("unrouted = 'drop'\n{one_channel}[[route]]\nchannel = 'a'\n{line}");
     for (file, env, expected) in [
         ("[queue", vec![], vec!["CONFIG_CONTENT", "line 1"]),
         ("que = 1", vec![], vec!["que: is not a key", "queue, "]),
@@ -247,7 +253,7 @@ fn warnings(file: &str) -> Vec<String> {
 /// Two channels, `a` and `b`, with these routes.
 fn routed(routes: &str) -> String {
     let channel = |name: &str| format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n");
-    format!("{}{}{routes}", channel("a"), channel("b"))
+    format!("unrouted = 'drop'\n{}{}{routes}", channel("a"), channel("b"))
 }
 
 #[test]

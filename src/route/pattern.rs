@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde_json::{Number, Value};
 
 mod compile;
+mod mismatch;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -55,13 +56,9 @@ impl Pattern {
     }
 
     /// Whether an event matches.
-    pub fn matches(&self, Subject { event, dotted }: Subject<'_>) -> bool {
-        let event = At { rest: None, value: event };
-        let finds = |fields: &Fields| {
-            let search = Search { steps: dotted.map(|size| Cell::new(4 * size * (1 + count(fields)))) };
-            search.all(fields, &[event]) != Found::No
-        };
-        event.value.is_object() && self.alternatives.iter().any(finds)
+    pub fn matches(&self, subject: Subject<'_>) -> bool {
+        let finds = |fields: &Fields| subject.search(fields).all(fields, &[At::of(subject.event)]) != Found::No;
+        subject.event.is_object() && self.alternatives.iter().any(finds)
     }
 }
 
@@ -82,6 +79,10 @@ impl<'a> Subject<'a> {
             }
         }
         Self { event, dotted: is_dotted.then_some(size) }
+    }
+
+    fn search(self, fields: &Fields) -> Search {
+        Search { steps: self.dotted.map(|size| Cell::new(4 * size * (1 + count(fields)))) }
     }
 }
 

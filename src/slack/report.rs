@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::{alert::Alert, cause::Category};
+use crate::{
+    alert::{Alert, Phase, Severity},
+    cause::Category,
+    route::mention::Mention,
+};
 
 /// One thing to say in a channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +25,14 @@ impl Report {
     /// An alert as a message of its own.
     pub fn of(alert: Arc<Alert>) -> Self {
         Self { alert, story: None, mention: None }
+    }
+
+    /// The same, which notifies these people if it is of a problem that is severe enough: a message of its own opens what it is
+    /// about.
+    pub fn mentioning(self, mention: Option<&Mention>) -> Self {
+        let is_problem = self.alert.severity >= Severity::Warning && self.alert.phase() != Phase::Recovery;
+        let mention = mention.filter(|mention| is_problem && self.alert.severity >= mention.from);
+        Self { mention: mention.map(|mention| mention.whom.clone()), ..self }
     }
 
     /// Whether it says that an incident is over.

@@ -44,7 +44,7 @@ pub fn plain(report: &Report, account_name: Option<&str>) -> Payload {
 /// Whom to notify is said once, however many reports ask for it.
 fn mentioning<'a>(mut payload: Payload, reports: impl IntoIterator<Item = &'a Report>) -> Payload {
     let mut said: Vec<&str> = Vec::new();
-    for mention in reports.into_iter().filter_map(|report| report.mention.as_deref()) {
+    for mention in reports.into_iter().filter_map(|report| report.mention.as_deref()).flat_map(|whom| whom.split(' ')) {
         if !said.contains(&mention) {
             said.push(mention);
             payload.append_text(&format!(" {mention}"));

@@ -296,7 +296,7 @@ impl Stage {
         }
         let table = self.table.iter().map(|table| ("INCIDENTS_TABLE".to_owned(), table.name.clone()));
         let own = [
-            ("CONFIG_CONTENT", config + &plan::routes()),
+            ("CONFIG_CONTENT", "unrouted = 'drop'\n".to_owned() + &config + &plan::routes()),
             ("QUEUE_URL", self.queue.url.clone()),
             ("SLACK_ALLOWED_HOSTS", "127.0.0.1".to_owned()),
             // Every answer of Slack's, as it was understood.

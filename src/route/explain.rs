@@ -1,0 +1,159 @@
+//! Which route takes an event and why the others do not, and which mute holds it: for `check --event`. Pure.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{
+    Destination, Router,
+    mute::{Mute, Standing},
+    pattern::Subject,
+};
+use crate::alert::Severity;
+
+impl Router {
+    /// One line for each mute and each route, in their order, and one for what becomes of the event. `names` are those of the
+    /// channels, by their ids. `severity` is that of the event's alert, `time` when it happened.
+    pub fn explain(&self, event: &Value, severity: Severity, time: OffsetDateTime, names: &[String]) -> Vec<String> {
+        let name = |channel: super::ChannelId| names.get(channel.0).map_or("?", String::as_str);
+        let subject = Subject::new(event);
+        let destination = self.route(event, time).destination(severity);
+        let mut lines = Vec::new();
+        let mut ended_by: Option<String> = None;
+        for mute in &self.mutes {
+            lines.push(format!("{mute}: {}", about_mute(mute, subject, time)));
+            if ended_by.is_none() && mute.holds(subject, time) {
+                ended_by = Some(format!("mute[{}] holds it", mute.place));
+            }
+        }
+        for (place, route) in self.routes.iter().enumerate() {
+            let verdict = match (&ended_by, &route.pattern) {
+                (Some(ended_by), _) => format!("not tried: {ended_by}"),
+                (None, None) if severity < Severity::Warning => {
+                    "does not take it: without a pattern it takes problems only (warning, critical)".into()
+                }
+                (None, Some(pattern)) if !pattern.matches(subject) => {
+                    format!("does not match: {}", pattern.mismatches(subject).join("; "))
+                }
+                (None, pattern) => {
+                    let why = if pattern.is_some() { "its pattern matches" } else { "it is a problem" };
+                    if !route.proceed {
+                        ended_by = Some(format!("route[{place}] took it"));
+                    }
+                    let further = if route.proceed { ", and the next routes are tried too" } else { "" };
+                    format!("takes it: {why}{further}")
+                }
+            };
+            lines.push(format!("route[{place}] to {:?}: {verdict}", name(route.channel)));
+        }
+        lines.push(match &destination {
+            Destination::Muted(mute) => format!("muted: {}", mute.reason),
+            Destination::Channels(recipients) if recipients.is_empty() && severity >= Severity::Warning => {
+                "unrouted: NO ROUTE TAKES THIS PROBLEM, so it is deleted".into()
+            }
+            Destination::Channels(recipients) if recipients.is_empty() => "unrouted: it is deleted".into(),
+            Destination::Channels(recipients) => {
+                let to = recipients.iter().map(|recipient| {
+                    let mention = recipient.mention.as_ref().filter(|mention| severity >= mention.from);
+                    let mention = mention.map(|mention| format!(" (mentions {})", mention.whom)).unwrap_or_default();
+                    format!("{:?}{mention}", name(recipient.channel))
+                });
+                format!("posted to {}", to.collect::<Vec<_>>().join(", "))
+            }
+        });
+        lines
+    }
+}
+
+fn about_mute(mute: &Mute, event: Subject<'_>, time: OffsetDateTime) -> String {
+    if !mute.pattern.matches(event) {
+        return format!("does not match: {}", mute.pattern.mismatches(event).join("; "));
+    }
+    match mute.standing(time) {
+        Standing::Holds => "holds it".into(),
+        Standing::ToCome => "matches, but begins after the time of the event".into(),
+        Standing::Ended => "matches, but ended before the time of the event".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use time::Duration;
+
+    use super::*;
+    use crate::route::{ChannelId, Route, mention::Mention, pattern::Pattern};
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    fn to(channel: usize, pattern: Option<Value>) -> Route {
+        let pattern = pattern.map(|pattern| Pattern::compile(&pattern).unwrap());
+        Route { channel: ChannelId(channel), pattern, proceed: false, mention: None }
+    }
+
+    fn mute(pattern: Value) -> Mute {
+        let pattern = Pattern::compile(&pattern).unwrap();
+        Mute { place: 0, pattern, from: Some(NOW), until: Some(NOW + Duration::hours(1)), reason: "load test".into() }
+    }
+
+    fn explain(routes: Vec<Route>, mutes: Vec<Mute>, severity: Severity, minutes: i64) -> Vec<String> {
+        let event = json!({ "source": "aws.ecs", "detail": { "eventName": "SERVICE_TASK_START_IMPAIRED" } });
+        let names = ["search".to_owned(), "platform".to_owned()];
+        Router::new(routes, mutes).explain(&event, severity, NOW + Duration::minutes(minutes), &names)
+    }
+
+    #[test]
+    fn the_route_that_takes_it_is_named_and_why_the_others_did_not() {
+        let mention = Mention { whom: "<!here>".into(), from: Severity::Critical };
+        let routes = vec![
+            to(0, Some(json!({ "source": ["aws.esc"] }))),
+            Route { proceed: true, ..to(0, Some(json!({ "source": ["aws.ecs"] }))) },
+            Route { mention: Some(Arc::new(mention)), ..to(1, None) },
+            to(0, None),
+        ];
+        assert_eq!(
+            explain(routes.clone(), vec![], Severity::Critical, 0),
+            [
+                r#"route[0] to "search": does not match: source is "aws.ecs"; wanted: "aws.esc""#,
+                r#"route[1] to "search": takes it: its pattern matches, and the next routes are tried too"#,
+                r#"route[2] to "platform": takes it: it is a problem"#,
+                r#"route[3] to "search": not tried: route[2] took it"#,
+                r#"posted to "search", "platform" (mentions <!here>)"#,
+            ]
+        );
+        let warning = explain(routes.clone(), vec![], Severity::Warning, 0);
+        assert_eq!(warning.last().unwrap(), r#"posted to "search", "platform""#);
+        let routine = explain(routes, vec![], Severity::Info, 0);
+        assert!(routine[2].ends_with("without a pattern it takes problems only (warning, critical)"), "{routine:?}");
+    }
+
+    #[test]
+    fn a_problem_that_no_route_takes_stands_out() {
+        let routes = || vec![to(0, Some(json!({ "source": ["aws.esc"] })))];
+        let last = |severity| explain(routes(), vec![], severity, 0).pop().unwrap();
+        assert_eq!(last(Severity::Warning), "unrouted: NO ROUTE TAKES THIS PROBLEM, so it is deleted");
+        assert_eq!(last(Severity::Info), "unrouted: it is deleted");
+    }
+
+    #[test]
+    fn the_mute_that_holds_it_is_named() {
+        let said =
+            |pattern: Value, minutes| explain(vec![to(0, None)], vec![mute(pattern)], Severity::Critical, minutes);
+        let ecs = || json!({ "source": ["aws.ecs"] });
+        let name = "mute[0] from 1970-01-01T00:00:00Z until 1970-01-01T01:00:00Z (load test)";
+        assert_eq!(
+            said(ecs(), 30),
+            [
+                format!("{name}: holds it"),
+                r#"route[0] to "search": not tried: mute[0] holds it"#.into(),
+                "muted: load test".into(),
+            ]
+        );
+        assert_eq!(said(ecs(), 60)[0], format!("{name}: matches, but ended before the time of the event"));
+        assert_eq!(said(ecs(), -1)[0], format!("{name}: matches, but begins after the time of the event"));
+        assert!(
+            said(json!({ "source": ["x"] }), 30)[0].ends_with(r#"does not match: source is "aws.ecs"; wanted: "x""#)
+        );
+    }
+}
