@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::webhook;
 
+#[path = "routing_tests.rs"]
 mod routing;
 
 const RUN: Needs = Needs { queue: true, webhooks: true };

@@ -209,6 +209,9 @@ impl Flusher {
         let interval = self.target.interval(&to);
         let reaction = clock.learn(&answer, taken, is_rotated, interval, now);
         let was_refused = reaction == Reaction::Retry && !is_rotated;
+        if reaction == Reaction::Deliver && taken > 1 {
+            self.mention_once(&batch);
+        }
         self.settle(&name, batch, reaction, answer);
         if clock.is_down || was_refused {
             let wait = clock.next.duration_since(now).as_secs_f32();
@@ -283,6 +286,16 @@ impl Flusher {
         for waiting in batch {
             waiting.answer(result.clone());
         }
+    }
+
+    /// What did not fit into a digest is the same storm: the messages that carry it do not mention the same people again.
+    fn mention_once(&mut self, digest: &[Held]) {
+        let mentioned = |whom: &str| digest.iter().any(|one| one.item.report.mention.as_deref() == Some(whom));
+        let mut rest = self.inbox.take(usize::MAX);
+        for Waiting { item, .. } in &mut rest {
+            item.report.mention = item.report.mention.take().filter(|whom| !mentioned(whom));
+        }
+        self.inbox.restore(rest);
     }
 
     /// Leaves room for other channels: the latest reports go back to the queue.

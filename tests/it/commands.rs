@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::world::{BINARY, World, outcome, with};
 
-fn run(arguments: &[&str], environment: &[(String, String)], input: &str) -> Output {
+pub fn run(arguments: &[&str], environment: &[(String, String)], input: &str) -> Output {
     let mut child = Command::new(BINARY)
         .args(arguments)
         .env_clear()
@@ -30,11 +30,11 @@ fn run(arguments: &[&str], environment: &[(String, String)], input: &str) -> Out
     child.wait_with_output().unwrap()
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub fn lines(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -2,6 +2,8 @@
 //! several that share a table.
 
 mod failures;
+mod mentions;
+mod mutes;
 mod replicas;
 mod stories;
 

@@ -23,6 +23,7 @@ mod messages;
 mod observed;
 mod outages;
 mod recorded;
+mod routing;
 mod secrets;
 mod stopping;
 mod terraform;
