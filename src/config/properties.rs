@@ -173,7 +173,11 @@ fn invalid() -> impl Strategy<Value = (&'static str, &'static str, String)> {
             "webhook_url",
             &["1", "true", "'x'", "'http://hooks.slack.com/services/x'", "'https://evil.example/'"]
         ),
+        of("channel", "mention", &["1", "'@here'", "' '", "['<!here>']"]),
+        of("", "unrouted", &["1", "true", "'keep'", "''"]),
         of("route", "channel", &["1", "'b'", "['a']"]),
+        of("route", "mention", &["1", "'@here'", "'<!here>, <!channel>'", "{ a = 1 }"]),
+        of("route", "mention_from", &["1", "'info'", "''", "['critical']"]),
         of("route", "continue", BOOLEAN),
         of(
             "route",

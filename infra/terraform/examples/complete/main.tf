@@ -46,6 +46,8 @@ module "ecs_slack_alerts" {
     [[channel]]
     name = "platform-alerts"
     webhook_secret_id = "${data.aws_secretsmanager_secret.webhook["platform"].arn}"
+    # Whom a critical incident notifies, once: a user group.
+    # mention = "<!subteam^S0123456789>"
 
     [[channel]]
     name = "search-team"
