@@ -228,3 +228,23 @@ impl From<&Result<Outcome, Failure>> for MessageOutcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_events_the_outcome_that_took_the_most_is_the_messages() {
+        use Outcome::{Duplicate, Folded, Muted, Posted, Unrouted};
+        for (events, expected) in [
+            (vec![], Unrouted),
+            (vec![Unrouted, Muted], Muted),
+            (vec![Duplicate, Muted, Unrouted], Duplicate),
+            (vec![Muted, Folded], Folded),
+            (vec![Posted, Muted], Posted),
+        ] {
+            let outcome = Outcome::of_all(events.iter().copied().map(Ok).collect());
+            assert!(matches!(outcome, Ok(outcome) if outcome == expected), "{events:?}: {outcome:?}");
+        }
+    }
+}

@@ -1,10 +1,10 @@
 //! Whom messages mention: once, by the message that opens or escalates an incident, and by nothing that an event says.
 
-use lab::{events::Ecs, slack::Rate};
+use lab::{events::Ecs, slack::Answer};
 use serde_json::Value;
 
 use super::{bot_world, eventually, outcomes, replies, roots};
-use crate::world::World;
+use crate::world::{World, metric_is};
 
 const GROUP: &str = "<!subteam^S0123456789>";
 
@@ -105,19 +105,26 @@ async fn a_route_says_otherwise_and_what_an_event_says_mentions_nobody() {
 }
 
 #[tokio::test]
-async fn a_storm_mentions_once_however_many_incidents_it_opens() {
-    let world = World::with(10, Some(Rate::SLACK)).await;
-    let url = world.slack.url("ops");
+async fn a_storm_mentions_once_however_many_incidents_it_opens_and_messages_it_takes() {
+    let world = World::new().await;
+    let (url, other) = (world.slack.url("ops"), world.slack.url("other"));
+    // With another channel that is open, receives go on while this one is blocked.
     let world = world.config(&format!(
-        "[diagnose]\nenabled = false\n[[channel]]\nname = 'ops'\nwebhook_url = '{url}'\nmention = '<!here>'\n"
+        "[queue]\nmax_in_flight = 2000\n[diagnose]\nenabled = false\n\
+         [[channel]]\nname = 'ops'\nwebhook_url = '{url}'\nmention = '<!here>'\n\
+         [[channel]]\nname = 'other'\nwebhook_url = '{other}'\n[[route]]\nchannel = 'ops'\n"
     ));
-    let services: Vec<String> = (0..20).map(|number| format!("storm-{number:02}")).collect();
-    let events: Vec<Value> = services.iter().map(|service| Ecs::default().start_impaired(service)).collect();
-    world.queue.send_events(&events).await.unwrap();
+    const COUNT: u32 = 300;
+    let name = |number: u32| format!("a-service-whose-name-is-long-enough-that-not-all-fit-{number:03}");
+    let events: Vec<Value> = (0..COUNT).map(|number| Ecs::default().start_impaired(&name(number))).collect();
+    world.slack.always("ops", Answer::RateLimited(1));
     let worker = world.worker().await;
-    outcomes(&worker, "posted", 20).await;
-    for post in world.slack.accepted() {
-        assert!(mentions(&post.payload) <= 1, "{}", post.payload);
-    }
-    assert!(world.slack.accepted().len() < 20, "there was a digest");
+    world.queue.send_events(&events).await.unwrap();
+    metric_is(&worker, "in_flight_messages", &[], COUNT.into()).await;
+    world.slack.always("ops", Answer::Judge);
+    outcomes(&worker, "posted", COUNT).await;
+    let posts = world.slack.accepted();
+    assert!(posts.len() > 1, "not all fit into one message");
+    let mentioned: Vec<usize> = posts.iter().map(|post| mentions(&post.payload)).collect();
+    assert_eq!((mentioned[0], mentioned.iter().sum::<usize>()), (1, 1), "{mentioned:?}");
 }
