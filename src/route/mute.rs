@@ -1,9 +1,9 @@
 //! Mutes: alerts that nobody is to get for a time. Pure.
 //!
-//! The time of the event decides whether a mute holds, not the time at which it is handled. A message may be handled minutes or hours after its event: while
-//! Slack is down, after a put-back, from the dead-letter queue. What a load test caused must stay muted when it comes after the
-//! test, and an alert from before the test must be posted although the test has begun. It also gives every attempt and every
-//! replica the same answer. An event without a time happened when it came.
+//! The time of the event decides whether a mute holds, not the time at which it is handled. A message may be handled minutes or
+//! hours after its event: while Slack is down, after a put-back, from the dead-letter queue. What a load test caused must stay
+//! muted when it comes after the test, and an alert from before the test must be posted although the test has begun. It also
+//! gives every attempt and every replica the same answer. An event without a time happened when it came.
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ pub struct Mute {
     pub place: usize,
     /// The events it holds.
     pub pattern: Pattern,
-    /// The time of the first event that it holds; none: since ever.
+    /// The time of the first event that it holds; none: it holds all before `until`.
     pub from: Option<OffsetDateTime>,
-    /// The time of the first event that it holds no more; none: for ever.
+    /// The time of the first event that it no longer holds; none: it never ends.
     pub until: Option<OffsetDateTime>,
     /// Why, in the words of who wrote it.
     pub reason: String,
