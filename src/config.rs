@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod channels;
+mod exposed;
 mod incidents;
 mod mentions;
 mod mutes;
@@ -110,13 +111,34 @@ impl Config {
     /// Loads the configuration: `file` (from `--config`) before `CONFIG_FILE` or `CONFIG_CONTENT`, and `env` over all.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Everything that is wrong with it, at once. `CONFIG_CONTENT` that holds a secret is refused for that alone.
     pub fn load(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
         // An empty variable is how compose files and task definitions spell "unset".
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        let table = read_table(file, &env).map_err(|fault| ConfigError(vec![fault]))?;
+        let Text { origin, text, is_exposed } = read_text(file, &env).map_err(|fault| ConfigError(vec![fault]))?;
+        let table = parse_toml(&origin, &text).map_err(|fault| ConfigError(vec![fault]))?;
+        if is_exposed {
+            let faults = exposed::faults(&text, &table, env("SLACK_ALLOWED_HOSTS").as_deref());
+            if !faults.is_empty() {
+                return Err(ConfigError(faults));
+            }
+        }
+        Self::from_table(table, &env, needs)
+    }
+
+    /// The configuration of a file that holds this text, as [`Config::load`] reads it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn from_text(text: &str, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let table = parse_toml("the file", text).map_err(|fault| ConfigError(vec![fault]))?;
+        Self::from_table(table, &env, needs)
+    }
+
+    fn from_table(table: Table, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
         let (faults, warnings) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-        let source = reader::Source { env: &env, faults: &faults, warnings: &warnings };
+        let source = reader::Source { env, faults: &faults, warnings: &warnings };
         let config = Self::parse(Reader::new("", table, source), needs);
         let faults = faults.into_inner();
         if !faults.is_empty() {
@@ -203,24 +225,35 @@ impl Config {
 /// Below it, even a trickle of alerts has messages that do not get their turn in time.
 const LEAST_ADVISED_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn read_table(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Table, String> {
-    let (origin, text) = match (file, env("CONFIG_FILE"), env("CONFIG_CONTENT")) {
-        (Some(path), _, _) => (format!("--config {}", quote(&path.to_string_lossy())), read(path)),
+/// The text of the configuration, before it is understood.
+struct Text {
+    /// Where it came from, for an error.
+    origin: String,
+    text: String,
+    /// Whether it is an environment variable, which many can read.
+    is_exposed: bool,
+}
+
+fn read_text(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Text, String> {
+    let (origin, path) = match (file, env("CONFIG_FILE"), env("CONFIG_CONTENT")) {
+        (Some(path), _, _) => (format!("--config {}", quote(&path.to_string_lossy())), path.to_owned()),
         (None, Some(_), Some(_)) => return Err("CONFIG_FILE and CONFIG_CONTENT are both set; set only one".into()),
-        (None, Some(path), None) => (format!("CONFIG_FILE {}", quote(&path)), read(Path::new(&path))),
-        (None, None, Some(content)) => ("CONFIG_CONTENT".into(), Ok(content)),
-        (None, None, None) => return Ok(Table::new()),
+        (None, Some(path), None) => (format!("CONFIG_FILE {}", quote(&path)), path.into()),
+        (None, None, content) => {
+            let text = content.unwrap_or_default();
+            return Ok(Text { origin: "CONFIG_CONTENT".into(), text, is_exposed: true });
+        }
     };
-    let text = text.map_err(|error| format!("{origin}: cannot be read: {error}"))?;
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{origin}: cannot be read: {error}"))?;
+    Ok(Text { origin, text, is_exposed: false })
+}
+
+fn parse_toml(origin: &str, text: &str) -> Result<Table, String> {
     // The parser's own rendering quotes the line, which may hold a webhook.
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         format!("{origin}: line {line} is not TOML: {}", error.message())
     })
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path)
 }
 
 fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {

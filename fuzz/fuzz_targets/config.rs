@@ -1,5 +1,5 @@
 //! Bytes → a configuration file, then `VARIABLE=value`s, each after a NUL: never a panic, and an error that names the key or
-//! variable and shows no webhook, wherever one was written: `@@` stands for one.
+//! variable and shows no webhook, wherever one was written: `@@` stands for one. As `CONFIG_CONTENT` a file that holds one is refused.
 #![no_main]
 
 use std::collections::HashMap;
@@ -20,13 +20,19 @@ fuzz_target!(|data: &[u8]| {
     let file = pieces.next().unwrap_or_default();
     let variables = pieces.filter_map(|piece| piece.split_once('=')).filter(|(name, _)| !name.is_empty());
     let mut env: HashMap<&str, &str> = variables.collect();
-    env.insert("CONFIG_CONTENT", file);
     // It would be read.
     env.remove("CONFIG_FILE");
-    for needed in [true, false] {
+    env.insert("CONFIG_CONTENT", file);
+    let lookup = |name: &str| env.get(name).map(ToString::to_string);
+    for (needed, is_exposed) in [(true, false), (false, false), (true, true), (false, true)] {
         let needs = Needs { queue: needed, webhooks: needed };
-        match Config::load(None, &|name| env.get(name).map(ToString::to_string), needs) {
+        let loaded = match is_exposed {
+            true => Config::load(None, &lookup, needs),
+            false => Config::from_text(file, &lookup, needs),
+        };
+        match loaded {
             Ok(config) => {
+                assert!(!is_exposed || !file.contains(WEBHOOK), "a webhook in CONFIG_CONTENT is accepted");
                 let settings = config.consumer();
                 assert!(settings.request_timeout() < settings.visibility_timeout);
                 assert!(!config.channels.is_empty());

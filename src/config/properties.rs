@@ -40,9 +40,8 @@ proptest! {
         for (channel, proceed) in routes {
             file += &format!("[[route]]\nchannel = {}\ncontinue = {proceed}\n", quoted(&channels[channel % channels.len()]));
         }
-        env.insert("CONFIG_CONTENT", file);
 
-        let config = Config::load(None, &|name| env.get(name).cloned(), NEEDS).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let config = Config::from_text(&file, &|name| env.get(name).cloned(), NEEDS).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(config.account_name.as_ref(), Some(account));
         prop_assert_eq!(&config.queue.url, url);
         prop_assert_eq!(config.queue.visibility_timeout, Duration::from_secs(*visibility));
@@ -75,12 +74,10 @@ proptest! {
             "route" => format!("{CHANNEL}[[route]]\nchannel = 'a'\n{key} = {value}\n"),
             section => format!("{CHANNEL}[{section}]\n{key} = {value}\n"),
         };
-        let env = |name: &str| match name {
-            "CONFIG_CONTENT" => Some(file.clone()),
-            "QUEUE_URL" if key != "url" => Some("https://sqs.eu-west-1.amazonaws.com/1/q".to_owned()),
-            _ => None,
+        let env = |name: &str| {
+            (name == "QUEUE_URL" && key != "url").then(|| "https://sqs.eu-west-1.amazonaws.com/1/q".to_owned())
         };
-        let error = Config::load(None, &env, NEEDS).map(drop).map_err(|error| error.to_string());
+        let error = Config::from_text(&file, &env, NEEDS).map(drop).map_err(|error| error.to_string());
         let Err(error) = error else { return Err(TestCaseError::fail(format!("accepted: {file}"))) };
         let place = match section {
             "" => key.to_owned(),

@@ -10,9 +10,8 @@ const RUN: Needs = Needs { queue: true, webhooks: true };
 const SECRET: &str = "https://hooks.slack.com/services/T0/B0/sesame";
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
-    let mut env: HashMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    env.insert("CONFIG_CONTENT".into(), file.into());
-    Config::load(None, &|name| env.get(name).cloned(), RUN).map_err(|error| error.to_string())
+    let env: HashMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Config::from_text(file, &|name| env.get(name).cloned(), RUN).map_err(|error| error.to_string())
 }
 
 const MINIMAL: [(&str, &str); 2] =
@@ -107,7 +106,7 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
     let one_channel = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n";
     let route = |line: &str| format!("unrouted = 'drop'\n{one_channel}[[route]]\nchannel = 'a'\n{line}");
     for (file, env, expected) in [
-        ("[queue", vec![], vec!["CONFIG_CONTENT", "line 1"]),
+        ("[queue", vec![], vec!["the file: line 1 is not TOML"]),
         ("que = 1", vec![], vec!["que: is not a key", "queue, "]),
         ("[queue]\nurll = 'x'", vec![], vec!["queue.urll: is not a key", "url"]),
         ("queue = 1", vec![], vec!["queue: is 1", "table"]),
@@ -219,6 +218,30 @@ fn a_file_that_is_not_there_is_named() {
     let both = |name: &str| name.starts_with("CONFIG_").then(|| "x".into());
     let error = Config::load(None, &both, RUN).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("CONFIG_FILE and CONFIG_CONTENT"), "{error}");
+}
+
+#[test]
+fn a_webhook_may_stand_in_a_file_but_not_in_a_variable_that_many_can_read() {
+    let text = format!("channel = [{{ name = 'a', webhook_url = '{SECRET}' }}] # {SECRET}");
+    let file = std::env::temp_dir().join(format!("ecs-slack-alerts-{}.toml", std::process::id()));
+    std::fs::write(&file, &text).unwrap();
+    let env = |variable: &'static str, value: &str| {
+        let value = value.to_owned();
+        move |name: &str| match name {
+            "QUEUE_URL" => Some(MINIMAL[0].1.to_owned()),
+            name => (name == variable).then(|| value.clone()),
+        }
+    };
+    let path = file.to_string_lossy();
+    assert!(Config::load(Some(&file), &env("", ""), RUN).is_ok());
+    assert!(Config::load(None, &env("CONFIG_FILE", &path), RUN).is_ok());
+    // A laptop's variable.
+    assert!(Config::load(None, &env("SLACK_WEBHOOK_URL", SECRET), RUN).is_ok());
+    let error = Config::load(None, &env("CONFIG_CONTENT", &text), RUN).map(|_| ()).unwrap_err().to_string();
+    for part in ["\n  - channel[0].webhook_url: ", "\n  - CONFIG_CONTENT, line 1: ", "webhook_secret_id"] {
+        assert!(error.contains(part) && !error.contains("sesame"), "{error}");
+    }
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

@@ -139,6 +139,17 @@ fn bad_usage_and_bad_configuration_exit_with_2() {
         (vec!["check"], vec![needed[0], needed[1], ("CONFIG_CONTENT", "[queue]\npollers = 0")], "queue.pollers"),
         (vec!["check"], vec![needed[0], ("SLACK_WEBHOOK_URL", "http://hooks.slack.com/services/x")], "https://"),
         (vec!["render"], vec![("CONFIG_CONTENT", "nonsense = 1")], "nonsense"),
+        (
+            vec!["run"],
+            vec![
+                needed[0],
+                (
+                    "CONFIG_CONTENT",
+                    "channel = [{ name = 'a', webhook_url = 'https://hooks.slack.com/services/T/B/x' }]",
+                ),
+            ],
+            "channel[0].webhook_url: holds a webhook's URL",
+        ),
         (vec!["run"], vec![needed[0], needed[1], ("SHUTDOWN_GRACE", "1 fortnight")], "SHUTDOWN_GRACE"),
     ] {
         let output = run(&arguments, &with(&[], &environment), "");

@@ -74,10 +74,11 @@ variable "environment" {
 }
 
 variable "config_content" {
-  description = "The worker's configuration file, as TOML; for several channels and routes. Environment variables win over it."
+  description = "The worker's configuration file, as TOML; for several channels and routes. Environment variables win over it. It becomes the variable CONFIG_CONTENT, so the worker refuses a webhook or token in it, also in a comment."
   type        = string
   default     = null
 
+  # An early hint for the usual spelling; the worker itself refuses every other one.
   validation {
     condition     = !can(regex("(?m)^\\s*webhook_url\\s*=", var.config_content))
     error_message = "config_content must not have webhook_url: everybody who may read task definitions could post. Keep it in Secrets Manager and set webhook_secret_id."
