@@ -23,7 +23,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
-use crate::diagnosis::{Diagnosis, Service, Trouble};
+use crate::diagnosis::{Diagnosis, Service, Tags, Trouble};
 use crate::event::{Detail, Event};
 use crate::text::{line, lines};
 
@@ -129,10 +129,16 @@ pub struct Alert {
     pub exited: Option<String>,
     /// Whose incident it may be part of.
     pub about: Option<About>,
-    /// The service that ECS can be asked about, where its answer may tell more.
+    /// The service that ECS can be asked about.
     pub service: Option<Service>,
+    /// Whether what ECS says about that service may explain the alert.
+    pub is_explicable: bool,
     /// What ECS said about it.
     pub diagnosis: Option<Diagnosis>,
+    /// The tags of the service; none where they are not known.
+    pub tags: Option<Tags>,
+    /// Those of the tags that people asked for, as (key, value): who owns the service, where its runbook is.
+    pub shown_tags: Vec<(String, String)>,
 }
 
 impl Alert {
@@ -158,7 +164,10 @@ impl Alert {
             exited: None,
             about: None,
             service: None,
+            is_explicable: false,
             diagnosis: None,
+            tags: None,
+            shown_tags: Vec::new(),
         };
         let detail = event.detail();
         match &detail {
@@ -181,8 +190,9 @@ impl Alert {
         }
         alert.bound();
         alert.about = About::of(&alert, event, &detail);
-        if matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Task(_)) {
+        if matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Hook(_) | Detail::Task(_)) {
             alert.service = service_to_ask(&alert, event);
+            alert.is_explicable = !matches!(detail, Detail::Hook(_)) && is_explicable(&alert);
         }
         alert
     }
@@ -201,6 +211,14 @@ impl Alert {
             crash_loop::judge_start(&mut alert, rule);
         }
         alert
+    }
+
+    /// The alert with the tags of its service; those with one of the keys in `shown` become part of what it says, in that order.
+    pub fn with_tags(mut self, tags: Tags, shown: &[String]) -> Self {
+        let value = |key: &String| Some((line(key, MAX_TAG), line(tags.get(key)?, MAX_TAG)));
+        self.shown_tags = shown.iter().filter_map(value).filter(|(_, value)| !value.is_empty()).collect();
+        self.tags = Some(tags);
+        self
     }
 
     /// Adds what ECS said. Its cause counts where the event tells none, or only a symptom.
@@ -282,16 +300,19 @@ impl Alert {
 /// More is not read on a phone.
 const MAX_FACTS: usize = 5;
 const MAX_COMMANDS: usize = 3;
+/// Longer than any key or value of a tag, in characters. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>
+const MAX_TAG: usize = 256;
 /// Longer than any command made of real names, in characters.
 const MAX_COMMAND: usize = 600;
 
-/// The service of an event about a service or a task that is a problem or its end, unless what is known of the service could not
-/// explain it.
-fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
+/// Whether an alert is a problem or its end, of a sort that what is known of the service could explain.
+fn is_explicable(alert: &Alert) -> bool {
     let unrelated = ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
-    if alert.phase() == Phase::Other || unrelated.contains(&alert.kind.as_str()) {
-        return None;
-    }
+    alert.service.is_some() && alert.phase() != Phase::Other && !unrelated.contains(&alert.kind.as_str())
+}
+
+/// The service of an event about a service or a task of one.
+fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
     let arn = event.arns().find(|arn| arn.service == "ecs")?;
     let service = Service {
         partition: arn.partition.to_owned(),

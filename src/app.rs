@@ -123,11 +123,10 @@ pub async fn check_live(config: &Config) -> Result<()> {
             output::print(format_args!("dead-letter queue: {dead_letter_arn} after {max_receive_count} receives"))?;
         }
     }
-    if let Some(settings) = config.diagnose {
-        for action in diagnose::denied_actions(&aws, settings, &state.arn).await {
+    if let Some(settings) = &config.diagnose {
+        for (action, cost) in diagnose::denied_actions(&aws, settings, &state.arn).await {
             log::say(format_args!(
-                "warning: the role may not {action} on a cluster of any name; where it may not, alerts say less. To not ask: \
-                 diagnose.enabled = false"
+                "warning: the role may not {action} on a cluster of any name; where it may not, {cost}"
             ));
         }
     }

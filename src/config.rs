@@ -10,7 +10,8 @@ use toml::Table;
 use self::reader::{Reader, quote};
 use crate::{
     alert::{CrashLoopRule, Severity},
-    consumer, diagnose, log, reporter, route,
+    consumer, diagnose, log, reporter,
+    route::{self, pattern::Pattern},
     slack::target::Source,
     webhook::{AllowedHosts, SLACK_HOSTS},
 };
@@ -183,11 +184,14 @@ impl Config {
         slack.finish();
 
         let queue = parse_queue(root.section("queue"), needs);
-        let diagnose = parse_diagnose(root.section("diagnose"), &queue);
         let channels = channels::parse(&mut root, &allowed_hosts, needs);
         let routes = routes::parse(&mut root, &channels);
         let mutes = mutes::parse(&mut root, OffsetDateTime::now_utc());
-        let incidents = incidents::parse(root.section("incidents"), diagnose.and_then(|settings| settings.crash_loop));
+        let patterns = routes.iter().filter_map(|route| route.pattern.as_ref());
+        let are_matched = patterns.chain(mutes.iter().map(|mute| &mute.pattern)).any(Pattern::names_tags);
+        let diagnose = parse_diagnose(root.section("diagnose"), &queue, are_matched);
+        let crash_loop = diagnose.as_ref().and_then(|settings| settings.crash_loop);
+        let incidents = incidents::parse(root.section("incidents"), crash_loop);
         let account_name = root.string("account_name", "ACCOUNT_NAME");
         root.finish();
         Self {
@@ -292,8 +296,28 @@ fn is_queue_url(url: &str) -> bool {
     reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| !is_slack(host)) && url.path().len() > 1)
 }
 
-fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue) -> Option<diagnose::Settings> {
+/// As many tags as an alert shows: more is not read on a phone.
+pub(crate) const MOST_TAGS: usize = 5;
+
+fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) -> Option<diagnose::Settings> {
     let enabled = diagnose.boolean("enabled", true);
+    let mut shown = diagnose.list("tags", "").unwrap_or_default();
+    let is_key = |key: &String| !key.trim().is_empty() && key.chars().count() <= 128;
+    if shown.len() > MOST_TAGS || !shown.iter().all(is_key) {
+        let example = "[\"team\", \"runbook\"]";
+        diagnose.fault(
+            "tags",
+            &format!("must name at most {MOST_TAGS} tag keys of 1 to 128 characters, such as {example}"),
+        );
+        shown.clear();
+    }
+    if !enabled && are_matched {
+        let what = "is false, but a pattern names service-tags, and without asking ECS no such pattern matches; enable it, or route by \
+                    what the event holds";
+        diagnose.fault("enabled", what);
+    } else if !enabled && !shown.is_empty() {
+        diagnose.warn("tags", "has no effect: diagnose.enabled is false, so ECS is not asked for tags");
+    }
     let range = Duration::from_millis(100)..=Duration::from_secs(30);
     let timeout = diagnose.duration("timeout", "", Duration::from_secs(3), range);
     // As many as a message shows.
@@ -309,7 +333,8 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue) -> Option<diagnose::S
     // Most of the time that a message may take is for Slack.
     let timeout = timeout.min(queue.visibility_timeout / 4);
     let crash_loop = is_told.then_some(CrashLoopRule { stops, within });
-    enabled.then_some(diagnose::Settings { timeout, log_lines, crash_loop })
+    let tags = diagnose::Tagging { shown, are_matched };
+    enabled.then_some(diagnose::Settings { timeout, log_lines, crash_loop, tags })
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@ mod changes;
 mod deployment;
 mod details;
 mod events;
+mod tags;
 mod targets;
 
 use time::OffsetDateTime;
 
 pub use self::deployment::{Controller, Outlook, ServiceDeployment, Status, TaskSet};
 pub use self::details::Details;
+pub use self::tags::Tags;
 pub use self::targets::{Finding, HealthCheck, target_groups_in};
 use crate::cause::Cause;
 use crate::console::Console;

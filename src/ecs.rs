@@ -18,7 +18,7 @@ use aws_sdk_ecs::{
         interceptors::AfterDeserializationInterceptorContextRef, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{BoxError, ProvideErrorMetadata, SdkError},
-    types::DesiredStatus,
+    types::{DesiredStatus, ServiceField},
 };
 use serde_json::Value;
 
@@ -55,6 +55,17 @@ pub struct EcsError {
     source: Box<dyn Error + Send + Sync>,
 }
 
+/// What DescribeServices answered.
+pub struct Described {
+    /// The answer; without tags where these are refused.
+    pub answer: Value,
+    /// Why it has no tags, where they were wanted and all else may be read.
+    pub tags_refused: Option<EcsError>,
+}
+
+/// The action to allow where only the tags are refused.
+pub const LIST_TAGS: &str = "ecs:ListTagsForResource";
+
 impl EcsError {
     /// The error with everything that led to it, for a log.
     pub fn chain(self) -> String {
@@ -79,12 +90,24 @@ impl Ecs {
         }
     }
 
-    /// The answer of DescribeServices.
+    /// The answer of DescribeServices, with the service's tags if so wanted. These need no other permission than the rest: AWS's
+    /// reference names no dependent action. <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html>
     ///
     /// # Errors
-    /// Any failure of the request, classified.
-    pub async fn describe_service(&self, service: &Service) -> Result<Value, EcsError> {
+    /// Any failure of the request, classified. That only the tags are refused is none.
+    pub async fn describe_service(&self, service: &Service, with_tags: bool) -> Result<Described, EcsError> {
+        match self.describe_one(service, with_tags).await {
+            Err(error) if with_tags && matches!(error.class, ErrorClass::Denied | ErrorClass::Invalid) => {
+                let answer = self.describe_one(service, false).await?;
+                Ok(Described { answer, tags_refused: Some(EcsError { action: LIST_TAGS, ..error }) })
+            }
+            answer => Ok(Described { answer: answer?, tags_refused: None }),
+        }
+    }
+
+    async fn describe_one(&self, service: &Service, with_tags: bool) -> Result<Value, EcsError> {
         let call = self.client.describe_services().cluster(service.cluster_arn()).services(&service.name);
+        let call = call.set_include(with_tags.then(|| vec![ServiceField::Tags]));
         let answer = Answer::default();
         let call = call.customize().config_override(in_region_of(service)).interceptor(answer.clone());
         answer.of("ecs:DescribeServices", call.send().await)

@@ -21,6 +21,7 @@ const CHANNEL_BLOCKED: &str = "ecs_slack_alerts_channel_blocked";
 const SQS_REQUESTS: &str = "ecs_slack_alerts_sqs_requests_total";
 const QUEUE_MESSAGES: &str = "ecs_slack_alerts_queue_messages";
 const DIAGNOSES: &str = "ecs_slack_alerts_diagnoses_total";
+const SERVICE_TAGS: &str = "ecs_slack_alerts_service_tags_total";
 const LOG_LINES_DROPPED: &str = "ecs_slack_alerts_log_lines_dropped_total";
 const TASKS: &str = "ecs_slack_alerts_tasks";
 const INCIDENTS: &str = "ecs_slack_alerts_incidents_total";
@@ -116,8 +117,8 @@ impl SlackOutcome {
     }
 }
 
-/// What came of asking ECS about an alert's service; the label of `diagnoses_total`. With any but the first two the alert
-/// goes out undiagnosed.
+/// What came of asking ECS about an alert's service; the label of `diagnoses_total` and, but for `partial`, of `service_tags_total`. With
+/// any but the first two the alert goes out undiagnosed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiagnosisOutcome {
     /// All was answered.
@@ -236,6 +237,11 @@ pub fn diagnosis(outcome: DiagnosisOutcome) {
     counter!(DIAGNOSES, "outcome" => outcome.as_str()).increment(1);
 }
 
+/// This came of asking for the tags of an alert's service.
+pub fn service_tags(outcome: DiagnosisOutcome) {
+    counter!(SERVICE_TAGS, "outcome" => outcome.as_str()).increment(1);
+}
+
 /// An alert meant this to an incident.
 pub fn incident(channel: &str, transition: &'static str) {
     counter!(INCIDENTS, "channel" => channel.to_owned(), "transition" => transition).increment(1);
@@ -312,6 +318,10 @@ fn start_at_zero(channels: &[&str]) {
     }
     for outcome in DiagnosisOutcome::ALL {
         counter!(DIAGNOSES, "outcome" => outcome.as_str()).absolute(0);
+        // Tags come whole or not at all.
+        if outcome != DiagnosisOutcome::Partial {
+            counter!(SERVICE_TAGS, "outcome" => outcome.as_str()).absolute(0);
+        }
     }
     for queue in QUEUES {
         queue_messages(queue, [0; 3]);
@@ -339,6 +349,7 @@ fn describe() {
     describe_gauge!(CHANNEL_BLOCKED, "1 while Slack makes the channel wait or is down");
     describe_counter!(SQS_REQUESTS, "SQS API requests, as billed");
     describe_counter!(DIAGNOSES, "Alerts for which ECS was asked about the service, by what came of it");
+    describe_counter!(SERVICE_TAGS, "Alerts for which the tags of the service were asked for, by what came of it");
     describe_counter!(INCIDENTS, "Alerts by what they meant to an incident");
     describe_gauge!(INCIDENTS_OPEN, "Open incidents that this process knows of");
     describe_histogram!(INCIDENT_DURATION, Unit::Seconds, "From an incident's first event to its recovery");

@@ -107,10 +107,12 @@ impl Pipeline {
         start_by: Instant,
     ) -> Result<Outcome, Failure> {
         let is_said = |channel: &ChannelId| self.reporter.has_said(identity, *channel);
-        let diagnosed = async |alert: Arc<Alert>, channels: &[ChannelId]| match &self.diagnoser {
-            Some(diagnoser) if alert.severity >= Severity::Warning && !channels.iter().all(is_said) => {
-                diagnoser.diagnose(&alert).await
-            }
+        let diagnosed = async |alert: Arc<Alert>, wanted: Wanted| match &self.diagnoser {
+            Some(diagnoser) if !wanted.channels.iter().all(is_said) => match alert.severity {
+                Severity::Warning | Severity::Critical => diagnoser.diagnose(&alert).await,
+                Severity::Info if wanted.by_tags => diagnoser.tag(&alert).await,
+                Severity::Info => alert,
+            },
             _ => alert,
         };
         let (mut alert, destination) = alert(event, &self.router, diagnosed).await;
@@ -179,21 +181,31 @@ impl Pipeline {
     }
 }
 
-/// An event's alert, `diagnosed` if any channel wants it, and where it goes then: what ECS says may show that it is routine.
-/// `diagnosed` gets the channels that want it so far.
+/// Who wants an alert before ECS is asked.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The channels that may get it.
+    pub channels: Vec<ChannelId>,
+    /// Whether the tags of its service decide which of them do.
+    pub by_tags: bool,
+}
+
+/// An event's alert, `diagnosed` if any channel may want it, and where it goes then: what ECS says may show that it is routine,
+/// and the tags of its service whose it is.
 pub async fn alert(
     event: Event,
     router: &Router,
-    diagnosed: impl AsyncFnOnce(Arc<Alert>, &[ChannelId]) -> Arc<Alert>,
+    diagnosed: impl AsyncFnOnce(Arc<Alert>, Wanted) -> Arc<Alert>,
 ) -> (Arc<Alert>, Destination) {
     let mut alert = Arc::new(Alert::from_event(&event));
     let routes = router.route(event.value(), alert.time.unwrap_or_else(OffsetDateTime::now_utc));
     drop(event);
     let channels = routes.channels(alert.severity);
     if !channels.is_empty() {
-        alert = diagnosed(alert, &channels).await;
+        let by_tags = routes.depend_on_tags(alert.severity);
+        alert = diagnosed(alert, Wanted { channels, by_tags }).await;
     }
-    let destination = routes.destination(alert.severity);
+    let destination = routes.by_tags(alert.tags.as_ref()).destination(alert.severity);
     (alert, destination)
 }
 

@@ -22,8 +22,9 @@ use crate::{
     config::Config,
     diagnosis::answers::Answers,
     event::{Event, Undecodable},
-    output, pipeline,
-    route::{self, ChannelId, Recipient, Router},
+    output,
+    pipeline::{self, Wanted},
+    route::{self, Recipient, Router},
     slack::{Slack, channel::Destination, render, report::Report, target::Source},
     text, webhook,
 };
@@ -37,14 +38,20 @@ mod input;
 /// When a file cannot be read or the output cannot be written.
 pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path>) -> Result<bool> {
     let answers = ecs_answers.map(read_answers).transpose()?.unwrap_or_default();
-    let rule = config.diagnose.and_then(|settings| settings.crash_loop);
+    let rule = config.diagnose.as_ref().and_then(|settings| settings.crash_loop);
+    let shown = config.diagnose.map(|settings| settings.tags.shown).unwrap_or_default();
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
     let router = Router::new(config.routes, config.mutes);
-    let diagnosed = async |alert: Arc<Alert>, _: &[ChannelId]| {
-        let Some(diagnosis) = alert.service.as_ref().and_then(|service| answers.diagnosis(service)) else {
-            return alert;
-        };
-        Arc::new(Alert::clone(&alert).with_diagnosis(diagnosis, rule))
+    let diagnosed = async |alert: Arc<Alert>, _: Wanted| {
+        let Some(service) = alert.service.clone() else { return alert };
+        let mut alert = Alert::clone(&alert);
+        if let Some(diagnosis) = answers.diagnosis(&service).filter(|_| alert.is_explicable) {
+            alert = alert.with_diagnosis(diagnosis, rule);
+        }
+        if let Some(tags) = answers.tags(&service) {
+            alert = alert.with_tags(tags, &shown);
+        }
+        Arc::new(alert)
     };
     let mut all_decoded = true;
     for body in input::bodies(files)? {

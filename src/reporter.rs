@@ -296,7 +296,7 @@ fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bo
         kind: match about.phase {
             Phase::Problem => Kind::Problem,
             // An alarm, an instance or a task speaks for itself; of a service ECS says more than one event does.
-            Phase::Recovery if alert.service.is_none() => Kind::Recovery { confirmed: Some(true) },
+            Phase::Recovery if !alert.is_explicable => Kind::Recovery { confirmed: Some(true) },
             Phase::Recovery => Kind::Recovery { confirmed },
             Phase::Other => Kind::Other,
         },

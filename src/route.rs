@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::alert::Severity;
+use crate::{alert::Severity, diagnosis::Tags};
 
 use mention::Mention;
-use mute::Mute;
-use pattern::{Pattern, Subject};
+use mute::{Mute, Standing};
+use pattern::{Pattern, Subject, TagPattern, Verdict};
 
 pub mod explain;
 pub mod mention;
@@ -85,23 +85,29 @@ impl Router {
         Self { routes, mutes: mutes.into_iter().map(Arc::new).collect() }
     }
 
-    /// The routes that take `event`, the whole of it as EventBridge delivers it, as far as patterns tell; the severity tells
-    /// the rest. `time` is when it happened, by which mutes begin and end.
+    /// The routes that take `event`, the whole of it as EventBridge delivers it, as far as patterns tell; the severity and the tags of
+    /// its service tell the rest. `time` is when it happened, by which mutes begin and end.
     pub fn route(&self, event: &Value, time: OffsetDateTime) -> Routes {
         let subject = Subject::new(event);
-        let mut routes = Routes { candidates: Vec::new(), mute: None };
-        if let Some(mute) = self.mutes.iter().find(|mute| mute.holds(subject, time)) {
-            routes.mute = Some(Arc::clone(mute));
-            return routes;
+        let mut routes = Routes::default();
+        for mute in self.mutes.iter().filter(|mute| mute.standing(time) == Standing::Holds) {
+            match mute.pattern.judge(subject) {
+                Verdict::No => {}
+                Verdict::ByTags(tags) => routes.mutes_by_tags.push((tags, Arc::clone(mute))),
+                Verdict::Yes => return Routes { mute: Some(Arc::clone(mute)), ..Routes::default() },
+            }
         }
         for Route { channel, pattern, proceed, mention } in &self.routes {
-            let is_sure = match pattern {
-                Some(pattern) if !pattern.matches(subject) => continue,
-                pattern => pattern.is_some(),
+            let condition = match pattern.as_ref().map(|pattern| pattern.judge(subject)) {
+                Some(Verdict::No) => continue,
+                Some(Verdict::Yes) => Condition::None,
+                Some(Verdict::ByTags(tags)) => Condition::Tags(tags),
+                None => Condition::Problem,
             };
+            let is_last = matches!(condition, Condition::None) && !proceed;
             let recipient = Recipient { channel: *channel, mention: mention.clone() };
-            routes.candidates.push(Candidate { recipient, only_problems: !is_sure, proceed: *proceed });
-            if is_sure && !proceed {
+            routes.candidates.push(Candidate { recipient, condition, proceed: *proceed });
+            if is_last {
                 break;
             }
         }
@@ -110,33 +116,42 @@ impl Router {
 }
 
 /// The routes that take an event, which need it no longer: its severity may change while ECS is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Routes {
     candidates: Vec<Candidate>,
     mute: Option<Arc<Mute>>,
+    /// The mutes that hold it if its service has such tags.
+    mutes_by_tags: Vec<(TagPattern, Arc<Mute>)>,
 }
 
 #[derive(Debug, Clone)]
 struct Candidate {
     recipient: Recipient,
-    /// It has no pattern.
-    only_problems: bool,
+    condition: Condition,
     proceed: bool,
 }
 
+/// When a route takes an event that its pattern does not refuse.
+#[derive(Debug, Clone)]
+enum Condition {
+    None,
+    /// It has no pattern.
+    Problem,
+    /// Its pattern names tags, which are not known yet.
+    Tags(TagPattern),
+}
+
 impl Routes {
-    /// Where an alert of this severity goes. Of several routes to one channel, the first decides whom it mentions.
+    /// Where an alert of this severity goes; also to those channels that get it only if the tags are right, until
+    /// [`Routes::by_tags`] has judged these. Of several routes to one channel, the first decides whom it mentions.
     pub fn destination(&self, severity: Severity) -> Destination {
         if let Some(mute) = &self.mute {
             return Destination::Muted(Arc::clone(mute));
         }
         let mut recipients: Vec<Recipient> = Vec::new();
-        for route in self.candidates.iter().filter(|route| severity >= Severity::Warning || !route.only_problems) {
+        for route in self.tried(severity) {
             if recipients.iter().all(|earlier| earlier.channel != route.recipient.channel) {
                 recipients.push(route.recipient.clone());
-            }
-            if !route.proceed {
-                break;
             }
         }
         Destination::Channels(recipients)
@@ -145,6 +160,49 @@ impl Routes {
     /// The channels that get an alert of this severity, in the order of the routes, each once.
     pub fn channels(&self, severity: Severity) -> Vec<ChannelId> {
         self.destination(severity).recipients().iter().map(|recipient| recipient.channel).collect()
+    }
+
+    /// Whether the tags of the service may change which channels get an alert of this severity.
+    pub fn depend_on_tags(&self, severity: Severity) -> bool {
+        let is_open = |route: &Candidate| matches!(route.condition, Condition::Tags(_));
+        match self.mutes_by_tags.as_slice() {
+            [] => self.tried(severity).any(is_open),
+            _ => self.tried(severity).next().is_some(),
+        }
+    }
+
+    /// What is left of them when the tags of the service are these. Where they are not known, no pattern that names tags matches.
+    pub fn by_tags(&self, tags: Option<&Tags>) -> Self {
+        let judged = |route: &Candidate| match &route.condition {
+            Condition::Tags(pattern) if !tags.is_some_and(|tags| pattern.matches(tags)) => None,
+            Condition::Tags(_) => Some(Candidate { condition: Condition::None, ..route.clone() }),
+            Condition::None | Condition::Problem => Some(route.clone()),
+        };
+        let holds = |(pattern, _): &&(TagPattern, _)| tags.is_some_and(|tags| pattern.matches(tags));
+        let mute = self.mutes_by_tags.iter().find(holds).map(|(_, mute)| mute);
+        Self {
+            candidates: self.candidates.iter().filter_map(judged).collect(),
+            mute: self.mute.as_ref().or(mute).cloned(),
+            mutes_by_tags: Vec::new(),
+        }
+    }
+
+    /// The routes up to the first that surely takes an alert of this severity and does not let it go on.
+    fn tried(&self, severity: Severity) -> impl Iterator<Item = &Candidate> {
+        let mut is_over = false;
+        self.candidates
+            .iter()
+            .take_while(move |route| {
+                let is_taken = match route.condition {
+                    Condition::None => true,
+                    Condition::Problem => severity >= Severity::Warning,
+                    Condition::Tags(_) => false,
+                };
+                let was_over = is_over;
+                is_over |= is_taken && !route.proceed;
+                !was_over
+            })
+            .filter(move |route| severity >= Severity::Warning || !matches!(route.condition, Condition::Problem))
     }
 }
 
@@ -238,6 +296,79 @@ mod tests {
             router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical),
             [PLATFORM, SEARCH]
         );
+    }
+
+    fn tags(tags: &[(&str, &str)]) -> Tags {
+        let tags = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect::<Vec<_>>();
+        Tags::of(&json!({ "tags": tags }))
+    }
+
+    #[test]
+    fn a_pattern_that_names_tags_is_judged_when_these_are_known() {
+        let of_search = || Some(json!({ "service-tags": { "team": ["search"] } }));
+        let router = Router::new(vec![to(SEARCH, of_search()), to(PLATFORM, None)], Vec::new());
+        let routes = router.route(&impaired("shop-prod/checkout"), NOW);
+        assert_eq!(routes.channels(Severity::Critical), [SEARCH, PLATFORM], "either may want it");
+        assert!(routes.depend_on_tags(Severity::Critical));
+        let channels = |tags: Option<&Tags>, severity| routes.by_tags(tags).channels(severity);
+        let search = tags(&[("team", "search"), ("stage", "prod")]);
+        assert_eq!(channels(Some(&search), Severity::Critical), [SEARCH]);
+        assert_eq!(channels(Some(&search), Severity::Info), [SEARCH], "a pattern takes exactly what it says");
+        assert_eq!(
+            channels(Some(&tags(&[("Team", "search")])), Severity::Critical),
+            [PLATFORM],
+            "keys are case-sensitive"
+        );
+        assert_eq!(channels(None, Severity::Critical), [PLATFORM]);
+        assert_eq!(channels(None, Severity::Info), NONE);
+    }
+
+    #[test]
+    fn tags_are_asked_for_only_where_they_decide() {
+        let of_search = || Some(json!({ "service-tags": { "team": ["search"] } }));
+        let event = impaired("search-prod/indexer");
+        let depends =
+            |routes: Vec<Route>, severity| Router::new(routes, Vec::new()).route(&event, NOW).depend_on_tags(severity);
+        assert!(!depends(vec![to(SEARCH, search_services()), to(PLATFORM, of_search())], Severity::Info));
+        assert!(!depends(vec![to(PLATFORM, None), to(SEARCH, of_search())], Severity::Critical));
+        assert!(depends(vec![to(PLATFORM, None), to(SEARCH, of_search())], Severity::Info));
+        assert!(depends(vec![and_on(to(PLATFORM, None)), to(SEARCH, of_search())], Severity::Critical));
+        let of_another_account = json!({ "account": ["1"], "service-tags": { "team": ["search"] } });
+        assert!(!depends(vec![to(SEARCH, Some(of_another_account)), to(PLATFORM, None)], Severity::Critical));
+    }
+
+    #[test]
+    fn a_mute_that_names_tags_holds_the_alerts_of_services_that_have_them() {
+        let mute = Mute {
+            place: 0,
+            pattern: Pattern::compile(&json!({ "service-tags": { "team": ["search"] } })).unwrap(),
+            from: None,
+            until: None,
+            reason: "moves house".into(),
+        };
+        let router = Router::new(vec![to(PLATFORM, None)], vec![mute]);
+        let routes = router.route(&impaired("shop-prod/checkout"), NOW);
+        assert!(routes.depend_on_tags(Severity::Critical));
+        assert!(!routes.depend_on_tags(Severity::Info), "nobody wants it anyway");
+        let is_muted = |tags: Option<&Tags>| routes.by_tags(tags).destination(Severity::Critical).mute().is_some();
+        assert!(is_muted(Some(&tags(&[("team", "search")]))));
+        assert!(!is_muted(Some(&tags(&[("team", "shop")]))));
+        assert!(!is_muted(None), "what is not known mutes nothing");
+    }
+
+    #[test]
+    fn an_event_cannot_bring_tags_of_its_own() {
+        let of_search = json!({ "service-tags": { "team": ["search"] } });
+        let router = Router::new(vec![to(SEARCH, Some(of_search)), to(PLATFORM, None)], Vec::new());
+        for forged in [
+            json!({ "service-tags": { "team": "search" } }),
+            json!({ "service-tags": [{ "team": "search" }] }),
+            json!({ "service-tags.team": "search" }),
+        ] {
+            let routes = router.route(&forged, NOW);
+            assert_eq!(routes.by_tags(None).channels(Severity::Critical), [PLATFORM], "{forged}");
+            assert_eq!(routes.by_tags(Some(&tags(&[]))).channels(Severity::Critical), [PLATFORM], "{forged}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use futures_util::future::{Either, join_all, select};
@@ -16,9 +16,10 @@ use tokio::{
     try_join,
 };
 
+use super::Settings;
 use crate::{
     diagnosis::{
-        Details, Diagnosis, Service,
+        Details, Diagnosis, Service, Tags,
         answers::{Facts, Picture},
     },
     ecs::{Ecs, EcsError},
@@ -34,6 +35,9 @@ pub(super) struct Inquiry<'a> {
     service: &'a Service,
     deadline: Instant,
     log_lines: usize,
+    /// Whether the service's tags are asked for; and these.
+    with_tags: bool,
+    tags: OnceLock<Tags>,
     shortfall: Mutex<Shortfall>,
 }
 
@@ -54,13 +58,20 @@ struct TargetAnswers {
 }
 
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(ecs: &'a Ecs, service: &'a Service, deadline: Instant, log_lines: usize) -> Self {
-        Self { ecs, service, deadline, log_lines, shortfall: Mutex::default() }
+    pub(super) fn new(ecs: &'a Ecs, service: &'a Service, deadline: Instant, settings: &Settings) -> Self {
+        let (log_lines, with_tags) = (settings.log_lines, settings.tags.are_wanted());
+        Self { ecs, service, deadline, log_lines, with_tags, tags: OnceLock::new(), shortfall: Mutex::default() }
     }
 
-    /// What is known of the service, none if it is nothing; and what was asked in vain. The load balancer is asked at once about
+    /// What is known of the service and its tags, none if it is nothing; and what was asked in vain. The load balancer is asked at once about
     /// `target_groups`: a target that failed is soon deregistered.
-    pub(super) async fn run(&self, target_groups: Vec<String>) -> (Option<Diagnosis>, Shortfall) {
+    pub(super) async fn run(mut self, target_groups: Vec<String>) -> (Option<Diagnosis>, Option<Tags>, Shortfall) {
+        let diagnosis = self.diagnosis(target_groups).await;
+        let shortfall = self.shortfall.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (diagnosis, self.tags.take(), shortfall)
+    }
+
+    async fn diagnosis(&self, target_groups: Vec<String>) -> Option<Diagnosis> {
         let facts = OnceLock::new();
         let main = pin!(self.service(&facts, &target_groups));
         let beside = pin!(async { join!(self.deployments(), self.targets(target_groups.clone())) });
@@ -69,21 +80,25 @@ impl<'a> Inquiry<'a> {
             Either::Left((Some(main), beside)) => Some((main, beside.await)),
             Either::Right((beside, main)) => main.await.map(|main| (main, beside)),
         };
-        let diagnosis = answered.map(|((picture, mut details), (deployments, targets))| {
+        answered.map(|((picture, mut details), (deployments, targets))| {
             deployments.into_iter().for_each(|answer| details.add(answer));
             add_targets(&mut details, targets);
             picture.diagnosis(&details)
-        });
-        let mut shortfall = self.shortfall.lock().unwrap_or_else(PoisonError::into_inner);
-        (diagnosis, std::mem::take(&mut shortfall))
+        })
     }
 
     /// The service and its stopped tasks, then what these were made from, what they logged, and the target groups that only they name.
     async fn service<'b>(&'b self, facts: &'b OnceLock<Facts>, asked: &[String]) -> Option<(Picture<'b>, Details)> {
         // Nothing else helps if ECS does not know the service.
         let described = async {
-            let answer = self.within(self.ecs.describe_service(self.service)).await;
-            answer.filter(|answer| answer.pointer("/services/0").is_some()).ok_or(())
+            let described = self.within(self.ecs.describe_service(self.service, self.with_tags)).await.ok_or(())?;
+            let service = described.answer.pointer("/services/0").ok_or(())?;
+            match described.tags_refused {
+                Some(error) => self.shortfall().failed.push(error),
+                None if self.with_tags => self.tags.set(Tags::of(service)).unwrap_or_default(),
+                None => {}
+            }
+            Ok::<_, ()>(described.answer)
         };
         let stopped = async { Ok(self.stopped_tasks().await) };
         let (described, (stopped, tasks_known)) = try_join!(described, stopped).ok()?;
@@ -163,13 +178,16 @@ impl<'a> Inquiry<'a> {
     /// The answer, if it comes in time and is one.
     async fn within<T>(&self, request: impl Future<Output = Result<T, EcsError>>) -> Option<T> {
         let answered = timeout_at(self.deadline, request).await;
-        let mut shortfall = self.shortfall.lock().unwrap_or_else(PoisonError::into_inner);
         match answered {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => shortfall.failed.push(error),
-            Err(_) => shortfall.late = true,
+            Ok(Err(error)) => self.shortfall().failed.push(error),
+            Err(_) => self.shortfall().late = true,
         }
         None
+    }
+
+    fn shortfall(&self) -> MutexGuard<'_, Shortfall> {
+        self.shortfall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,9 @@ use time::OffsetDateTime;
 use super::changes::differences;
 use super::deployment::{self, Records, Wanted};
 use super::details::Details;
-use super::{Change, Current, Diagnosis, Rollout, Service, ServiceDeployment, State, Stop, Trouble, events, targets};
+use super::{
+    Change, Current, Diagnosis, Rollout, Service, ServiceDeployment, State, Stop, Tags, Trouble, events, targets,
+};
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
 use crate::event::{Arn, drop_environments, ecs::Task, parse_time, text};
@@ -64,6 +66,11 @@ impl Answers {
         }
     }
 
+    /// The tags of the service; none if ECS does not know it.
+    pub fn tags(&self, service: &Service) -> Option<Tags> {
+        self.facts.described(service).map(Tags::of)
+    }
+
     /// All that is told of the service; none if ECS does not know it.
     pub fn diagnosis(&self, service: &Service) -> Option<Diagnosis> {
         Some(Picture::of(service, &self.facts)?.diagnosis(&self.details))
@@ -71,6 +78,15 @@ impl Answers {
 }
 
 impl Facts {
+    /// What DescribeServices answered about the service.
+    pub fn described(&self, service: &Service) -> Option<&Value> {
+        let is_it = |described: &&Value| {
+            let cluster = text(described, "clusterArn").and_then(Arn::parse).and_then(|arn| arn.name());
+            text(described, "serviceName") == Some(&service.name) && cluster == Some(&service.cluster)
+        };
+        self.services.iter().find(is_it)
+    }
+
     /// Adds an answer of DescribeServices or DescribeTasks; any other is left out.
     pub fn add(&mut self, mut answer: Value) {
         for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
@@ -128,11 +144,7 @@ struct Stopped<'a> {
 impl<'a> Picture<'a> {
     /// None if ECS does not know the service.
     pub fn of(service: &'a Service, facts: &'a Facts) -> Option<Self> {
-        let is_it = |described: &&Value| {
-            let cluster = text(described, "clusterArn").and_then(Arn::parse).and_then(|arn| arn.name());
-            text(described, "serviceName") == Some(&service.name) && cluster == Some(&service.cluster)
-        };
-        let described = facts.services.iter().find(is_it)?;
+        let described = facts.described(service)?;
         let sets = list(described, "taskSets").map(Deployment::read_task_set);
         let deployments: Vec<Deployment> = list(described, "deployments").map(Deployment::read).chain(sets).collect();
         let primary = deployments.iter().find(|deployment| deployment.is_primary).copied();

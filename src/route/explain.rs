@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::{
     Destination, Router,
     mute::{Mute, Standing},
-    pattern::Subject,
+    pattern::{Subject, Verdict},
 };
 use crate::alert::Severity;
 
@@ -16,26 +16,31 @@ impl Router {
     pub fn explain(&self, event: &Value, severity: Severity, time: OffsetDateTime, names: &[String]) -> Vec<String> {
         let name = |channel: super::ChannelId| names.get(channel.0).map_or("?", String::as_str);
         let subject = Subject::new(event);
-        let destination = self.route(event, time).destination(severity);
+        let routes = self.route(event, time);
+        let destination = routes.by_tags(None).destination(severity);
         let mut lines = Vec::new();
         let mut ended_by: Option<String> = None;
         for mute in &self.mutes {
-            lines.push(format!("{mute}: {}", about_mute(mute, subject, time)));
-            if ended_by.is_none() && mute.holds(subject, time) {
+            let verdict = mute.pattern.judge(subject);
+            lines.push(format!("{mute}: {}", about_mute(mute, &verdict, subject, time)));
+            let holds = mute.standing(time) == Standing::Holds && matches!(verdict, Verdict::Yes);
+            if ended_by.is_none() && holds {
                 ended_by = Some(format!("mute[{}] holds it", mute.place));
             }
         }
         for (place, route) in self.routes.iter().enumerate() {
-            let verdict = match (&ended_by, &route.pattern) {
+            let judged = route.pattern.as_ref().map(|pattern| (pattern, pattern.judge(subject)));
+            let verdict = match (&ended_by, judged) {
                 (Some(ended_by), _) => format!("not tried: {ended_by}"),
                 (None, None) if severity < Severity::Warning => {
                     "does not take it: without a pattern it takes problems only (warning, critical)".into()
                 }
-                (None, Some(pattern)) if !pattern.matches(subject) => {
+                (None, Some((pattern, Verdict::No))) => {
                     format!("does not match: {}", pattern.mismatches(subject).join("; "))
                 }
-                (None, pattern) => {
-                    let why = if pattern.is_some() { "its pattern matches" } else { "it is a problem" };
+                (None, Some((_, Verdict::ByTags(_)))) => format!("takes it {IF_TAGGED}"),
+                (None, judged) => {
+                    let why = if judged.is_some() { "its pattern matches" } else { "it is a problem" };
                     if !route.proceed {
                         ended_by = Some(format!("route[{place}] took it"));
                     }
@@ -45,7 +50,7 @@ impl Router {
             };
             lines.push(format!("route[{place}] to {:?}: {verdict}", name(route.channel)));
         }
-        lines.push(match &destination {
+        let outcome = match &destination {
             Destination::Muted(mute) => format!("muted: {}", mute.reason),
             Destination::Channels(recipients) if recipients.is_empty() && severity >= Severity::Warning => {
                 "unrouted: NO ROUTE TAKES THIS PROBLEM, so it is deleted".into()
@@ -59,16 +64,22 @@ impl Router {
                 });
                 format!("posted to {}", to.collect::<Vec<_>>().join(", "))
             }
-        });
+        };
+        let is_open = routes.depend_on_tags(severity);
+        lines.push(if is_open { format!("without such tags: {outcome}") } else { outcome });
         lines
     }
 }
 
-fn about_mute(mute: &Mute, event: Subject<'_>, time: OffsetDateTime) -> String {
-    if !mute.pattern.matches(event) {
+/// Of a pattern that names `service-tags`.
+const IF_TAGGED: &str = "if the tags of the service match; only ECS knows these";
+
+fn about_mute(mute: &Mute, verdict: &Verdict, event: Subject<'_>, time: OffsetDateTime) -> String {
+    if matches!(verdict, Verdict::No) {
         return format!("does not match: {}", mute.pattern.mismatches(event).join("; "));
     }
     match mute.standing(time) {
+        Standing::Holds if matches!(verdict, Verdict::ByTags(_)) => format!("holds it {IF_TAGGED}"),
         Standing::Holds => "holds it".into(),
         Standing::ToCome => "matches, but begins after the time of the event".into(),
         Standing::Ended => "matches, but ended before the time of the event".into(),
@@ -126,6 +137,22 @@ mod tests {
         assert_eq!(warning.last().unwrap(), r#"posted to "search", "platform""#);
         let routine = explain(routes, vec![], Severity::Info, 0);
         assert!(routine[2].ends_with("without a pattern it takes problems only (warning, critical)"), "{routine:?}");
+    }
+
+    #[test]
+    fn what_depends_on_the_tags_of_the_service_is_said() {
+        let of_search = || json!({ "service-tags": { "team": ["search"] } });
+        let routes = vec![to(0, Some(of_search())), to(1, None)];
+        assert_eq!(
+            explain(routes, vec![mute(of_search())], Severity::Critical, 0),
+            [
+                "mute[0] from 1970-01-01T00:00:00Z until 1970-01-01T01:00:00Z (load test): holds it if the tags of the service match; \
+                 only ECS knows these",
+                r#"route[0] to "search": takes it if the tags of the service match; only ECS knows these"#,
+                r#"route[1] to "platform": takes it: it is a problem"#,
+                r#"without such tags: posted to "platform""#,
+            ]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt;
 
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::pattern::{Pattern, Subject};
+use super::pattern::Pattern;
 
 /// One `[[mute]]` of the configuration.
 #[derive(Debug, Clone)]
@@ -38,11 +38,6 @@ pub enum Standing {
 }
 
 impl Mute {
-    /// Whether it holds an event that happened at `time`.
-    pub fn holds(&self, event: Subject<'_>, time: OffsetDateTime) -> bool {
-        self.standing(time) == Standing::Holds && self.pattern.matches(event)
-    }
-
     /// How it stands at `time`.
     pub fn standing(&self, time: OffsetDateTime) -> Standing {
         if self.from.is_some_and(|from| time < from) {

@@ -4,6 +4,9 @@
 //! eb-create-pattern-operators); what that page leaves open follows event-ruler, AWS's own open-source matcher, except
 //! where a comment here says otherwise. What would mean one thing here and another there is refused, not guessed at.
 //!
+//! One field is not the event's: `service-tags`, at the top, is about the tags of its ECS service, which are read later and judged
+//! apart. A field of that name in the event is never looked at.
+//!
 //! Invariant: matching cannot fail, takes time in proportion to the event times the pattern, and allocates nothing for an event
 //! without dots in its names.
 
@@ -14,6 +17,8 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use serde_json::{Number, Value};
+
+use crate::diagnosis::Tags;
 
 mod compile;
 mod mismatch;
@@ -27,8 +32,30 @@ mod tests;
 pub struct Pattern {
     /// The pattern with every `$or` multiplied out; it matches if one of these does. AWS does it so too: a field inside
     /// `$or` and one beside it must still match in the same element when they share an array.
-    alternatives: Vec<Fields>,
+    alternatives: Vec<Alternative>,
 }
+
+#[derive(Debug, Clone)]
+struct Alternative {
+    event: Fields,
+    /// What the tags of the service must have; none where they do not matter.
+    tags: Option<Arc<Fields>>,
+}
+
+/// What a pattern says of an event.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// It does not match.
+    No,
+    /// It matches if the service's tags do.
+    ByTags(TagPattern),
+    /// It matches, whatever the tags are.
+    Yes,
+}
+
+/// What the tags of a service must be like.
+#[derive(Debug, Clone)]
+pub struct TagPattern(Vec<Arc<Fields>>);
 
 /// An event, ready to be matched with any number of patterns.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +79,47 @@ impl Pattern {
     /// ambiguous once the order of the fields is lost.
     pub fn compile(pattern: &Value) -> Result<Self, PatternError> {
         let alternatives = compile::alternatives(pattern)?;
-        Ok(Self { alternatives })
+        let alternatives = alternatives.into_iter().map(|mut event| {
+            let Some(Requirement { tests, fields }) = event.remove(SERVICE_TAGS) else {
+                return Ok(Alternative { event, tags: None });
+            };
+            if tests.is_some() {
+                let example = format!("{{ {SERVICE_TAGS} = {{ team = [\"search\"] }} }}");
+                return Err(PatternError(format!("{SERVICE_TAGS}: must be an object of tag keys, such as {example}")));
+            }
+            Ok(Alternative { event, tags: Some(Arc::new(fields)) })
+        });
+        Ok(Self { alternatives: alternatives.collect::<Result<_, _>>()? })
     }
 
-    /// Whether an event matches.
+    /// Whether an event matches, whatever the tags of its service are.
     pub fn matches(&self, subject: Subject<'_>) -> bool {
-        let finds = |fields: &Fields| subject.search(fields).all(fields, &[At::of(subject.event)]) != Found::No;
-        subject.event.is_object() && self.alternatives.iter().any(finds)
+        matches!(self.judge(subject), Verdict::Yes)
+    }
+
+    /// Whether it is about the tags of services.
+    pub fn names_tags(&self) -> bool {
+        self.alternatives.iter().any(|alternative| alternative.tags.is_some())
+    }
+
+    /// Whether an event matches, as far as the event alone can say.
+    pub fn judge(&self, subject: Subject<'_>) -> Verdict {
+        let mut tags = Vec::new();
+        for alternative in self.alternatives.iter().filter(|alternative| subject.has(&alternative.event)) {
+            match &alternative.tags {
+                None => return Verdict::Yes,
+                Some(fields) => tags.push(Arc::clone(fields)),
+            }
+        }
+        if tags.is_empty() { Verdict::No } else { Verdict::ByTags(TagPattern(tags)) }
+    }
+}
+
+impl TagPattern {
+    /// Whether these tags match.
+    pub fn matches(&self, tags: &Tags) -> bool {
+        let subject = Subject::new(tags.as_value());
+        self.0.iter().any(|fields| subject.has(fields))
     }
 }
 
@@ -84,7 +145,14 @@ impl<'a> Subject<'a> {
     fn search(self, fields: &Fields) -> Search {
         Search { steps: self.dotted.map(|size| Cell::new(4 * size * (1 + count(fields)))) }
     }
+
+    fn has(self, fields: &Fields) -> bool {
+        self.event.is_object() && self.search(fields).all(fields, &[At::of(self.event)]) != Found::No
+    }
 }
+
+/// The field of a pattern that is about the tags of the event's service.
+const SERVICE_TAGS: &str = "service-tags";
 
 /// Each name up to the next dot: to event-ruler the names along a path, joined by dots, are the field, and neither a pattern
 /// nor an event says which dots join and which belong to a name.

@@ -32,6 +32,8 @@ const HINT: usize = 600;
 const NOTE: usize = 1_100;
 const NOTE_LINES: usize = 8;
 const FACTS: usize = 5;
+/// As many as `diagnose.tags` may name.
+const TAGS: usize = 5;
 const LABEL: usize = 40;
 const FACT: usize = 300;
 const ACCOUNT: usize = 100;
@@ -142,6 +144,21 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
         facts.outside(label, LABEL).markup(": ").name(value, FACT);
     }
     add(facts, section);
+
+    let mut tags = Text::with_limit(MAX_SECTION);
+    for (key, value) in alert.shown_tags.iter().filter(|(_, value)| !visible(value).is_empty()).take(TAGS) {
+        if !tags.is_empty() {
+            tags.markup("\n");
+        }
+        tags.outside(key, LABEL).markup(": ");
+        // An address can be tapped, and shows where it leads; anything else stays text.
+        if value.starts_with("https://") {
+            tags.linking(value, FACT)
+        } else {
+            tags.name(value, FACT)
+        };
+    }
+    add(tags, section);
 
     add(group.story.map(incident::how_it_stands).unwrap_or(Text::with_limit(0)), context);
     let mut below = Text::with_limit(CONTEXT);

@@ -26,5 +26,6 @@ mod recorded;
 mod routing;
 mod secrets;
 mod stopping;
+mod tags;
 mod terraform;
 mod world;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{At, Fields, Found, Pattern, Requirement, Search, Subject, Test};
+use super::{At, Fields, Found, Pattern, Requirement, Search, Subject, Test, Verdict};
 use crate::text;
 
 /// So many characters of a value are shown.
@@ -18,12 +18,12 @@ type Leaf<'a> = (Vec<&'a str>, &'a Arc<[Test]>);
 
 impl Pattern {
     /// One sentence for each field that does not match, in the alternative of `$or` that is nearest to the event; none if the
-    /// pattern matches.
+    /// pattern matches, or may match by the tags of the service.
     pub fn mismatches(&self, subject: Subject<'_>) -> Vec<String> {
-        if self.matches(subject) {
+        if !matches!(self.judge(subject), Verdict::No) {
             return Vec::new();
         }
-        let all = self.alternatives.iter().map(|fields| mismatches(fields, subject));
+        let all = self.alternatives.iter().map(|alternative| mismatches(&alternative.event, subject));
         let mut nearest = all.min_by_key(Vec::len).unwrap_or_default();
         if let (1.., several @ 2..) = (nearest.len(), self.alternatives.len()) {
             nearest[0] += &format!(" (the nearest of the {several} alternatives of $or)");

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Pattern, Subject};
+use super::{Pattern, Subject, Verdict};
+use crate::diagnosis::Tags;
 
 #[track_caller]
 fn assert_matches(pattern: &Value, event: &Value, expected: bool) {
@@ -648,4 +649,53 @@ fn neither_depth_nor_combinations_run_away() {
     assert!(Pattern::compile(&combined(9)).is_ok());
     let error = Pattern::compile(&combined(40)).unwrap_err().to_string();
     assert_eq!(error, "f09.$or[1]: the $ors of a pattern may make at most 1000 combinations");
+}
+
+/// A pattern about tags, tags, and whether they match.
+#[test]
+fn tags_are_matched_as_fields_are() {
+    for (pattern, tags, expected) in [
+        (json!({ "team": ["search", "browse"] }), vec![("team", "browse")], true),
+        (json!({ "team": ["search"] }), vec![("team", "Search")], false),
+        (json!({ "team": [{ "equals-ignore-case": "search" }] }), vec![("team", "Search")], true),
+        (json!({ "team": [{ "prefix": "sea" }], "stage": ["prod"] }), vec![("team", "search")], false),
+        (json!({ "team": [{ "anything-but": "search" }] }), vec![("team", "shop")], true),
+        (json!({ "team": [{ "anything-but": "search" }] }), vec![], false),
+        (json!({ "team": [{ "exists": false }] }), vec![("stage", "prod")], true),
+        (json!({ "team": [{ "exists": false }] }), vec![("team", "")], false),
+        (json!({ "team": [{ "exists": true }] }), vec![("team", "")], true),
+        (json!({ "aws:cloudformation:stack-name": ["shop"] }), vec![("aws:cloudformation:stack-name", "shop")], true),
+        (json!({ "example.com/team": ["search"] }), vec![("example.com/team", "search")], true),
+        (json!({ "example.com/team": ["search"] }), vec![("example", "search")], false),
+        (json!({ "example": ["x"], "example.com": ["y"] }), vec![("example", "x"), ("example.com", "y")], true),
+        (json!({ "$or": [{ "team": ["search"] }, { "owner": ["search"] }] }), vec![("owner", "search")], true),
+    ] {
+        let listed: Vec<_> = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
+        let compiled = Pattern::compile(&json!({ "source": ["aws.ecs"], "service-tags": pattern })).unwrap();
+        assert!(compiled.names_tags());
+        let event = json!({ "source": "aws.ecs" });
+        let Verdict::ByTags(by_tags) = compiled.judge(Subject::new(&event)) else { panic!("{pattern} needs tags") };
+        assert_eq!(by_tags.matches(&Tags::of(&json!({ "tags": listed }))), expected, "{pattern} of {tags:?}");
+        assert!(matches!(compiled.judge(Subject::new(&json!({ "source": "aws.rds" }))), Verdict::No));
+    }
+}
+
+#[test]
+fn an_alternative_without_tags_needs_none() {
+    let pattern = json!({ "$or": [{ "service-tags": { "team": ["search"] } }, { "source": ["aws.cloudwatch"] }] });
+    let pattern = Pattern::compile(&pattern).unwrap();
+    assert!(matches!(pattern.judge(Subject::new(&json!({ "source": "aws.cloudwatch" }))), Verdict::Yes));
+    assert!(matches!(pattern.judge(Subject::new(&json!({ "source": "aws.ecs" }))), Verdict::ByTags(_)));
+    // Deeper, or as a part of a name, it is a field like any other.
+    let pattern = Pattern::compile(&json!({ "detail": { "service-tags": ["x"] }, "service-tags-x": ["y"] })).unwrap();
+    assert!(!pattern.names_tags());
+    assert!(pattern.matches(Subject::new(&json!({ "detail": { "service-tags": "x" }, "service-tags-x": "y" }))));
+}
+
+#[test]
+fn tags_are_an_object_of_keys() {
+    for pattern in [json!({ "service-tags": ["search"] }), json!({ "service-tags": [{ "exists": false }] })] {
+        let error = Pattern::compile(&pattern).unwrap_err().to_string();
+        assert!(error.contains("service-tags: must be an object of tag keys"), "{error}");
+    }
 }

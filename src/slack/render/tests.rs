@@ -44,7 +44,10 @@ fn impaired(service: &str) -> Alert {
         exited: None,
         about: None,
         service: None,
+        is_explicable: false,
         diagnosis: None,
+        tags: None,
+        shown_tags: Vec::new(),
     }
 }
 
@@ -485,6 +488,8 @@ fn hostile_text_neither_pages_nor_breaks_a_limit() {
     alert.cluster = Some("🔥&".repeat(10_000));
     alert.region = Some("r>".repeat(10_000));
     alert.facts = (0..100).map(|i| (format!("<{i}>").repeat(99), "&".repeat(10_000))).collect();
+    alert.shown_tags =
+        (0..100).map(|i| (format!("<!channel> {i}"), "https://evil.example/<|x>".repeat(1_000))).collect();
     alert.links =
         (0..100).map(|i| Link { page: Page::Log, url: format!("https://a/{i}{}", "&x".repeat(i * 20)) }).collect();
     alert.links.push(Link { page: Page::Log, url: "https://evil|x>".to_owned() });
@@ -569,6 +574,9 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                     exited: None,
                     about: None,
                     service: None,
+                    is_explicable: false,
+                    tags: None,
+                    shown_tags: vec![(pick(), pick()), (pick(), format!("https://a.example/{}", pick()))],
                     diagnosis: (pick().len() % 2 == 0).then(|| diagnosis(&pick())),
                 }
             })
@@ -579,6 +587,30 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
             assert_within_limits(&plain_text(alert, Some("platform")).to_value());
         }
     }
+}
+
+#[test]
+fn tags_are_shown_as_they_are_and_only_a_whole_address_can_be_tapped() {
+    let mut alert = bare("checkout");
+    alert.shown_tags = [
+        ("team", "search & browse"),
+        ("runbook", "https://wiki.example.com/checkout?a=1&b=2"),
+        ("owner", "<!channel> <https://evil.example|x>"),
+        ("docs", "https://evil.example|x>"),
+        ("note", "see https://evil.example"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec();
+    let shown = "team: search &amp; browse\nrunbook: <https://wiki.example.com/checkout?a=1&amp;b=2>\n\
+                 owner: &lt;!channel&gt; &lt;https://evil.example|x&gt;\ndocs: <https://evil.example>|x&gt;\nnote: see https://evil.example";
+    let payload = single(&alert, None).to_value();
+    let texts: Vec<&str> = payload["attachments"][0]["blocks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|block| block["text"]["text"].as_str())
+        .collect();
+    assert!(texts.contains(&shown), "{texts:?}");
 }
 
 #[test]

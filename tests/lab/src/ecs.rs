@@ -52,6 +52,7 @@ struct Played {
     scripts: HashMap<String, Script<Answer>>,
     /// How long the answers of each operation take.
     delays: HashMap<String, Duration>,
+    are_tags_refused: bool,
 }
 
 /// The stand-in. It ends when dropped.
@@ -148,6 +149,11 @@ impl EcsApi {
         lock(&self.played).delays.insert(operation.to_owned(), delay);
     }
 
+    /// Refuses from now on to answer with tags; without these a request is answered.
+    pub fn refuse_tags(&self) {
+        lock(&self.played).are_tags_refused = true;
+    }
+
     /// The body of every request of this operation so far, in order.
     pub fn calls(&self, operation: &str) -> Vec<Value> {
         let played = lock(&self.played);
@@ -190,7 +196,11 @@ impl Played {
         Some(match operation {
             "DescribeServices" => {
                 let found = self.services.iter().filter(of_cluster).filter(|service| wanted(service, "services"));
-                json!({ "services": found.collect::<Vec<_>>(), "failures": [] })
+                let mut found: Vec<Value> = found.cloned().collect();
+                for service in found.iter_mut().filter_map(Value::as_object_mut).filter(|_| !asks_for_tags(body)) {
+                    service.remove("tags");
+                }
+                json!({ "services": found, "failures": [] })
             }
             "ListTasks" => {
                 let group = format!("service:{}", body["serviceName"].as_str()?);
@@ -251,6 +261,12 @@ impl Played {
     }
 }
 
+/// As ECS takes it: without this, an answer has no tags.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html>
+fn asks_for_tags(body: &Value) -> bool {
+    body["include"].as_array().is_some_and(|include| include.iter().any(|field| field == "TAGS"))
+}
+
 async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, body: Bytes) -> Response {
     // The JSON protocol names the operation in a header: `AmazonEC2ContainerServiceV20141113.ListTasks`; the load balancer's, a form,
     // in the field `Action`.
@@ -262,7 +278,11 @@ async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, bo
         let mut played = lock(&played);
         let delay = played.delays.get(&operation).copied();
         played.calls.push((operation.clone(), body.clone()));
-        let script = played.scripts.get_mut(&operation).map(Script::next).unwrap_or_default();
+        let refused = played.are_tags_refused && asks_for_tags(&body);
+        let script = match played.scripts.get_mut(&operation).map(Script::next).unwrap_or_default() {
+            Answer::Recorded if refused => Answer::Error(400, "AccessDeniedException"),
+            answer => answer,
+        };
         (script, played.answer(&operation, &body), delay)
     };
     if let Some(delay) = delay {

@@ -119,6 +119,8 @@ locals {
     Statement = concat(
       [
         {
+          # The services' tags need no action of their own.
+          # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
           Sid      = "SeeServices"
           Effect   = "Allow"
           Action   = ["ecs:DescribeServiceDeployments", "ecs:DescribeServices", "ecs:DescribeTasks", "ecs:ListServiceDeployments"]
