@@ -270,6 +270,31 @@ fn ecs_is_asked_for_three_seconds_at_most_unless_told_otherwise() {
     }
 }
 
+#[test]
+fn tags_are_asked_for_where_a_pattern_names_them_or_alerts_show_them() {
+    let by_tag = "[[route]]\nchannel = 'b'\npattern = { service-tags = { team = ['x'] } }\n[[route]]\nchannel = 'a'\n";
+    let tags = |file: &str| load(file, &MINIMAL[..1]).map(|config| config.diagnose.map(|settings| settings.tags));
+    let plain = "[[route]]\nchannel = 'b'\ncontinue = true\n[[route]]\nchannel = 'a'\n";
+    let of = |shown: &[&str], are_matched| {
+        Some(diagnose::Tagging { shown: shown.iter().map(ToString::to_string).collect(), are_matched })
+    };
+    assert_eq!(tags(&routed(plain)), Ok(of(&[], false)));
+    assert_eq!(tags(&routed(by_tag)), Ok(of(&[], true)));
+    let shown = "[diagnose]\ntags = ['team', 'aws:cloudformation:stack-name']\n";
+    assert_eq!(tags(&(shown.to_owned() + &routed(plain))), Ok(of(&["team", "aws:cloudformation:stack-name"], false)));
+    // It would send alerts elsewhere without a word.
+    let error = tags(&format!("[diagnose]\nenabled = false\n{}", routed(by_tag))).unwrap_err();
+    assert!(error.contains("diagnose.enabled: is false, but a pattern names service-tags"), "{error}");
+    let disabled = warnings(&format!("{shown}enabled = false\n{}", routed(plain)));
+    assert!(disabled.len() == 1 && disabled[0].starts_with("diagnose.tags: has no effect"), "{disabled:?}");
+    for bad in ["['']", "['a', 'b', 'c', 'd', 'e', 'f']", "1", "[1]"] {
+        assert!(
+            tags(&format!("[diagnose]\ntags = {bad}\n{}", routed(plain))).unwrap_err().contains("diagnose.tags"),
+            "{bad}"
+        );
+    }
+}
+
 fn warnings(file: &str) -> Vec<String> {
     load(file, &MINIMAL[..1]).unwrap().warnings
 }
