@@ -112,6 +112,8 @@ pub struct Alert {
     pub commands: Vec<String>,
     /// What its owner wrote about it: an alarm's description. The https addresses in it become links.
     pub note: Option<String>,
+    /// For which channel it is, where another one shows it, and why: a line of its own.
+    pub carried_for: Option<String>,
     /// The ECS cluster's name.
     pub cluster: Option<String>,
     /// The AWS account's id.
@@ -155,6 +157,7 @@ impl Alert {
             advice: None,
             commands: Vec::new(),
             note: None,
+            carried_for: None,
             cluster: event.cluster().map(str::to_owned),
             account: event.account().map(str::to_owned),
             region: event.region().map(str::to_owned),

@@ -320,7 +320,7 @@ async fn resolve(secrets: &Secrets, channel: &Channel) -> Result<ChannelSetup> {
             let what = format!("channel {:?}: {place}: {error}", channel.name);
             if error.is_transient() { anyhow::anyhow!(what) } else { Misconfigured(what).into() }
         })?;
-    Ok(ChannelSetup { name: channel.name.clone(), source, target })
+    Ok(ChannelSetup { name: channel.name.clone(), source, target, fallback: channel.fallback })
 }
 
 /// For about a minute; then the process ends, and who started it may start it again.

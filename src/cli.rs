@@ -10,7 +10,7 @@ use crate::{
     admin, app,
     config::{Config, Needs},
     dlq, log, output, replay,
-    route::mute,
+    route::{ChannelId, mute},
     signals::Signals,
     sqs::move_task::MAX_RATE,
 };
@@ -134,6 +134,14 @@ impl Cli {
                 let config = file.load(Needs { queue: true, webhooks: true })?;
                 for warning in &config.warnings {
                     log::say(format_args!("warning: {warning}"));
+                }
+                for channel in &config.channels {
+                    if let Some(ChannelId(fallback)) = channel.fallback {
+                        let (name, fallback) = (&channel.name, &config.channels[fallback].name);
+                        output::print(format_args!(
+                            "channel {name}: while Slack refuses it, its alerts go to {fallback}"
+                        ))?;
+                    }
                 }
                 app::check_aws(&config.queue.url).await?;
                 if live {

@@ -11,7 +11,7 @@ use self::reader::{Reader, quote};
 use crate::{
     alert::{CrashLoopRule, Severity},
     consumer, diagnose, log, reporter,
-    route::{self, pattern::Pattern},
+    route::{self, ChannelId, pattern::Pattern},
     slack::target::Source,
     webhook::{AllowedHosts, SLACK_HOSTS},
 };
@@ -81,6 +81,8 @@ pub struct Channel {
     pub mention: Option<String>,
     /// The least severity that mentions them, unless a route says otherwise.
     pub mention_from: Severity,
+    /// Which channel takes its alerts while Slack refuses this one.
+    pub fallback: Option<ChannelId>,
 }
 
 /// What a command cannot do without.

@@ -19,18 +19,30 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{error, info, warn};
 
-use self::{pacer::Pacer, progress::Progress};
+use self::{
+    delays::{CUT_SHORT, blocked_delay, poison_delay, put_back_delay},
+    hidden::{Entry, Hidden},
+    pacer::Pacer,
+    progress::Progress,
+};
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome, Pipeline},
+    reporter::Unsaid,
+    route::ChannelId,
     shutdown::{Stop, drained},
     slack::Slack,
     sqs::{self, Message, Queue, Receipt, SqsError},
 };
 
+mod delays;
+mod hidden;
 mod pacer;
 mod progress;
 
@@ -71,6 +83,8 @@ pub struct Consumer {
     settings: Settings,
     slots: Arc<Semaphore>,
     progress: Arc<Progress>,
+    /// What was put back for channels that are blocked.
+    hidden: Arc<Hidden>,
     /// Wakes one more poller.
     more: Notify,
     tasks: TaskTracker,
@@ -93,6 +107,7 @@ impl Consumer {
             settings,
             slots: Arc::new(Semaphore::new(settings.max_in_flight)),
             progress: Progress::new(),
+            hidden: Arc::default(),
             more: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
@@ -106,6 +121,8 @@ impl Consumer {
     /// # Errors
     /// When the very first receive shows that the queue does not exist or may not be read. Later, the same is ridden out.
     pub async fn run(self: &Arc<Self>) -> Result<(), SqsError> {
+        let watch = Arc::clone(&self.hidden).watch(Arc::clone(&self.queue), Arc::clone(&self.slack));
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch));
         let mut pollers = JoinSet::new();
         for index in 0..self.settings.pollers {
             let consumer = Arc::clone(self);
@@ -117,6 +134,8 @@ impl Consumer {
         self.deaf.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        drop(watch);
+        self.hidden.release(&self.queue).await;
         Ok(())
     }
 
@@ -263,7 +282,7 @@ impl Consumer {
                 receive_count = message.receive_count,
                 "stopping"
             );
-            return self.give_back(message.receipt).await;
+            return self.give_back(&message.receipt).await;
         }
         let start_by = message.received + self.settings.work_time();
         match AssertUnwindSafe(self.pipeline.handle(&mut message, start_by)).catch_unwind().await {
@@ -271,7 +290,7 @@ impl Consumer {
             Err(_) => {
                 error!(message_id = message.id, "handling the message panicked; it is put back");
                 metrics::message(MessageOutcome::Deferred);
-                self.put_back(message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
+                self.put_back(&message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
             }
         }
     }
@@ -289,18 +308,40 @@ impl Consumer {
                     );
                 }
             }
-            Err(Failure::Undecodable(_)) => self.put_back(message.receipt, poison_delay(message.receive_count)).await,
-            Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(message.receipt).await,
+            Err(Failure::Undecodable(_)) => {
+                self.put_back(&message.receipt, poison_delay(message.receive_count)).await;
+            }
+            Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(&message.receipt).await,
+            Err(Failure::Deferred { channel, error: Unsaid::NotPosted(_), .. }) if !self.slack.takes(channel) => {
+                self.hide(message, channel).await;
+            }
             Err(failure @ Failure::Deferred { .. }) => {
                 let delay = put_back_delay(message.receive_count, fastrand::f64());
-                self.put_back(message.receipt, failure.again_in().unwrap_or(delay)).await;
+                self.put_back(&message.receipt, failure.again_in().unwrap_or(delay)).await;
             }
+        }
+    }
+
+    /// Puts a message back because its channel is blocked. While it stays so, and there is room to remember it, the usual delay
+    /// is extended; without room it is as long from the start.
+    async fn hide(&self, message: Message, channel: ChannelId) {
+        let now = Instant::now();
+        // An attempt that begins at the last moment may take ten seconds.
+        let most = (message.received + sqs::MAX_HIDDEN).duration_since(now).saturating_sub(Duration::from_secs(30));
+        let jitter = fastrand::f64();
+        let whole = blocked_delay(message.receive_count, jitter).min(most);
+        let usual = put_back_delay(message.receive_count, jitter).min(most);
+        let first = if self.hidden.has_room() { usual } else { whole };
+        if self.put_back(&message.receipt, first).await {
+            let earliest = if message.receive_count <= CUT_SHORT { now } else { now + usual };
+            let (visible_at, until) = (now + first, now + whole);
+            self.hidden.keep(Entry { receipt: message.receipt, channel, visible_at, until, earliest });
         }
     }
 
     /// Puts a message back at once, when stopping; but not while a receive of ours is open, which would only take it again and
     /// so bring it nearer to the dead-letter queue.
-    async fn give_back(&self, receipt: Receipt) {
+    async fn give_back(&self, receipt: &Receipt) {
         tokio::select! {
             () = self.deaf.cancelled() => {}
             () = drained(self.stop.clone()) => {}
@@ -308,13 +349,16 @@ impl Consumer {
         self.put_back(receipt, Duration::ZERO).await;
     }
 
-    async fn put_back(&self, receipt: Receipt, delay: Duration) {
-        if let Err(error) = self.queue.put_back(receipt, delay).await {
+    /// Whether it was put back.
+    async fn put_back(&self, receipt: &Receipt, delay: Duration) -> bool {
+        let put_back = self.queue.put_back(receipt, delay).await;
+        if let Err(error) = &put_back {
             warn!(
                 error = error.chain(),
                 "a message could not be put back; it is visible again when its visibility time-out ends"
             );
         }
+        put_back.is_ok()
     }
 
     fn is_stopping(&self) -> bool {
@@ -345,44 +389,9 @@ fn receive_backoff() -> ExponentialBackoff {
     delays.with_max_delay(MAX_RECEIVE_BACKOFF / 2).without_max_times().with_jitter().build()
 }
 
-/// How long a message that could not be posted stays away: 30 s, doubling with each receive to an hour, of which up to a
-/// fifth is taken off at random (`jitter` is in 0..1), so that what failed together does not come back together. Ten receives
-/// span some three hours.
-fn put_back_delay(receive_count: u32, jitter: f64) -> Duration {
-    let doubled = 30u32.saturating_mul(2u32.saturating_pow(receive_count.saturating_sub(1)));
-    let delay = f64::from(doubled.min(3600)) * (1.0 - jitter / 5.0);
-    Duration::from_secs(delay.round() as u64)
-}
-
-/// How long a message that nobody will ever understand stays away: as many seconds as it was received times, so that the
-/// dead-letter queue has it within a minute and a queue without one is not hammered for ever.
-fn poison_delay(receive_count: u32) -> Duration {
-    Duration::from_secs(receive_count.clamp(1, 300).into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_put_back_grows_from_half_a_minute_to_an_hour() {
-        let without_jitter: Vec<u64> = (0..=10).map(|count| put_back_delay(count, 0.0).as_secs()).collect();
-        assert_eq!(without_jitter, [30, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
-        assert_eq!(put_back_delay(u32::MAX, 0.0), Duration::from_secs(3600));
-    }
-
-    #[test]
-    fn jitter_takes_off_a_fifth_at_most() {
-        assert_eq!(put_back_delay(1, 1.0), Duration::from_secs(24));
-        assert_eq!(put_back_delay(9, 1.0), Duration::from_secs(2880));
-    }
-
-    #[test]
-    fn poison_reaches_the_dead_letter_queue_within_a_minute() {
-        let total: Duration = (1..=10).map(poison_delay).sum();
-        assert!(total < Duration::from_secs(60));
-        assert_eq!(poison_delay(u32::MAX), Duration::from_secs(300));
-    }
 
     #[test]
     fn an_attempt_begun_at_the_last_moment_ends_within_the_visibility_timeout() {

@@ -60,7 +60,7 @@ pub async fn list(config: Config, limit: usize, signals: &Signals) -> Result<boo
     })
     .await;
     let receipts = std::mem::take(&mut listing.receipts);
-    let put_backs = join_all(receipts.into_iter().map(|receipt| dlq.put_back(receipt, Duration::ZERO))).await;
+    let put_backs = join_all(receipts.iter().map(|receipt| dlq.put_back(receipt, Duration::ZERO))).await;
 
     let printed = listing.print(source.arn(), &held, &looked);
     source.explained(looked)?;

@@ -45,6 +45,8 @@ const EVENTS: usize = 64;
 const TASKS: usize = 32;
 /// So many deployments are kept.
 const DEPLOYMENTS: usize = 16;
+/// So many places are kept where people were told. There are no more than fallbacks in a chain, which is hardly longer.
+const OTHERS: usize = 4;
 /// So many causes are kept. The catalogue of causes is closed; this bounds what an older version may have stored.
 const CAUSES: usize = 64;
 
@@ -131,6 +133,9 @@ pub struct Incident {
     pub recovered: Option<OffsetDateTime>,
     /// Where Slack has it; none before its first message was accepted, and when that message is gone.
     pub root: Option<Root>,
+    /// Where else people were told while the channel was refused or before it was, the oldest first: they are to be told of
+    /// the recovery, too.
+    pub others: Vec<Root>,
     ids: Vec<Id>,
     tasks: Vec<Id>,
     /// The last recovery that was not confirmed, and how often it was put back.
@@ -167,6 +172,11 @@ pub enum Root {
     },
     /// A post by webhook, which can be neither.
     Webhook,
+    /// A post by the webhook of a fallback of its channel.
+    FallbackWebhook {
+        /// The fallback's name in the configuration.
+        channel: String,
+    },
 }
 
 /// What `signal` means to the incident that is stored under its key, and the incident to record once Slack has accepted what
@@ -266,6 +276,7 @@ impl Incident {
             seen: now,
             recovered: None,
             root: None,
+            others: Vec::new(),
             ids: before.map(|before| before.ids.clone()).unwrap_or_default(),
             tasks: Vec::new(),
             doubt: None,
@@ -286,6 +297,18 @@ impl Incident {
     pub fn duration(&self) -> Option<Duration> {
         // An event that came late may be older than the first one, but none is newer than the recovery.
         Some((self.recovered? - self.first_event).try_into().unwrap_or_default())
+    }
+
+    /// The incident whose root is here from now on. Where it was before is kept.
+    fn moved_to(mut self, root: Option<Root>) -> Self {
+        if self.root != root
+            && let Some(before) = self.root.take()
+        {
+            keep_latest(&mut self.others, before, OTHERS);
+        }
+        self.others.retain(|other| Some(other) != root.as_ref());
+        self.root = root;
+        self
     }
 
     /// What a problem means while it is open.

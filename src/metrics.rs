@@ -18,6 +18,7 @@ const ALERT_DELAY: &str = "ecs_slack_alerts_alert_delay_seconds";
 const QUEUE_DELAY: &str = "ecs_slack_alerts_queue_delay_seconds";
 const IN_FLIGHT: &str = "ecs_slack_alerts_in_flight_messages";
 const CHANNEL_BLOCKED: &str = "ecs_slack_alerts_channel_blocked";
+const FALLBACK_ACTIVE: &str = "ecs_slack_alerts_fallback_active";
 const SQS_REQUESTS: &str = "ecs_slack_alerts_sqs_requests_total";
 const QUEUE_MESSAGES: &str = "ecs_slack_alerts_queue_messages";
 const DIAGNOSES: &str = "ecs_slack_alerts_diagnoses_total";
@@ -227,6 +228,11 @@ pub fn channel_blocked(channel: &str, blocked: bool) {
     gauge!(CHANNEL_BLOCKED, "channel" => channel.to_owned()).set(if blocked { 1.0 } else { 0.0 });
 }
 
+/// Whether Slack refuses the channel, and its alerts go to its fallback.
+pub fn fallback_active(channel: &str, active: bool) {
+    gauge!(FALLBACK_ACTIVE, "channel" => channel.to_owned()).set(if active { 1.0 } else { 0.0 });
+}
+
 /// One request to SQS ended.
 pub fn sqs_request(operation: &'static str, ok: bool) {
     counter!(SQS_REQUESTS, "operation" => operation, "outcome" => if ok { "ok" } else { "error" }).increment(1);
@@ -298,6 +304,7 @@ fn start_at_zero(channels: &[&str]) {
         let _ = histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned());
         let _ = histogram!(ALERT_DELAY, "channel" => channel.to_owned());
         channel_blocked(channel, false);
+        fallback_active(channel, false);
         for transition in TRANSITIONS {
             counter!(INCIDENTS, "channel" => channel.to_owned(), "transition" => transition).absolute(0);
         }
@@ -347,6 +354,7 @@ fn describe() {
     describe_histogram!(QUEUE_DELAY, Unit::Seconds, "From SentTimestamp to the first receive");
     describe_gauge!(IN_FLIGHT, "Messages held now");
     describe_gauge!(CHANNEL_BLOCKED, "1 while Slack makes the channel wait or is down");
+    describe_gauge!(FALLBACK_ACTIVE, "1 while Slack refuses the channel and its alerts go to its fallback");
     describe_counter!(SQS_REQUESTS, "SQS API requests, as billed");
     describe_counter!(DIAGNOSES, "Alerts for which ECS was asked about the service, by what came of it");
     describe_counter!(SERVICE_TAGS, "Alerts for which the tags of the service were asked for, by what came of it");

@@ -42,10 +42,12 @@ pub enum Failure {
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
     /// It is to be tried again later.
-    #[error("channel {channel}: {error}")]
+    #[error("channel {name}: {error}")]
     Deferred {
         /// The channel that did not take it.
-        channel: String,
+        channel: ChannelId,
+        /// Its name.
+        name: String,
         /// Why not.
         error: Unsaid,
     },
@@ -137,7 +139,7 @@ impl Pipeline {
             let recipient = asked.iter().find(|recipient| recipient.channel == channel);
             let said = self.reporter.report(&saying, channel, recipient).await;
             let name = self.reporter.name(channel);
-            let said = said.map_err(|error| Failure::Deferred { channel: name.to_owned(), error })?;
+            let said = said.map_err(|error| Failure::Deferred { channel, name: name.to_owned(), error })?;
             if said == Said::Posted {
                 metrics::alert(name, alert.severity.as_str());
                 if let (Some(time), 1) = (alert.time, message.receive_count) {

@@ -19,21 +19,22 @@ use crate::{
     diagnosis::Diagnosis,
     event::Identity,
     incident::{
-        Id, Incident, Key, Kind, Policy, Root, Signal, Transition,
-        log::{self, Accepted, Notice, NotificationLog, Refusal},
+        Id, Incident, Key, Kind, Policy, Signal, Transition,
+        log::{self, Notice, NotificationLog, Refusal},
         store::Store,
     },
     metrics,
-    route::{ChannelId, Recipient, mention::Mention},
+    route::{ChannelId, Recipient},
     shutdown::Stop,
     slack::{
         Slack,
-        channel::{Destination, Place, PostError},
-        client::MessageRef,
+        channel::PostError,
         render,
         report::{Report, State, Story},
     },
 };
+
+mod places;
 
 /// How alerts become incidents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct Reporter {
     slack: Arc<Slack>,
     incidents: Option<Incidents>,
     said: Cache<(Identity, ChannelId), ()>,
+    /// Recoveries shown beside the root, by where: a later attempt for the root does not show them there again.
+    shown_beside: Cache<(Identity, ChannelId, ChannelId), ()>,
 }
 
 #[derive(Debug)]
@@ -120,8 +123,11 @@ impl Reporter {
         });
         // EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
         // two channels comes back to find that one of them has it. A hundred thousand entries are some fifty MB.
+        const REMEMBERED_FOR: Duration = Duration::from_secs(2 * 3600);
         let said = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
-        Self { slack, incidents, said: said.time_to_live(Duration::from_secs(2 * 3600)).build() }
+        let said = said.time_to_live(REMEMBERED_FOR).build();
+        let shown_beside = Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED_FOR).build();
+        Self { slack, incidents, said, shown_beside }
     }
 
     /// The channel's name.
@@ -171,10 +177,10 @@ impl Reporter {
                 let key = self.key(channel, alert, about);
                 let signal = signal(alert, about, identity, confirmed);
                 let policy = Policy { mention_from: mention.map(|mention| mention.from), ..incidents.policy };
-                let post = async |notice| self.show(channel, alert, notice, mention, start_by).await;
+                let post = async |notice| self.show(saying, channel, notice, mention).await;
                 let reported = incidents.log.report(&key, signal, &policy, start_by, post).await;
                 reported.map_err(|failure| match failure {
-                    log::Failure::Post(error) => Unsaid::NotPosted(error.to_string().into()),
+                    log::Failure::Post(error) => Unsaid::from(error),
                     log::Failure::Joined(error) => Unsaid::NotPosted(error),
                     log::Failure::Busy => Unsaid::Busy,
                 })?
@@ -192,70 +198,13 @@ impl Reporter {
             log::Outcome::AsBefore if asked.is_none() => Ok(Said::Unwanted),
             log::Outcome::AsBefore => {
                 let report = Report::of(Arc::clone(alert)).mentioning(mention);
-                let posted = self.slack.post(channel, report, Destination::Channel, start_by).await;
-                posted.map(|_| Said::Posted).map_err(|error| Unsaid::NotPosted(error.to_string().into()))
+                let shown = self.show_where_taken(channel, &report, Transition::Opened, None, start_by).await;
+                shown.map(|_| Said::Posted).map_err(|refusal| match refusal {
+                    Refusal::Failed(error) => error.into(),
+                    Refusal::RootGone => PostError::Gone.into(),
+                })
             }
         }
-    }
-
-    /// Asks Slack for what a notice says: a message of the channel, a reply and an edit, or an edit alone.
-    async fn show(
-        &self,
-        channel: ChannelId,
-        alert: &Arc<Alert>,
-        notice: Notice,
-        mention: Option<&Mention>,
-        start_by: Instant,
-    ) -> Result<Accepted, Refusal<PostError>> {
-        let mention = mention.filter(|_| notice.mentions);
-        let report = report(alert, &notice);
-        let post = async |to: Destination| {
-            // Slack notifies nobody of an edit.
-            let whom = mention.filter(|_| !matches!(to, Destination::Edit(_))).map(|mention| mention.whom.clone());
-            let posted = self.slack.post(channel, Report { mention: whom, ..report.clone() }, to, start_by).await;
-            posted.map_err(|error| match error {
-                PostError::Gone => Refusal::RootGone,
-                error => Refusal::Failed(error),
-            })
-        };
-        let is_repeat = !notice.transition.is_reported();
-        let threads_in = self.slack.threads_in(channel);
-        let root = notice.incident.root.clone().filter(|_| threads_in.is_some());
-        let (message, is_digest) = match root {
-            // The configuration names another Slack channel now, and the bot may have left the one before.
-            Some(Root::Message { channel, .. } | Root::Digest { channel, .. }) if threads_in != Some(&*channel) => {
-                return Err(Refusal::RootGone);
-            }
-            Some(Root::Message { channel, ts }) => (MessageRef { channel, ts }, false),
-            Some(Root::Digest { channel, ts }) => (MessageRef { channel, ts }, true),
-            // A webhook can say something new, and nothing else.
-            _ if is_repeat => return Ok(Accepted::Nothing),
-            Some(Root::Webhook) | None => return Ok(Accepted::Posted(root_of(post(Destination::Channel).await?))),
-        };
-        let broadcast = notice.transition == Transition::Reopened || mention.is_some_and(Mention::is_for_channel);
-        let reply = Destination::Thread { root: message.clone(), broadcast };
-        let edit = Destination::Edit(message);
-        match (notice.transition, is_digest) {
-            // A digest says more than this incident: it is not edited.
-            (Transition::Repeated, true) => return Ok(Accepted::Nothing),
-            (Transition::Repeated, false) if self.slack.is_behind_with_edits(channel) => return Ok(Accepted::Nothing),
-            (Transition::Repeated, false) => return post(edit).await.map(|_| Accepted::Edited),
-            (_, true) => drop(post(reply).await?),
-            // The end must be seen in both places; the edit first, for it can be repeated without harm.
-            (Transition::Recovered | Transition::Reopened, false) => {
-                post(edit).await?;
-                post(reply).await?;
-            }
-            (_, false) => {
-                post(reply).await?;
-                // The thread has the news; a later event will edit the root if this does not.
-                if let Err(Refusal::RootGone) = post(edit).await {
-                    return Err(Refusal::RootGone);
-                }
-            }
-        }
-        // `filter` above has left a root that can be replied to.
-        notice.incident.root.clone().map(Accepted::Posted).ok_or(Refusal::RootGone)
     }
 
     fn key(&self, channel: ChannelId, alert: &Alert, about: &About) -> Key {
@@ -275,13 +224,9 @@ impl Reporter {
     }
 }
 
-fn root_of(place: Place) -> Root {
-    match place {
-        None => Root::Webhook,
-        Some(posted) => {
-            let MessageRef { channel, ts } = posted.message;
-            if posted.is_shared { Root::Digest { channel, ts } } else { Root::Message { channel, ts } }
-        }
+impl From<PostError> for Unsaid {
+    fn from(error: PostError) -> Self {
+        Self::NotPosted(error.to_string().into())
     }
 }
 

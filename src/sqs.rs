@@ -39,6 +39,10 @@ pub const BATCH: usize = 10;
 /// The longest long poll that SQS offers.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
 
+/// A message can be hidden for so long after its receive, however often that is extended.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
+pub const MAX_HIDDEN: Duration = Duration::from_secs(43_200);
+
 /// How long a request may take beyond the wait that it asks for. The SDK sets no such time-out by itself, and a receive
 /// that never returns is how workers die unnoticed.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,9 +94,17 @@ pub struct Undelivered {
     pub rule_arn: Option<String>,
 }
 
-/// The right to delete or put back one receive of a message. Not `Clone`: whoever holds it decides, and only once.
+/// The right to delete or put back one receive of a message. Not `Clone`: whoever holds it decides; a delete takes it.
 #[derive(Debug)]
 pub struct Receipt(String);
+
+#[cfg(test)]
+impl Receipt {
+    /// A receipt of no message.
+    pub fn for_tests(handle: &str) -> Self {
+        Self(handle.to_owned())
+    }
+}
 
 /// What a queue holds and where it sends what it cannot get rid of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,11 +215,12 @@ impl Queue {
         attempt.retry(settle_retries()).when(|error| error.retryable).await
     }
 
-    /// Makes the message visible again after `delay` (whole seconds; zero is at once), counted from now.
+    /// Makes the message visible again after `delay` (whole seconds; zero is at once), counted from now. SQS hides a message for
+    /// [`MAX_HIDDEN`] after its receive at most.
     ///
     /// # Errors
     /// When SQS did not take it; it will then be visible when its visibility time-out ends.
-    pub async fn put_back(&self, receipt: Receipt, delay: Duration) -> Result<(), SqsError> {
+    pub async fn put_back(&self, receipt: &Receipt, delay: Duration) -> Result<(), SqsError> {
         let attempt = || submit(&self.put_backs, "ChangeMessageVisibilityBatch", (receipt.0.clone(), delay));
         attempt.retry(settle_retries()).when(|error| error.retryable).await
     }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     alert::Severity,
+    route::ChannelId,
     slack::target::Source,
     webhook::{self, AllowedHosts},
 };
@@ -21,20 +22,57 @@ pub(super) fn parse(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: 
         sections.push(root.section("channel"));
     }
     let mut channels: Vec<Channel> = Vec::new();
-    for mut section in sections {
+    let mut fallbacks = Vec::new();
+    for section in &mut sections {
         let name = section.string("name", "").unwrap_or_else(|| if unnamed { "default".into() } else { String::new() });
         if name.is_empty() || name.len() > 80 || name.contains(char::is_control) {
             section.fault("name", "is required: 1 to 80 printable characters, for routes, metrics and logs");
         } else if channels.iter().any(|channel| channel.name == name) {
             section.fault("name", &format!("{} is the name of another channel; names must differ", quote(&name)));
         }
-        let source = parse_source(&mut section, only, allowed_hosts, needs);
-        let mentions::Given { whom, from } = mentions::parse(&mut section);
-        section.finish();
+        let source = parse_source(section, only, allowed_hosts, needs);
+        fallbacks.push(section.string("fallback", ""));
+        let mentions::Given { whom, from } = mentions::parse(section);
         let mention = whom.filter(|whom| !whom.is_empty());
-        channels.push(Channel { name, source, mention, mention_from: from.unwrap_or(Severity::Critical) });
+        let mention_from = from.unwrap_or(Severity::Critical);
+        channels.push(Channel { name, source, mention, mention_from, fallback: None });
+    }
+    for (index, (section, fallback)) in sections.into_iter().zip(fallbacks).enumerate() {
+        if let Some(fallback) = fallback {
+            match find_fallback(&channels, index, &fallback) {
+                Ok(id) => channels[index].fallback = Some(id),
+                Err(fault) => section.fault("fallback", &fault),
+            }
+        }
+        section.finish();
     }
     channels
+}
+
+/// The channel that a channel names as its fallback. Those before it in the file have theirs, so the channel that closes a
+/// cycle is the one that is at fault.
+fn find_fallback(channels: &[Channel], index: usize, fallback: &str) -> Result<ChannelId, String> {
+    let own = &channels[index].name;
+    let Some(found) = channels.iter().position(|channel| channel.name == fallback) else {
+        let others: Vec<String> =
+            channels.iter().map(|channel| &channel.name).filter(|name| *name != own).map(|name| quote(name)).collect();
+        let accepted = match others.as_slice() {
+            [] => "there is no other channel".to_owned(),
+            others => format!("the other channels are {}", others.join(", ")),
+        };
+        return Err(format!("{} is no channel's name; {accepted}", quote(fallback)));
+    };
+    let mut cycle = vec![quote(own)];
+    let mut next = Some(ChannelId(found));
+    while let Some(ChannelId(at)) = next {
+        cycle.push(quote(&channels[at].name));
+        if at == index {
+            let accepted = "the last channel of a chain must have no fallback";
+            return Err(format!("its fallbacks lead back to itself: {}; {accepted}", cycle.join(" -> ")));
+        }
+        next = channels[at].fallback;
+    }
+    Ok(ChannelId(found))
 }
 
 /// What a section and the variables say of where its channel's messages go.

@@ -74,7 +74,9 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
         );
     }
     for (index, channel) in channels.iter().enumerate() {
-        if !routes.iter().any(|route| route.channel == ChannelId(index)) {
+        let id = ChannelId(index);
+        let is_fallback = channels.iter().any(|channel| channel.fallback == Some(id));
+        if !is_fallback && !routes.iter().any(|route| route.channel == id) {
             let name = quote(&channel.name);
             root.warn("channel", &format!("no [[route]] leads to {name}, so nothing is ever posted there"));
         }

@@ -28,6 +28,7 @@ fn two_variables_are_enough() {
             source: Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None })),
             mention: None,
             mention_from: Severity::Critical,
+            fallback: None,
         }]
     );
     assert_eq!(config.routes.len(), 1);
@@ -82,6 +83,7 @@ fn a_variable_wins_over_the_file_and_an_empty_one_does_not() {
             source: Some(Source::Webhook(webhook::Source::Secret { id: "env".into(), key: None })),
             mention: None,
             mention_from: Severity::Critical,
+            fallback: None,
         }]
     );
 }
@@ -130,6 +132,17 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
             vec!["channel[1].name", "another channel"],
         ),
         (&format!("{one_channel}webhook_url = '{SECRET}'"), vec![], vec!["channel[0].webhook_url", "only one"]),
+        (
+            &chain(&[("a", "b"), ("b", "c")]),
+            vec![],
+            vec!["channel[1].fallback", "\"c\" is no channel's name", "the other channels are \"a\""],
+        ),
+        (&chain(&[("a", "a")]), vec![], vec!["channel[0].fallback", "\"a\" -> \"a\""]),
+        (
+            &chain(&[("a", "b"), ("b", "c"), ("c", "a")]),
+            vec![],
+            vec!["channel[2].fallback", "\"c\" -> \"a\" -> \"b\" -> \"c\"", "must have no fallback"],
+        ),
         (&route("chanel = 'b'"), vec![], vec!["route[0].chanel: is not a key", "channel"]),
         (&format!("{one_channel}[[route]]\nchannel = 'b'"), vec![], vec!["route[0].channel", "\"b\"", "\"a\""]),
         (&route("pattern = { source = 'aws.ecs' }"), vec![], vec!["route[0].pattern", "source"]),
@@ -417,4 +430,22 @@ fn incidents_are_on_and_in_memory_unless_told_otherwise() {
     assert_eq!((table.table.as_deref(), table.remind_after.as_secs()), (Some("alerts-incidents"), 7200));
     assert_eq!(incidents("[incidents]\nenabled = false", &[]).unwrap(), None);
     assert!(incidents("[incidents]\ntable = 'a b'", &[]).unwrap_err().to_string().contains("incidents.table"));
+}
+
+/// Channels with these names and fallbacks (`""` for none), and a route to the first.
+fn chain(channels: &[(&str, &str)]) -> String {
+    let channel = |(name, fallback): &(&str, &str)| {
+        let fallback = if fallback.is_empty() { String::new() } else { format!("fallback = '{fallback}'\n") };
+        format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n{fallback}")
+    };
+    let all: String = channels.iter().map(channel).collect();
+    format!("{all}[[route]]\nchannel = '{}'\n", channels[0].0)
+}
+
+#[test]
+fn fallbacks_may_be_a_chain_and_need_no_route() {
+    let config = load(&chain(&[("a", "c"), ("b", ""), ("c", "b")]), &MINIMAL[..1]).unwrap();
+    let fallbacks: Vec<_> = config.channels.iter().map(|channel| channel.fallback.map(|id| id.0)).collect();
+    assert_eq!(fallbacks, [Some(2), None, Some(1)]);
+    assert_eq!(config.warnings, Vec::<String>::new());
 }

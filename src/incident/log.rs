@@ -345,9 +345,12 @@ impl NotificationLog {
         root: Option<Root>,
         gone: Option<&Root>,
     ) {
-        let mut incident = Incident { root: root.clone(), ..Incident::clone(&notice.incident) };
+        let mut incident = Incident::clone(&notice.incident).moved_to(root.clone());
         let _turn = self.turns.take(key).await;
         for _ in 0..CONFLICTS {
+            if notice.transition == Transition::Recovered {
+                incident.others.clear();
+            }
             loaded.item.incident = Some(incident.clone());
             loaded.item.lease = None;
             if self.ledger.save(key, &mut loaded, Instant::now() + PATIENCE).await.is_ok() {
@@ -365,8 +368,12 @@ impl NotificationLog {
                     Transition::Recovered => incident.recovered.max(merged.recovered),
                     _ => merged.recovered,
                 };
-                let root = merged.root.clone().or_else(|| root.clone());
-                incident = Incident { root, reported, recovered, ..merged };
+                // Another replica may have opened it meanwhile, and then its root stays.
+                let root = match &merged.root {
+                    Some(theirs) if notice.incident.root.as_ref() != Some(theirs) => Some(theirs.clone()),
+                    _ => root.clone(),
+                };
+                incident = Incident { reported, recovered, ..merged.moved_to(root) };
             }
         }
         metrics::incident(key.channel(), notice.transition.as_str());

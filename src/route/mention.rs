@@ -14,11 +14,9 @@ pub struct Mention {
     pub from: Severity,
 }
 
-impl Mention {
-    /// Whether it is for everybody in the channel, whom Slack does not notify of a reply that is in its thread alone.
-    pub fn is_for_channel(&self) -> bool {
-        self.whom.split(' ').any(|one| CHANNEL_WIDE.contains(&one))
-    }
+/// Whether a mention is for everybody in the channel, whom Slack does not notify of a reply that is in its thread alone.
+pub fn is_for_channel(whom: &str) -> bool {
+    whom.split(' ').any(|one| CHANNEL_WIDE.contains(&one))
 }
 
 const CHANNEL_WIDE: [&str; 2] = ["<!here>", "<!channel>"];
@@ -113,7 +111,6 @@ mod tests {
 
     #[test]
     fn a_mention_of_the_channel_is_known() {
-        let is_for_channel = |whom: &str| Mention { whom: whom.into(), from: Severity::Critical }.is_for_channel();
         assert!(is_for_channel("<@U0123456789> <!here>") && is_for_channel("<!channel>"));
         assert!(!is_for_channel("<@U0123456789> <!subteam^S0123456789>"));
     }

@@ -93,6 +93,9 @@ pub enum PostError {
     /// Slack refuses it even as plain text.
     #[error("Slack {0}, even as plain text")]
     Refused(Answer),
+    /// Slack refuses the channel, which has a fallback.
+    #[error("Slack {0}")]
+    TargetRefused(Answer),
     /// The message that it replies to or edits is gone from Slack.
     #[error("the message that it belongs to is gone from Slack")]
     Gone,
@@ -105,7 +108,7 @@ pub enum PostError {
 }
 
 /// Whether a channel can take a post, as seen from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// As far as we know.
     Open,
@@ -113,6 +116,13 @@ pub enum State {
     Blocked {
         /// When the next attempt is due.
         until: Instant,
+    },
+    /// Slack refuses it, and its alerts go to its fallback.
+    Refused {
+        /// When the next alert is tried here first.
+        until: Instant,
+        /// What Slack said.
+        answer: Answer,
     },
 }
 
@@ -135,6 +145,8 @@ pub struct Flusher {
     pub(super) share: usize,
     /// The channel whose state it publishes; none for a flusher of edits, which block no channel.
     pub(super) open: Option<(ChannelId, watch::Sender<States>)>,
+    /// Which channels have a fallback, by their ids: while Slack refuses one, its reports are answered at once.
+    pub(super) fallbacks: Arc<[bool]>,
     pub(super) stop: Stop,
 }
 
@@ -202,13 +214,20 @@ impl Flusher {
         let batch = self.take(taken);
         let Some(first) = batch.first().map(|first| &first.item) else { return };
         let (name, to) = (self.names[first.channel.0].clone(), first.to.clone());
+        let has_fallback = self.fallbacks[first.channel.0];
         let answer = self.send(&name, &payload, &to).await;
         debug!(channel = name, edits = matches!(to, Destination::Edit(_)), reports = taken, %answer, "posted");
         let is_rotated = matches!(answer, Answer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
         let interval = self.target.interval(&to);
-        let reaction = clock.learn(&answer, taken, is_rotated, interval, now);
+        let reaction = match clock.learn(&answer, taken, is_rotated, interval, now) {
+            Reaction::Divert if !has_fallback => Reaction::Retry,
+            reaction => reaction,
+        };
         let was_refused = reaction == Reaction::Retry && !is_rotated;
+        if reaction == Reaction::Divert {
+            return self.divert(&name, batch, answer, clock.next);
+        }
         if reaction == Reaction::Deliver && taken > 1 {
             self.mention_once(&batch);
         }
@@ -298,6 +317,23 @@ impl Flusher {
         self.inbox.restore(rest);
     }
 
+    /// Answers the batch, and what else waits for a channel that Slack refuses: its fallback takes them. Of edits, which other
+    /// channels share, only the batch.
+    fn divert(&mut self, name: &str, mut batch: Vec<Held>, answer: Answer, until: Instant) {
+        let seconds = until.duration_since(Instant::now()).as_secs_f32();
+        if self.open.is_some() {
+            warn!(channel = name, "Slack {answer}; its fallback takes its alerts; trying it again in {seconds:.1} s");
+            // Before what waits is answered: what comes after that finds the state.
+            self.publish(State::Refused { until, answer: answer.clone() });
+            batch.extend(self.inbox.take(usize::MAX));
+        } else {
+            warn!(channel = name, "Slack {answer}; an edit is given up");
+        }
+        for waiting in batch {
+            waiting.answer(Err(PostError::TargetRefused(answer.clone())));
+        }
+    }
+
     /// Leaves room for other channels: the latest reports go back to the queue.
     fn keep_to_share(&mut self) {
         let mut all = self.inbox.take(usize::MAX);
@@ -329,9 +365,20 @@ impl Flusher {
 
     fn publish(&self, state: State) {
         let Some((id, states)) = &self.open else { return };
-        let changed = states.send_if_modified(|states| std::mem::replace(&mut states[id.0], state) != state);
+        let (name, is_blocked, is_refused) =
+            (&self.names[id.0], state != State::Open, matches!(state, State::Refused { .. }));
+        let mut was_refused = false;
+        let changed = states.send_if_modified(|states| {
+            let before = std::mem::replace(&mut states[id.0], state);
+            was_refused = matches!(before, State::Refused { .. });
+            before != states[id.0]
+        });
         if changed {
-            metrics::channel_blocked(&self.names[id.0], state != State::Open);
+            metrics::channel_blocked(name, is_blocked);
+            metrics::fallback_active(name, is_refused);
+        }
+        if was_refused && !is_blocked {
+            info!(channel = name, "Slack accepts posts to it again, so its alerts no longer go to its fallback");
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) enum Reaction {
     Deliver,
     /// The same again, later.
     Retry,
+    /// Slack refuses the channel, not what was sent: another channel can take it, or else the same again, later.
+    Divert,
     /// It holds something that Slack refuses: smaller parts of it are tried, down to a single alert.
     Split,
     /// Slack refuses this single alert even as plain text.
@@ -99,16 +101,15 @@ impl Clock {
             Answer::TargetRefused(_) if is_rotated => (Reaction::Retry, Pause::Interval),
             Answer::RateLimited(Some(wait)) => (Reaction::Retry, Pause::Asked(*wait)),
             Answer::ServerError(_, wait) => (Reaction::Retry, Pause::Backoff(*wait)),
-            Answer::RateLimited(None) | Answer::NetworkError(_) | Answer::TargetRefused(_) => {
-                (Reaction::Retry, Pause::Backoff(None))
-            }
+            Answer::RateLimited(None) | Answer::NetworkError(_) => (Reaction::Retry, Pause::Backoff(None)),
+            Answer::TargetRefused(_) => (Reaction::Divert, Pause::Backoff(None)),
         };
         self.suspects = match (reaction, suspects) {
             (Reaction::Split, _) => Suspects::among(taken),
             (Reaction::Deliver | Reaction::Gone, Suspects::Among(count)) if count > taken => {
                 Suspects::among(count - taken)
             }
-            (Reaction::Deliver | Reaction::Gone | Reaction::Refuse, _) => Suspects::None,
+            (Reaction::Deliver | Reaction::Gone | Reaction::Refuse | Reaction::Divert, _) => Suspects::None,
             (Reaction::Retry, suspects) => suspects,
         };
         match pause {
@@ -178,7 +179,7 @@ mod tests {
             (unavailable(None), Reaction::Retry, INTERVAL, seconds(2), true),
             (unavailable(Some(seconds(60))), Reaction::Retry, seconds(60), seconds(61), true),
             (Answer::NetworkError("reset".into()), Reaction::Retry, INTERVAL, seconds(2), true),
-            (Answer::TargetRefused("no_service".into()), Reaction::Retry, INTERVAL, seconds(2), true),
+            (Answer::TargetRefused("no_service".into()), Reaction::Divert, INTERVAL, seconds(2), true),
             (Answer::PayloadRefused("invalid_blocks".into()), Reaction::Split, INTERVAL, INTERVAL, false),
         ] {
             let mut clock = Clock::new(Instant::now());

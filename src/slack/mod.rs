@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 use self::{
     channel::{Destination, Flusher, Item, Place, PostError, State},
-    client::Client,
+    client::{Answer, Client},
     report::Report,
     target::{Secrets, Source, Target},
 };
@@ -45,6 +45,8 @@ pub struct ChannelSetup {
     pub source: Source,
     /// Where it posts to, as first looked up.
     pub target: Target,
+    /// Which channel takes its alerts while Slack refuses this one. No chain of fallbacks leads back to its beginning.
+    pub fallback: Option<ChannelId>,
 }
 
 /// What all channels have in common.
@@ -78,6 +80,7 @@ struct Channel {
     posts: Lane,
     /// The edits of all channels of one token go together.
     edits: Option<Arc<Lane>>,
+    fallback: Option<ChannelId>,
 }
 
 /// What waits for one flusher.
@@ -97,6 +100,7 @@ impl Slack {
             channels => (shared.max_in_flight / (channels + 1)).max(1),
         };
         let names: Arc<[String]> = setups.iter().map(|setup| setup.name.clone()).collect();
+        let fallbacks: Arc<[bool]> = setups.iter().map(|setup| setup.fallback.is_some()).collect();
         let lane = |setup: &ChannelSetup, open: Option<(ChannelId, watch::Sender<States>)>| {
             let (batcher, inbox) = batcher();
             let flusher = Flusher {
@@ -110,6 +114,7 @@ impl Slack {
                 timeout: shared.timeout,
                 share,
                 open,
+                fallbacks: Arc::clone(&fallbacks),
                 stop: stop.clone(),
             };
             tokio::spawn(flusher.run());
@@ -125,7 +130,8 @@ impl Slack {
                 }
             };
             let posts = lane(setup, Some((ChannelId(index), sender.clone())));
-            Channel { name: setup.name.clone(), id: setup.target.channel_id().map(str::to_owned), posts, edits }
+            let id = setup.target.channel_id().map(str::to_owned);
+            Channel { name: setup.name.clone(), id, posts, edits, fallback: setup.fallback }
         });
         Self { channels: channels.collect(), states, share }
     }
@@ -133,7 +139,8 @@ impl Slack {
     /// Returns when Slack accepted the request that carries the report, with the place of what it posted.
     ///
     /// # Errors
-    /// When no attempt could begin by `start_by`, or Slack refuses the report in any form.
+    /// When no attempt could begin by `start_by`, or Slack refuses the report in any form. At once where Slack refuses the
+    /// channel, it has a fallback, and its next attempt is not due: the first report after that is the attempt.
     pub async fn post(
         &self,
         channel: ChannelId,
@@ -141,7 +148,15 @@ impl Slack {
         to: Destination,
         start_by: Instant,
     ) -> Result<Place, PostError> {
-        let blocked = self.states.borrow()[channel.0] != State::Open;
+        let blocked = match &self.states.borrow()[channel.0] {
+            State::Open => false,
+            State::Blocked { .. } => true,
+            State::Refused { until, answer } if Instant::now() < *until => {
+                return Err(PostError::TargetRefused(answer.clone()));
+            }
+            // Nothing is held there for long.
+            State::Refused { .. } => false,
+        };
         let at = &self.channels[channel.0];
         let is_edit = matches!(to, Destination::Edit(_));
         let lane = match &at.edits {
@@ -166,6 +181,32 @@ impl Slack {
     /// The id of the Slack channel in which it can reply and edit; none where it can only post.
     pub fn threads_in(&self, channel: ChannelId) -> Option<&str> {
         self.channels[channel.0].id.as_deref()
+    }
+
+    /// Which channel takes the alerts of this one while Slack refuses it.
+    pub fn fallback(&self, channel: ChannelId) -> Option<ChannelId> {
+        self.channels[channel.0].fallback
+    }
+
+    /// Why Slack refuses the channel, while its fallback takes its alerts.
+    pub fn refusal(&self, channel: ChannelId) -> Option<Answer> {
+        match &self.states.borrow()[channel.0] {
+            State::Refused { answer, .. } => Some(answer.clone()),
+            State::Open | State::Blocked { .. } => None,
+        }
+    }
+
+    /// Whether an alert for the channel can be posted now, there or by its fallback, as far as is known.
+    pub fn takes(&self, channel: ChannelId) -> bool {
+        let states = self.states.borrow();
+        let chain = std::iter::successors(Some(channel), |channel| self.fallback(*channel));
+        let first = chain.map(|channel| &states[channel.0]).find(|state| !matches!(state, State::Refused { .. }));
+        first == Some(&State::Open)
+    }
+
+    /// Notices when the state of some channel changes.
+    pub fn changes(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.states.clone()
     }
 
     /// Every channel.
@@ -201,7 +242,8 @@ impl Slack {
         for state in self.states.borrow().iter() {
             match *state {
                 State::Open => return None,
-                State::Blocked { until } => {
+                // Where a fallback can take its alerts, that one is open.
+                State::Blocked { until } | State::Refused { until, .. } => {
                     earliest = Some(earliest.map_or(until, |so_far: Instant| so_far.min(until)))
                 }
             }

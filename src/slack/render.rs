@@ -36,6 +36,8 @@ const FACTS: usize = 5;
 const TAGS: usize = 5;
 const LABEL: usize = 40;
 const FACT: usize = 300;
+/// For which channel it is, and what Slack says of that: 80 and 64 characters at most, and the words between.
+const CARRIED: usize = 200;
 const ACCOUNT: usize = 100;
 const REGION: usize = 40;
 /// The grey line below: where and when.
@@ -67,6 +69,9 @@ pub fn plain_text(alert: &Alert, account_name: Option<&str>) -> Payload {
     text.outside(&simple(subject(alert), NAME), NAME).markup(" ").outside(&simple(&alert.what, WHAT), WHAT);
     for (part, max) in where_parts(alert, account_name) {
         text.markup(", ").outside(&simple(part, max), max);
+    }
+    if let Some(carried) = &alert.carried_for {
+        text.markup(". ").outside(&simple(carried, CARRIED), CARRIED);
     }
     if let Some(reason) = reason(alert) {
         text.markup(": ").outside(&simple(reason, WHAT), WHAT);
@@ -122,6 +127,10 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     let mut head = Text::with_limit(MAX_SECTION);
     head.markup("*").name(subject(alert), NAME).markup("* ").outside(&alert.what, WHAT);
     add(head, section);
+
+    let mut carried = Text::with_limit(CONTEXT);
+    carried.outside(alert.carried_for.as_deref().unwrap_or_default(), CARRIED);
+    add(carried, context);
 
     add(diagnosis::why(alert), section);
     add(what_to_do(alert), section);

@@ -135,9 +135,12 @@ fn judge(status: StatusCode, headers: &HeaderMap, text: &str) -> Answer {
         | "request_timeout"
         | "team_added_to_org"
         | "external_channel_migrating" => Answer::ServerError(code, retry_after(headers, text)),
-        "message_not_found" | "thread_not_found" | "cant_update_message" | "edit_window_closed" => {
-            Answer::MessageGone(code)
-        }
+        // A thread that takes no reply is as good as gone: the channel takes a new message.
+        "message_not_found"
+        | "thread_not_found"
+        | "cant_update_message"
+        | "edit_window_closed"
+        | "restricted_action_thread_locked" => Answer::MessageGone(code),
         "invalid_auth"
         | "not_authed"
         | "token_revoked"
@@ -159,7 +162,6 @@ fn judge(status: StatusCode, headers: &HeaderMap, text: &str) -> Answer {
         | "restricted_action_read_only_channel"
         | "restricted_action_thread_only_channel"
         | "restricted_action_non_threadable_channel"
-        | "restricted_action_thread_locked"
         | "accesslimited"
         | "deprecated_endpoint"
         | "method_deprecated" => Answer::TargetRefused(code),
@@ -194,6 +196,11 @@ mod tests {
             (200, refused("token_revoked"), target("token_revoked")),
             (200, refused("not_in_channel"), target("not_in_channel")),
             (200, refused("is_archived"), target("is_archived")),
+            (
+                200,
+                refused("restricted_action_thread_locked"),
+                Answer::MessageGone("restricted_action_thread_locked".into()),
+            ),
             (200, refused("missing_scope"), target("missing_scope")),
             (200, refused("msg_too_long"), payload("msg_too_long")),
             (200, refused("invalid_blocks"), payload("invalid_blocks")),

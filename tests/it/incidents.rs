@@ -2,6 +2,7 @@
 //! several that share a table.
 
 mod failures;
+mod fallbacks;
 mod mentions;
 mod mutes;
 mod replicas;

@@ -15,6 +15,7 @@ mod delivery;
 mod diagnosis;
 mod dlq;
 mod documentation;
+mod fallback;
 mod fixtures;
 mod incidents;
 mod incidents_table;

@@ -9,8 +9,8 @@ use std::hash::Hash;
 use serde_json::Value;
 
 use super::{
-    ACCOUNT, CONTEXT, Group, NAME, NOTIFICATION, REGION, WHAT, color, dot, emoji, full, incident::RECOVERED, present,
-    reason, span, subject, title, where_and_when,
+    ACCOUNT, CARRIED, CONTEXT, Group, NAME, NOTIFICATION, REGION, WHAT, color, dot, emoji, full, incident::RECOVERED,
+    present, reason, span, subject, title, where_and_when,
 };
 use crate::alert::{Alert, Severity};
 use crate::slack::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, section};
@@ -109,9 +109,10 @@ fn fold<'a>(alerts: &[&'a Alert], shared: &Shared<'a>) -> Fold<'a> {
     for &alert in alerts {
         let mut cost = 0;
         let category = alert.cause.as_ref().map(|cause| cause.category.as_str());
-        let list = number(&mut lists, (alert.severity, alert.kind.as_str(), category), || {
+        // Those for another channel have lists of their own, below the line that says so.
+        let list = number(&mut lists, (alert.severity, alert.kind.as_str(), category, &alert.carried_for), || {
             let heading = [&alert.what, &alert.kind].map(|what| heading(alert, what).units());
-            cost += heading[0].max(heading[1]) + LIST_COUNT + BLOCK;
+            cost += heading[0].max(heading[1]) + carried(alert).units() + LIST_COUNT + BLOCK;
         });
         let (cluster, account, region) = (&alert.cluster, &alert.account, &alert.region);
         let place = number(&mut lines, (list, cluster, account, region), || cost += 1 + shared.label(alert).units());
@@ -176,6 +177,16 @@ fn brief(group: &Group, reason_max: usize, account_name: Option<&str>) -> Text {
     if !below.is_empty() {
         text.markup("\n").append(&below);
     }
+    text.append(&carried(alert));
+    text
+}
+
+/// The line that says for which channel it is; nothing where it is for this one.
+fn carried(alert: &Alert) -> Text {
+    let mut text = Text::with_limit(CARRIED + 1);
+    if let Some(line) = &alert.carried_for {
+        text.markup("\n").outside(line, CARRIED);
+    }
     text
 }
 
@@ -230,7 +241,7 @@ fn list_heading(list: &[Group]) -> Text {
     let services = if list.len() == 1 { "service:*" } else { "services:*" };
     let each = if list.len() > 1 && same { " each" } else { "" };
     text.markup(&format!("*{} {services}{each} ", list.len()));
-    text.append(&heading(first, if same { &first.what } else { &first.kind }));
+    text.append(&heading(first, if same { &first.what } else { &first.kind })).append(&carried(first));
     text
 }
 

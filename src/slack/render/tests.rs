@@ -35,6 +35,7 @@ fn impaired(service: &str) -> Alert {
         advice: None,
         commands: Vec::new(),
         note: None,
+        carried_for: None,
         cluster: Some("example".to_owned()),
         account: Some("123456789012".to_owned()),
         region: Some("eu-west-1".to_owned()),
@@ -565,6 +566,7 @@ fn odd_alerts_of_every_shape_stay_within_the_limits_and_are_all_taken() {
                     advice: Some(pick()),
                     commands: vec![pick(), "x".repeat(pick().len())],
                     note: Some(pick() + "https://a.example/" + &pick()),
+                    carried_for: (pick().len() % 3 == 0).then(&mut pick),
                     cluster,
                     account,
                     region,
@@ -611,6 +613,33 @@ fn tags_are_shown_as_they_are_and_only_a_whole_address_can_be_tapped() {
         .filter_map(|block| block["text"]["text"].as_str())
         .collect();
     assert!(texts.contains(&shown), "{texts:?}");
+}
+
+#[test]
+fn an_alert_for_another_channel_says_so_in_every_form() {
+    let line = "For #search-team, which Slack refuses: channel_is_archived";
+    let carried = |subject: &str| Alert { carried_for: Some(line.to_owned()), ..impaired(subject) };
+    let lines = |payload: &Value| payload.to_string().matches(line).count();
+    assert_eq!(lines(&single(&carried("api"), None).to_value()), 1);
+    assert_eq!(lines(&plain_text(&carried("api"), None).to_value()), 1);
+    // The same service may be this channel's own, too.
+    let mixed = [impaired("api"), carried("api"), carried("web")];
+    let (few, taken) = digest(&mixed.each_ref(), None);
+    assert_eq!((lines(&few.to_value()), taken), (2, 3));
+    // Lists: the line stands below the heading of those that it is about.
+    let many: Vec<Alert> = (0..60)
+        .map(|i| if i % 2 == 0 { impaired(&format!("own-{i}")) } else { carried(&format!("carried-{i}")) })
+        .collect();
+    let (lists, taken) = digest(&many.iter().collect::<Vec<_>>(), None);
+    let lists = lists.to_value();
+    assert_eq!(taken, 60);
+    let blocks = lists["attachments"][0]["blocks"].as_array().unwrap();
+    let texts: Vec<String> = blocks.iter().map(ToString::to_string).filter(|text| text.contains("services:")).collect();
+    assert_eq!(texts.len(), 2, "{texts:#?}");
+    for text in texts {
+        assert_eq!(text.contains(line), text.contains("carried-1"), "{text}");
+        assert_eq!(text.contains("own-2"), !text.contains(line), "{text}");
+    }
 }
 
 #[test]

@@ -52,6 +52,7 @@ module "ecs_slack_alerts" {
     [[channel]]
     name = "search-team"
     webhook_secret_id = "${data.aws_secretsmanager_secret.webhook["search"].arn}"
+    fallback = "platform-alerts" # while Slack refuses this webhook
 
     [[route]]
     channel = "search-team"

@@ -10,6 +10,7 @@
 //! | `sev`, `ca`, `ev`, `ft` | S, L of S, N, N | severity, causes, events, failed tasks |
 //! | `t0`, `t1`, `rep`, `seen`, `rec` | N | first and last event, last report, last record, recovery |
 //! | `rk`, `rc`, `rt` | S | root: kind, channel, `ts` |
+//! | `ro` | L of L of S | the other roots, each the same three; what it has not is empty |
 //! | `ids`, `tk` | B | ids of events and failed tasks, 16 bytes each |
 //! | `dep`, `dbt` | B | deployments and the put-back recovery: an id and a byte each |
 //!
@@ -66,16 +67,13 @@ pub(super) fn encode(key: &Key, item: &Item, version: u64) -> Attributes {
         set(RECOVERED, time(recovered));
     }
     if let Some(root) = &incident.root {
-        let (kind, place) = match root {
-            Root::Message { channel, ts } => ("message", Some((channel, ts))),
-            Root::Digest { channel, ts } => ("digest", Some((channel, ts))),
-            Root::Webhook => ("webhook", None),
-        };
-        set("rk", AttributeValue::S(kind.to_owned()));
-        if let Some((channel, ts)) = place {
-            set("rc", AttributeValue::S(channel.clone()));
-            set("rt", AttributeValue::S(ts.clone()));
+        for (name, part) in ["rk", "rc", "rt"].into_iter().zip(parts(root)).filter(|(_, part)| !part.is_empty()) {
+            set(name, AttributeValue::S(part.to_owned()));
         }
+    }
+    if !incident.others.is_empty() {
+        let other = |root| AttributeValue::L(parts(root).map(|part| AttributeValue::S(part.to_owned())).into());
+        set("ro", AttributeValue::L(incident.others.iter().map(other).collect()));
     }
     set("ids", blob(incident.ids.iter().flat_map(|id| id.0)));
     set("tk", blob(incident.tasks.iter().flat_map(|id| id.0)));
@@ -83,6 +81,27 @@ pub(super) fn encode(key: &Key, item: &Item, version: u64) -> Attributes {
     set("dep", blob(incident.deployments.iter().flat_map(|one| one.id.0.into_iter().chain([flags(one)]))));
     set("dbt", blob(incident.doubt.into_iter().flat_map(|(id, count)| id.0.into_iter().chain([count]))));
     attributes
+}
+
+/// Kind, channel and `ts` of a root. A version that knows no fallbacks takes the webhook of one for the channel's own.
+fn parts(root: &Root) -> [&str; 3] {
+    match root {
+        Root::Message { channel, ts } => ["message", channel, ts],
+        Root::Digest { channel, ts } => ["digest", channel, ts],
+        Root::Webhook => ["webhook", "", ""],
+        Root::FallbackWebhook { channel } => ["webhook", channel, ""],
+    }
+}
+
+/// The root that has these parts.
+fn root([kind, channel, ts]: [String; 3]) -> Option<Root> {
+    match (kind.as_str(), !channel.is_empty(), !ts.is_empty()) {
+        ("message", true, true) => Some(Root::Message { channel, ts }),
+        ("digest", true, true) => Some(Root::Digest { channel, ts }),
+        ("webhook", true, _) => Some(Root::FallbackWebhook { channel }),
+        ("webhook", false, _) => Some(Root::Webhook),
+        _ => None,
+    }
 }
 
 /// What [`encode`] encoded.
@@ -138,14 +157,19 @@ impl Read<'_> {
         let severity = self.text("sev")?;
         let severity = Severity::ALL.into_iter().find(|one| one.as_str() == severity).ok_or_else(|| wrong("sev"))?;
         let causes = self.0.get("ca").and_then(|causes| causes.as_l().ok()).map(Vec::as_slice).unwrap_or_default();
-        let place = || Ok((self.text("rc")?, self.text("rt")?));
-        let root = match self.0.get("rk").map(|_| self.text("rk")).transpose()?.as_deref() {
-            Some("message") => place().map(|(channel, ts)| Some(Root::Message { channel, ts }))?,
-            Some("digest") => place().map(|(channel, ts)| Some(Root::Digest { channel, ts }))?,
-            Some("webhook") => Some(Root::Webhook),
-            Some(_) => return Err(wrong("rk")),
+        let root = match self.0.get("rk") {
             None => None,
+            Some(_) => {
+                let rest = |name| self.0.get(name).map_or_else(|| Ok(String::new()), |_| self.text(name));
+                Some(root([self.text("rk")?, rest("rc")?, rest("rt")?]).ok_or_else(|| wrong("rk"))?)
+            }
         };
+        let other = |value: &AttributeValue| {
+            let [kind, channel, ts] = value.as_l().ok()?.as_slice() else { return None };
+            let text = |part: &AttributeValue| part.as_s().ok().cloned();
+            self::root([text(kind)?, text(channel)?, text(ts)?])
+        };
+        let others = self.0.get("ro").and_then(|others| others.as_l().ok()).map(Vec::as_slice).unwrap_or_default();
         let deployment = |(id, flags)| Deployment { id, failed: flags & 1 != 0, rolled_back: flags & 2 != 0 };
         let time = |name| self.time(name)?.ok_or_else(|| wrong(name));
         Ok(Incident {
@@ -160,6 +184,7 @@ impl Read<'_> {
             seen: time("seen")?,
             recovered: self.time(RECOVERED)?,
             root,
+            others: others.iter().filter_map(other).collect(),
             ids: self.bytes("ids")?.as_chunks().0.iter().copied().map(Id).collect(),
             tasks: self.bytes("tk")?.as_chunks().0.iter().copied().map(Id).collect(),
             doubt: self.tagged_ids("dbt")?.next(),
@@ -233,6 +258,11 @@ mod tests {
             seen: at(70),
             recovered: Some(at(55)),
             root: Some(Root::Message { channel: "C0123".into(), ts: "1790000000.000100".into() }),
+            others: vec![
+                Root::Webhook,
+                Root::FallbackWebhook { channel: "platform-alerts".into() },
+                Root::Digest { channel: "C4567".into(), ts: "1790000000.000200".into() },
+            ],
             ids: (0..64).map(|number| Id::of(&format!("event {number}"))).collect(),
             tasks: (0..32).map(|number| Id::of(&format!("task {number}"))).collect(),
             doubt: Some((Id::of("recovery"), 2)),
@@ -247,6 +277,7 @@ mod tests {
             deployments: vec![],
             recovered: None,
             root: None,
+            others: vec![],
             ids: vec![],
             tasks: vec![],
             doubt: None,
@@ -259,6 +290,13 @@ mod tests {
             (None, Some(bare.clone())),
             (Some(Lease { recovers: false, ..lease }), Some(full())),
             (None, Some(Incident { root: digest, ..bare.clone() })),
+            (
+                None,
+                Some(Incident {
+                    root: Some(Root::FallbackWebhook { channel: "platform-alerts".into() }),
+                    ..bare.clone()
+                }),
+            ),
             (None, Some(Incident { root: Some(Root::Webhook), severity: Severity::Info, ..bare })),
         ] {
             let item = Item { version: 6, lease, incident };
@@ -284,6 +322,8 @@ mod tests {
                 let value = match value {
                     AttributeValue::B(blob) => blob.as_ref().len(),
                     AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
+                    // The other roots.
+                    AttributeValue::L(items) => 60 * items.len(),
                     _ => 30,
                 };
                 name.len() + value

@@ -1,0 +1,80 @@
+//! How long messages that are put back stay away. Pure.
+
+use std::time::Duration;
+
+/// When its channel opens, a message that was received so often at most comes back at once. That may cost it these receives
+/// within seconds, where a channel opens and shuts again and again; the other receives take their time.
+pub(super) const CUT_SHORT: u32 = 3;
+
+/// How long a message that could not be posted stays away: 30 s, doubling with each receive to an hour, of which up to a
+/// fifth is taken off at random (`jitter` is in 0..1), so that what failed together does not come back together. Ten receives
+/// span some three hours, which is why [`blocked_delay`] extends it.
+pub(super) fn put_back_delay(receive_count: u32, jitter: f64) -> Duration {
+    let doubled = 30u32.saturating_mul(2u32.saturating_pow(receive_count.saturating_sub(1)));
+    let delay = f64::from(doubled.min(3600)) * (1.0 - jitter / 5.0);
+    Duration::from_secs(delay.round() as u64)
+}
+
+/// How long a message stays away whose channel is blocked, as long as that lasts: 30 s, ten times as long with each receive, to
+/// eleven and three quarter hours, of which a twentieth at most is taken off at random. SQS hides a message for twelve hours
+/// after its receive at most, so the tenth receive, the last before the dead-letter queue of a queue with a `maxReceiveCount`
+/// of ten, comes 64 to 68 hours after the first: later than Friday 18:00 to Monday 09:00, which are 63. The first three delays
+/// are short, for an outage of a few minutes; a slower growth would not reach a weekend in nine delays.
+///
+/// The message is put back for [`put_back_delay`] and extended up to this, an hour at a time. So a worker that is killed leaves
+/// it hidden for an hour at most, and a channel that opens does not wait for it at all ([`super::hidden`]).
+pub(super) fn blocked_delay(receive_count: u32, jitter: f64) -> Duration {
+    const LONGEST: u32 = 42_300;
+    let tenfold = 30u32.saturating_mul(10u32.saturating_pow(receive_count.saturating_sub(1)));
+    let delay = f64::from(tenfold.min(LONGEST)) * (1.0 - jitter / 20.0);
+    Duration::from_secs(delay.round() as u64)
+}
+
+/// How long a message that nobody will ever understand stays away: as many seconds as it was received times, so that the
+/// dead-letter queue has it within a minute and a queue without one is not hammered for ever.
+pub(super) fn poison_delay(receive_count: u32) -> Duration {
+    Duration::from_secs(receive_count.clamp(1, 300).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqs;
+
+    #[test]
+    fn a_put_back_grows_from_half_a_minute_to_an_hour() {
+        let without_jitter: Vec<u64> = (0..=10).map(|count| put_back_delay(count, 0.0).as_secs()).collect();
+        assert_eq!(without_jitter, [30, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+        assert_eq!(put_back_delay(u32::MAX, 0.0), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn jitter_takes_off_a_fifth_at_most() {
+        assert_eq!(put_back_delay(1, 1.0), Duration::from_secs(24));
+        assert_eq!(put_back_delay(9, 1.0), Duration::from_secs(2880));
+    }
+
+    #[test]
+    fn ten_receives_outlast_a_weekend_while_a_channel_is_blocked() {
+        let without_jitter: Vec<u64> = (0..=10).map(|count| blocked_delay(count, 0.0).as_secs()).collect();
+        assert_eq!(without_jitter, [30, 30, 300, 3_000, 30_000, 42_300, 42_300, 42_300, 42_300, 42_300, 42_300]);
+        assert_eq!(blocked_delay(u32::MAX, 0.0), Duration::from_secs(42_300));
+        // Friday 18:00 to Monday 09:00. The tenth receive comes after nine delays.
+        let weekend = Duration::from_secs(63 * 3600);
+        let last_receive = |jitter: f64| (1..=9).map(|count| blocked_delay(count, jitter)).sum::<Duration>();
+        assert!(last_receive(1.0) >= weekend, "{:?}", last_receive(1.0));
+        assert!(last_receive(0.0) <= Duration::from_secs(68 * 3600 + 60), "{:?}", last_receive(0.0));
+        for count in 1..=10 {
+            assert!(blocked_delay(count, 1.0) >= put_back_delay(count, 1.0), "{count}");
+            // With the work before it, it is within what SQS allows.
+            assert!(blocked_delay(count, 0.0) + Duration::from_secs(120 + 30) < sqs::MAX_HIDDEN, "{count}");
+        }
+    }
+
+    #[test]
+    fn poison_reaches_the_dead_letter_queue_within_a_minute() {
+        let total: Duration = (1..=10).map(poison_delay).sum();
+        assert!(total < Duration::from_secs(60));
+        assert_eq!(poison_delay(u32::MAX), Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,249 @@
+//! Messages that were put back because their channel is blocked: kept out of sight while that lasts, and made visible at once
+//! when the channel takes alerts again.
+//!
+//! A put-back lasts an hour at most, so that a worker that is killed leaves nothing hidden for longer. While this worker lives
+//! and the channel stays blocked, it extends the put-back in such steps, up to the delay that [`super::delays::blocked_delay`] gives:
+//! then a receive count of ten outlasts a weekend.
+//!
+//! A channel may open and shut often, as Slack's rate limit makes it, and each time a message is woken costs one of its receives. So only
+//! the first receives are cut short; after them a message is not woken before its usual put-back is over, and ten receives take
+//! some three hours even then.
+//!
+//! Invariant: a receipt kept here is used only to change when its message is visible, and only while the message is hidden by
+//! it: after that it may be another receive's. A message is never deleted by it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, info};
+
+use crate::{
+    route::ChannelId,
+    slack::Slack,
+    sqs::{Queue, Receipt},
+};
+
+/// So many are kept; each takes about half a KiB, most of it the receipt.
+const MAX: usize = 10_000;
+/// One extension hides a message for so long at most.
+const STEP: Duration = Duration::from_secs(3600);
+/// An extension is asked for so long before the message would be visible: an attempt may take ten seconds.
+const MARGIN: Duration = Duration::from_secs(20);
+/// What will be visible sooner is left alone.
+const TOO_LATE: Duration = Duration::from_secs(2);
+/// So many a second become visible when a channel opens.
+const WAKE_RATE: usize = 50;
+/// At the end of the program, so many are made visible soon, within this time.
+const RELEASED: usize = 500;
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A message that is hidden until `visible_at`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) receipt: Receipt,
+    /// The channel that did not take its alert.
+    pub(super) channel: ChannelId,
+    /// When it is visible again, or a little earlier.
+    pub(super) visible_at: Instant,
+    /// Until when it is to stay hidden, while the channel is blocked.
+    pub(super) until: Instant,
+    /// It is not made visible before this.
+    pub(super) earliest: Instant,
+}
+
+/// The messages that this worker has hidden.
+#[derive(Debug, Default)]
+pub(super) struct Hidden {
+    entries: Mutex<VecDeque<Entry>>,
+    added: Notify,
+}
+
+/// What is due now.
+#[derive(Debug, Default)]
+struct Due {
+    /// Their channel takes alerts.
+    wake: Vec<Entry>,
+    /// Their channel is still blocked.
+    extend: Vec<Entry>,
+}
+
+impl Hidden {
+    /// Whether one more can be kept.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().len() < MAX
+    }
+
+    /// Keeps one. Without room for it, it is visible when its delay ends.
+    pub(super) fn keep(&self, entry: Entry) {
+        let mut entries = self.lock();
+        if entries.len() < MAX {
+            entries.push_back(entry);
+            drop(entries);
+            self.added.notify_one();
+        }
+    }
+
+    /// Extends and wakes what is kept, for ever.
+    pub(super) async fn watch(self: Arc<Self>, queue: Arc<Queue>, slack: Arc<Slack>) {
+        let mut changes = slack.changes();
+        loop {
+            let now = Instant::now();
+            let Due { wake, extend } = self.due(now, |channel| slack.takes(channel));
+            if !wake.is_empty() {
+                let count = wake.len();
+                info!(count, "a channel takes alerts again: what was put back for it becomes visible");
+                show(&queue, wake, || Duration::from_secs(fastrand::usize(0..=count / WAKE_RATE) as u64)).await;
+                continue;
+            }
+            if !extend.is_empty() {
+                let extended = extend.into_iter().map(async |entry| {
+                    let step = STEP.min(entry.until - now);
+                    match queue.put_back(&entry.receipt, step).await {
+                        Ok(()) => self.keep(Entry { visible_at: now + step, ..entry }),
+                        Err(error) => debug!(error = error.chain(), "a put-back could not be extended"),
+                    }
+                });
+                join_all(extended).await;
+                continue;
+            }
+            let next = self.next();
+            tokio::select! {
+                () = async { match next { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.added.notified() => {}
+            }
+        }
+    }
+
+    /// Makes what is kept visible in half a minute to a minute, for the worker that comes next. What is more comes when its
+    /// delay ends.
+    pub(super) async fn release(&self, queue: &Queue) {
+        let now = Instant::now();
+        let entries: Vec<Entry> = self.lock().drain(..).filter(|entry| entry.is_hidden(now)).take(RELEASED).collect();
+        let shown = show(queue, entries, || Duration::from_secs(fastrand::u64(30..=60)));
+        let _ = timeout(RELEASE_WITHIN, shown).await;
+    }
+
+    /// Takes out what is due, and drops what may be visible.
+    fn due(&self, now: Instant, takes: impl Fn(ChannelId) -> bool) -> Due {
+        let mut due = Due::default();
+        let mut entries = self.lock();
+        for entry in std::mem::take(&mut *entries) {
+            if !entry.is_hidden(now) {
+                continue;
+            }
+            if takes(entry.channel) {
+                // What was not extended yet is visible at its earliest by itself.
+                if entry.earliest <= now + MARGIN {
+                    due.wake.push(entry);
+                }
+            } else if entry.is_to_stay() && entry.visible_at <= now + MARGIN {
+                due.extend.push(entry);
+            } else {
+                entries.push_back(entry);
+            }
+        }
+        due
+    }
+
+    /// When something is due if nothing changes.
+    fn next(&self) -> Option<Instant> {
+        let at =
+            |entry: &Entry| if entry.is_to_stay() { entry.visible_at - MARGIN } else { entry.visible_at - TOO_LATE };
+        self.lock().iter().map(at).min()
+    }
+
+    /// Plain data: a poisoned lock means nothing.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn is_hidden(&self, now: Instant) -> bool {
+        self.visible_at > now + TOO_LATE
+    }
+
+    fn is_to_stay(&self) -> bool {
+        self.until > self.visible_at
+    }
+}
+
+/// Makes messages visible, each after a delay of its own.
+async fn show(queue: &Queue, entries: Vec<Entry>, delay: impl Fn() -> Duration) {
+    let shown = entries.into_iter().map(|entry| (entry, delay())).map(async |(entry, delay)| {
+        if let Err(error) = queue.put_back(&entry.receipt, delay).await {
+            debug!(error = error.chain(), "a message could not be made visible; it is when its delay ends");
+        }
+    });
+    join_all(shown).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const OPEN: ChannelId = ChannelId(0);
+    const SHUT: ChannelId = ChannelId(1);
+
+    /// Each with its channel, and in how long it is visible, to be visible, and may be woken at the earliest.
+    fn hidden(entries: &[(ChannelId, Duration, Duration, Duration)], now: Instant) -> Hidden {
+        let hidden = Hidden::default();
+        for (number, &(channel, visible_in, until_in, earliest_in)) in entries.iter().enumerate() {
+            let receipt = Receipt::for_tests(&number.to_string());
+            let (visible_at, until, earliest) = (now + visible_in, now + until_in, now + earliest_in);
+            hidden.keep(Entry { receipt, channel, visible_at, until, earliest });
+        }
+        hidden
+    }
+
+    #[test]
+    fn what_is_hidden_is_woken_extended_or_left_alone() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let hidden = hidden(
+            &[
+                (OPEN, HOUR, 8 * HOUR, seconds(0)),
+                (OPEN, seconds(30), seconds(30), seconds(0)),
+                // It may be visible before a request arrives.
+                (OPEN, seconds(1), HOUR, seconds(0)),
+                (SHUT, HOUR, 8 * HOUR, seconds(0)),
+                (SHUT, seconds(15), 8 * HOUR, seconds(0)),
+                // Its time is over: it is to come back.
+                (SHUT, seconds(15), seconds(15), seconds(0)),
+                (SHUT, seconds(0), 8 * HOUR, seconds(0)),
+                // Its usual put-back goes on: it is left to end.
+                (OPEN, seconds(600), 8 * HOUR, seconds(600)),
+            ],
+            now,
+        );
+        let due = hidden.due(now, |channel| channel == OPEN);
+        let receipts =
+            |entries: &[Entry]| entries.iter().map(|entry| format!("{:?}", entry.receipt)).collect::<Vec<_>>();
+        assert_eq!(receipts(&due.wake), ["Receipt(\"0\")", "Receipt(\"1\")"]);
+        assert_eq!(receipts(&due.extend), ["Receipt(\"4\")"]);
+        assert_eq!(hidden.lock().len(), 2);
+        assert_eq!(hidden.next(), Some(now + seconds(15) - TOO_LATE));
+        // Later the rest is due, or gone.
+        let due = hidden.due(now + HOUR - seconds(10), |_| false);
+        assert_eq!(receipts(&due.extend), ["Receipt(\"3\")"]);
+        assert_eq!(hidden.next(), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let now = Instant::now();
+        let hidden = hidden(&vec![(SHUT, HOUR, HOUR, Duration::ZERO); MAX + 3], now);
+        assert!(!hidden.has_room());
+        assert_eq!(hidden.lock().len(), MAX);
+    }
+}

@@ -1,0 +1,313 @@
+//! While Slack refuses a channel, its fallback takes its alerts; and what was put back for a blocked channel comes back at once
+//! when the channel takes alerts again.
+
+use std::time::{Duration, Instant};
+
+use lab::{
+    events::Ecs,
+    fault::FaultyAws,
+    slack::{Answer, Request},
+    worker::Worker,
+};
+
+use crate::world::{LIMIT, World, metric_is, outcome, outcome_line};
+
+const TEAM: [(&str, &str); 1] = [("channel", "team")];
+
+/// Webhooks with these names and fallbacks (`""` for none); every problem goes to the first.
+async fn chain(channels: &[(&str, &str)], config: &str) -> World {
+    let world = World::new().await;
+    let mut text = format!("{config}\n");
+    for (name, fallback) in channels {
+        let url = world.slack.url(name);
+        text += &format!("[[channel]]\nname = '{name}'\nwebhook_url = '{url}'\n");
+        if !fallback.is_empty() {
+            text += &format!("fallback = '{fallback}'\n");
+        }
+    }
+    world.config(&format!("{text}[[route]]\nchannel = '{}'\n", channels[0].0))
+}
+
+async fn send(world: &World, services: &[&str]) {
+    let events: Vec<_> = services.iter().map(|service| Ecs::default().start_impaired(service)).collect();
+    world.queue.send_events(&events).await.unwrap();
+}
+
+/// The webhooks that took a post about this service.
+fn places(world: &World, service: &str) -> Vec<String> {
+    let about = |request: &Request| request.mentions(service);
+    world.slack.accepted().into_iter().filter(about).map(|request| request.webhook).collect()
+}
+
+/// Sends alerts until one is in this webhook's channel again.
+async fn back_in(world: &World, webhook: &str) {
+    let begun = Instant::now();
+    for number in 0.. {
+        let service = format!("probe-{number}-of-{webhook}");
+        send(world, &[&service]).await;
+        world.posted(&[&service]).await;
+        if places(world, &service) == [webhook] {
+            return;
+        }
+        assert!(begun.elapsed() < LIMIT, "alerts do not go back to {webhook}");
+    }
+}
+
+#[tokio::test]
+async fn the_alerts_of_a_revoked_webhook_go_to_its_fallback_until_it_works() {
+    let world = chain(&[("team", "platform"), ("platform", "")], "").await;
+    let worker = world.worker().await;
+    metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
+    world.slack.always("team", Answer::Status(404, "no_service"));
+    send(&world, &["alpha"]).await;
+    world.posted(&["alpha"]).await;
+    assert_eq!(places(&world, "alpha"), ["platform"]);
+    let post = world.slack.accepted().remove(0);
+    assert!(post.mentions("For #team, which Slack refuses: no_service"), "{}", post.payload);
+    metric_is(&worker, "fallback_active", &TEAM, 1.0).await;
+    metric_is(&worker, "channel_blocked", &TEAM, 1.0).await;
+    metric_is(&worker, "fallback_active", &[("channel", "platform")], 0.0).await;
+
+    // A storm goes the same way. No alert waits for the refused channel, and it is not asked for each.
+    let names: Vec<String> = (0..40).map(|number| format!("storm-{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    send(&world, &names).await;
+    world.posted(&names).await;
+    world.queue_is_empty().await;
+    let probes = world.slack.requests().iter().filter(|request| request.webhook == "team").count();
+    assert!(probes <= 4, "{probes} probes");
+
+    world.slack.always("team", Answer::Judge);
+    back_in(&world, "team").await;
+    world.queue_is_empty().await;
+    metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
+    metric_is(&worker, "channel_blocked", &TEAM, 0.0).await;
+    // Nothing was lost or came twice, and nothing was put back.
+    for name in &names {
+        assert_eq!(places(&world, name), ["platform"], "{name}");
+    }
+    metric_is(&worker, "messages_total", &[("outcome", "deferred")], 0.0).await;
+    let sent = worker.metrics().await.unwrap().get("messages_received_total", &[]);
+    assert_eq!(worker.metrics().await.unwrap().get("alerts_total", &TEAM), sent, "they are still the channel's alerts");
+}
+
+#[tokio::test]
+async fn a_digest_says_of_each_alert_for_which_channel_it_is() {
+    let world = chain(&[("team", "platform"), ("platform", "")], "").await;
+    let own = "[[route]]\nchannel = 'platform'\npattern = { resources = [{ wildcard = '*own*' }] }\n";
+    let text = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
+    let (channels, route) = text.split_once("[[route]]").unwrap();
+    let world = world.config(&format!("{channels}{own}[[route]]{route}"));
+    world.slack.always("team", Answer::Status(410, "channel_is_archived"));
+    // All wait together behind a 429.
+    world.slack.script("platform", [Answer::RateLimited(2)]);
+    send(&world, &["own-0"]).await;
+    let _worker = world.worker().await;
+    world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
+    send(&world, &["own-1", "carried-1", "own-2", "carried-2"]).await;
+    world.posted(&["own-0", "own-1", "own-2", "carried-1", "carried-2"]).await;
+    world.queue_is_empty().await;
+    let line = "For #team, which Slack refuses: channel_is_archived";
+    for post in world.slack.accepted() {
+        let blocks = post.payload["attachments"][0]["blocks"].to_string();
+        let lines = blocks.matches(line).count();
+        let carried = ["carried-1", "carried-2"].iter().filter(|name| blocks.contains(*name)).count();
+        assert_eq!(lines, carried, "{blocks}");
+    }
+}
+
+#[tokio::test]
+async fn a_chain_is_followed_to_the_first_that_takes_alerts() {
+    let world = chain(&[("team", "second"), ("second", "third"), ("third", "")], "").await;
+    world.slack.always("team", Answer::Status(403, "invalid_token"));
+    world.slack.always("second", Answer::Status(410, "channel_is_archived"));
+    let worker = world.worker().await;
+    send(&world, &["alpha"]).await;
+    world.posted(&["alpha"]).await;
+    assert_eq!(places(&world, "alpha"), ["third"]);
+    assert!(world.slack.accepted()[0].mentions("For #team, which Slack refuses: invalid_token"));
+    metric_is(&worker, "fallback_active", &TEAM, 1.0).await;
+    metric_is(&worker, "fallback_active", &[("channel", "second")], 1.0).await;
+    world.slack.always("second", Answer::Judge);
+    back_in(&world, "second").await;
+    metric_is(&worker, "fallback_active", &[("channel", "second")], 0.0).await;
+    world.slack.always("team", Answer::Judge);
+    back_in(&world, "team").await;
+    world.queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn a_slack_that_is_down_or_slow_is_waited_for() {
+    let world = chain(&[("team", "platform"), ("platform", "")], "").await;
+    let worker = world.worker().await;
+    let failures = [
+        Answer::Status(500, "rollup_error"),
+        Answer::Status(503, "unavailable"),
+        Answer::RateLimited(1),
+        Answer::Reset,
+    ];
+    world.slack.script("team", failures);
+    send(&world, &["patient"]).await;
+    world.posted(&["patient"]).await;
+    world.queue_is_empty().await;
+    assert_eq!(places(&world, "patient"), ["team"]);
+    assert!(world.slack.requests().iter().all(|request| request.webhook == "team"));
+    metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
+    // What is wrong with a message is not the channel's fault either.
+    world.slack.script("team", [Answer::RefuseBlocksWith("broken".into())]);
+    send(&world, &["broken"]).await;
+    world.posted(&["broken"]).await;
+    assert_eq!(places(&world, "broken"), ["team"]);
+}
+
+#[tokio::test]
+async fn a_rotated_secret_ends_the_fallback() {
+    let world = chain(&[("platform", "")], "").await;
+    let (name, url) = (world.name.clone(), world.slack.url("platform"));
+    let world = world.config(&format!(
+        "[[channel]]\nname = 'team'\nwebhook_secret_id = '{name}'\nfallback = 'platform'\n\
+         [[channel]]\nname = 'platform'\nwebhook_url = '{url}'\n[[route]]\nchannel = 'team'\n"
+    ));
+    world.slack.always(&world.name, Answer::Status(404, "no_service"));
+    let worker = world.worker().await;
+    send(&world, &["alpha"]).await;
+    world.posted(&["alpha"]).await;
+    assert_eq!(places(&world, "alpha"), ["platform"]);
+    world.aws.update_secret(&world.name, &world.slack.url("rotated")).await.unwrap();
+    back_in(&world, "rotated").await;
+    metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_loses_nothing_that_was_for_the_fallback() {
+    let world = chain(&[("team", "platform"), ("platform", "")], "[queue]\nvisibility_timeout = '5s'").await;
+    world.slack.always("team", Answer::Status(404, "no_service"));
+    world.slack.script("platform", [Answer::Hang]);
+    let mut first = world.worker().await;
+    send(&world, &["alpha"]).await;
+    world.slack.wait_for(|all| all.iter().any(|request| request.webhook == "platform"), LIMIT).await.unwrap();
+    first.kill().await.unwrap();
+    let _second = world.worker().await;
+    world.posted(&["alpha"]).await;
+    world.queue_is_empty().await;
+    assert_eq!(places(&world, "alpha"), ["platform"]);
+}
+
+#[tokio::test]
+async fn check_says_where_the_alerts_of_a_refused_channel_go() {
+    let world = chain(&[("team", "platform"), ("platform", "")], "").await;
+    let (code, output) = outcome(world.environment(), &["check"]).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("channel team: while Slack refuses it, its alerts go to platform"), "{output}");
+}
+
+#[tokio::test]
+async fn fallbacks_that_lead_nowhere_are_refused() {
+    for (channels, said) in [
+        (
+            vec![("a", "b"), ("b", "c"), ("c", "a")],
+            "channel[2].fallback: its fallbacks lead back to itself: \"c\" -> \"a\"",
+        ),
+        (vec![("a", "a"), ("b", "")], "channel[0].fallback: its fallbacks lead back to itself: \"a\" -> \"a\""),
+        (vec![("a", "x"), ("b", "")], "channel[0].fallback: \"x\" is no channel's name; the other channels are \"b\""),
+    ] {
+        let world = chain(&channels, "").await;
+        for command in ["check", "run"] {
+            let (code, output) = outcome(world.environment(), &[command]).await;
+            assert_eq!(code, Some(2), "{output}");
+            assert!(output.replace('\\', "").contains(said), "{output}");
+        }
+    }
+}
+
+/// A worker with an open and a shut channel, and one alert for the shut one that was put back.
+async fn put_back(world: &World) -> Worker {
+    world.slack.always("shut", Answer::Status(403, "invalid_token"));
+    let worker = world.worker().await;
+    send(world, &["early"]).await;
+    let line = outcome_line(&worker, "early", "deferred").await;
+    assert_eq!(line["receive_count"], 1, "{line}");
+    worker
+}
+
+/// Sends alerts until Slack takes one: the next attempt may be due after one was put back.
+async fn open(world: &World, worker: &Worker, prefix: &str) {
+    let begun = Instant::now();
+    for number in 0.. {
+        let service = format!("{prefix}-{number}");
+        send(world, &[&service]).await;
+        let settled = |line: &lab::worker::Line| line.field("service").as_str() == Some(&service);
+        let line = worker.wait_for_line(settled, LIMIT).await.unwrap();
+        if line.field("outcome").as_str() == Some("posted") {
+            return;
+        }
+        assert!(begun.elapsed() < LIMIT, "the channel does not open");
+    }
+}
+
+#[tokio::test]
+async fn what_was_put_back_comes_at_once_when_the_channel_opens() {
+    let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '4s'").await;
+    let worker = put_back(&world).await;
+    world.slack.always("shut", Answer::Judge);
+    open(&world, &worker, "later").await;
+    let opened = Instant::now();
+    world.posted(&["early"]).await;
+    // It was put back for 24 to 30 s, less than 10 s ago.
+    assert!(opened.elapsed() < Duration::from_secs(10), "{:?}", opened.elapsed());
+    world.queue_is_empty().await;
+    assert_eq!(places(&world, "early"), ["shut"]);
+}
+
+#[tokio::test]
+async fn what_was_put_back_is_deleted_only_once_slack_has_it() {
+    let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '4s'").await;
+    let worker = put_back(&world).await;
+    // The channel opens for one alert, and shuts again before the other is there.
+    world.slack.script("shut", [Answer::Judge]);
+    open(&world, &worker, "lucky").await;
+    let again = |line: &lab::worker::Line| {
+        line.field("service").as_str() == Some("early")
+            && line.field("outcome").as_str() == Some("deferred")
+            && line.field("receive_count").as_i64() == Some(2)
+    };
+    worker.wait_for_line(again, LIMIT).await.unwrap();
+    assert_eq!(world.posts_mentioning("early"), 0);
+    assert!(world.queue.counts().await.unwrap().total() >= 1, "it is still in the queue");
+    world.slack.always("shut", Answer::Judge);
+    open(&world, &worker, "last").await;
+    world.posted(&["early"]).await;
+    world.queue_is_empty().await;
+    assert_eq!(places(&world, "early"), ["shut"]);
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_leaves_what_it_put_back_to_the_next() {
+    let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '4s'").await;
+    world.slack.always("shut", Answer::Status(403, "invalid_token"));
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let mut worker = world.worker_through(&proxy).await;
+    send(&world, &["early"]).await;
+    outcome_line(&worker, "early", "deferred").await;
+    let delays = || -> Vec<u64> {
+        let calls = proxy.calls("ChangeMessageVisibilityBatch");
+        calls.iter().filter_map(|call| call.body["Entries"][0]["VisibilityTimeout"].as_u64()).collect()
+    };
+    lab::eventually("it is put back", LIMIT, async || {
+        let hidden = world.queue.counts().await?;
+        Ok(delays().len() == 1 && hidden.total() == 1 && in_flight(&worker).await? == 0.0)
+    })
+    .await
+    .unwrap();
+    worker.terminate().await.unwrap();
+    assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
+    let [first, released] = delays()[..] else { panic!("{:?}", delays()) };
+    assert!((24..=30).contains(&first) && (30..=60).contains(&released), "{first} {released}");
+    let stored = world.queue.messages().await.unwrap();
+    assert_eq!((stored.len(), stored[0].receive_count), (1, 1));
+    assert!(!stored[0].visible, "the next worker is given time to start");
+}
+
+async fn in_flight(worker: &Worker) -> anyhow::Result<f64> {
+    Ok(worker.metrics().await?.get("in_flight_messages", &[]).unwrap_or(f64::NAN))
+}

@@ -1,0 +1,119 @@
+//! Incidents of a channel that Slack refuses, by bot token: in its fallback, and in the channel again when it works.
+
+use lab::{
+    events::Ecs,
+    slack::{Answer, web_api::Message},
+};
+
+use super::{CHANNEL, color, describe, described, eventually, fix, says, transitions, worker_and_ecs};
+use crate::world::{World, metric_is};
+
+/// The id of the fallback's Slack channel.
+const FALLBACK: &str = "C0000000FALL";
+const LINE: &str = "For #ops, which Slack refuses: is_archived";
+
+/// Two channels of one bot, of which the second is the first one's fallback.
+async fn two_channels() -> World {
+    let world = super::bot_world("").await;
+    let text = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
+    let (name, config) = (world.name.clone(), format!("{text}\nfallback = 'backup'\n"));
+    world.config(&format!(
+        "{config}[[channel]]\nname = 'backup'\nbot_token_secret_id = '{name}'\nchannel_id = '{FALLBACK}'\n[[route]]\nchannel = 'ops'\n"
+    ))
+}
+
+fn in_channel(world: &World, channel: &str) -> Vec<Message> {
+    world.slack.messages(channel)
+}
+
+async fn send(world: &World, event: serde_json::Value) {
+    world.queue.send_events(&[event]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_of_its_end() {
+    let world = two_channels().await;
+    let (worker, ecs) = worker_and_ecs(&world).await;
+    describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
+    world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
+    send(&world, Ecs::default().start_impaired("checkout")).await;
+    world.queue_is_empty().await;
+    let root = in_channel(&world, FALLBACK).remove(0);
+    assert!(root.mentions(LINE) && root.mentions("checkout"), "{root:?}");
+    metric_is(&worker, "fallback_active", &[("channel", "ops")], 1.0).await;
+
+    // A repeat is counted there, and the line stays.
+    send(&world, Ecs::default().start_impaired("checkout")).await;
+    eventually("the root counts two events", || {
+        in_channel(&world, FALLBACK).iter().any(|root| says(&root.payload, "2 events") && root.mentions(LINE))
+    })
+    .await;
+    world.queue_is_empty().await;
+
+    // The channel works again: what is news opens a root there, as soon as an attempt is due.
+    world.slack.always(CHANNEL, Answer::Judge);
+    let mut news = vec![Ecs::default().deployment_failed("checkout"), Ecs::default().rollback("checkout")];
+    news.extend([Ecs::default().image_missing("checkout"), Ecs::default().no_route("checkout")]);
+    for event in news {
+        if !in_channel(&world, CHANNEL).is_empty() {
+            break;
+        }
+        send(&world, event).await;
+        world.queue_is_empty().await;
+    }
+    let news = in_channel(&world, CHANNEL).remove(0);
+    assert!(news.thread_ts.is_none() && !news.mentions("For #ops") && says(&news.payload, "events since"), "{news:?}");
+    metric_is(&worker, "fallback_active", &[("channel", "ops")], 0.0).await;
+
+    world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
+    world.queue_is_empty().await;
+    for channel in [CHANNEL, FALLBACK] {
+        let messages = in_channel(&world, channel);
+        let roots: Vec<_> = messages.iter().filter(|message| message.thread_ts.is_none()).collect();
+        assert_eq!(roots.len(), 1, "{messages:?}");
+        assert_eq!(color(&roots[0].payload), "good", "{messages:?}");
+        let ends = messages.iter().filter(|message| message.thread_ts.is_some() && color(&message.payload) == "good");
+        assert_eq!(ends.count(), 1, "{messages:?}");
+    }
+    transitions(&worker, "ops", &[("opened", 1), ("recovered", 1), ("reopened", 0)]).await;
+    transitions(&worker, "backup", &[("opened", 0), ("recovered", 0)]).await;
+}
+
+#[tokio::test]
+async fn the_end_of_what_only_the_fallback_was_told_is_said_there_alone() {
+    let world = two_channels().await;
+    let (worker, ecs) = worker_and_ecs(&world).await;
+    describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
+    world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
+    send(&world, Ecs::default().start_impaired("checkout")).await;
+    world.queue_is_empty().await;
+    world.slack.always(CHANNEL, Answer::Judge);
+    world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
+    world.queue_is_empty().await;
+    let messages = in_channel(&world, FALLBACK);
+    assert_eq!(messages.iter().map(|message| color(&message.payload)).collect::<Vec<_>>(), ["good", "good"]);
+    assert_eq!(in_channel(&world, CHANNEL), []);
+    transitions(&worker, "ops", &[("opened", 1), ("recovered", 1)]).await;
+}
+
+#[tokio::test]
+async fn news_and_end_of_what_the_channel_was_told_go_to_the_fallback_when_it_is_archived() {
+    let world = two_channels().await;
+    let (worker, ecs) = worker_and_ecs(&world).await;
+    describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
+    send(&world, Ecs::default().start_impaired("checkout")).await;
+    world.queue_is_empty().await;
+    assert_eq!(in_channel(&world, CHANNEL).len(), 1);
+    world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
+    send(&world, Ecs::default().deployment_failed("checkout")).await;
+    world.queue_is_empty().await;
+    let messages = in_channel(&world, FALLBACK);
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(messages[0].mentions(LINE) && messages[0].thread_ts.is_none(), "{messages:?}");
+    world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
+    world.queue_is_empty().await;
+    let messages = in_channel(&world, FALLBACK);
+    assert!(messages.iter().all(|message| color(&message.payload) == "good"), "{messages:?}");
+    transitions(&worker, "ops", &[("opened", 1), ("news", 1), ("recovered", 1)]).await;
+    metric_is(&worker, "messages_total", &[("outcome", "deferred")], 0.0).await;
+}
