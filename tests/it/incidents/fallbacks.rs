@@ -117,3 +117,35 @@ async fn news_and_end_of_what_the_channel_was_told_go_to_the_fallback_when_it_is
     transitions(&worker, "ops", &[("opened", 1), ("news", 1), ("recovered", 1)]).await;
     metric_is(&worker, "messages_total", &[("outcome", "deferred")], 0.0).await;
 }
+
+#[tokio::test]
+async fn by_webhook_the_end_reaches_all_who_were_told() {
+    let world = World::new().await;
+    let channel = |name: &str| format!("[[channel]]\nname = '{name}'\nwebhook_url = '{}'\n", world.slack.url(name));
+    let config = format!("{}fallback = 'backup'\n{}[[route]]\nchannel = 'ops'\n", channel("ops"), channel("backup"));
+    let world = world.config(&config);
+    let (worker, ecs) = worker_and_ecs(&world).await;
+    describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
+    let posts = |webhook: &str, green: bool| {
+        let is_it = |post: &lab::slack::Request| post.webhook == webhook && (color(&post.payload) == "good") == green;
+        world.slack.accepted().into_iter().filter(is_it).count()
+    };
+    world.slack.always("ops", Answer::Status(410, "channel_is_archived"));
+    send(&world, Ecs::default().start_impaired("checkout")).await;
+    world.queue_is_empty().await;
+    assert_eq!((posts("ops", false), posts("backup", false)), (0, 1));
+    world.slack.always("ops", Answer::Judge);
+    let news = [Ecs::default().deployment_failed("checkout"), Ecs::default().rollback("checkout")];
+    for event in news.into_iter().chain([Ecs::default().image_missing("checkout"), Ecs::default().no_route("checkout")])
+    {
+        if posts("ops", false) == 0 {
+            send(&world, event).await;
+            world.queue_is_empty().await;
+        }
+    }
+    assert_eq!(posts("ops", false), 1);
+    world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
+    world.queue_is_empty().await;
+    assert_eq!((posts("ops", true), posts("backup", true)), (1, 1));
+    transitions(&worker, "ops", &[("opened", 1), ("recovered", 1), ("reopened", 0)]).await;
+}
