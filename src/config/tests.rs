@@ -294,15 +294,15 @@ fn tags_are_asked_for_where_a_pattern_names_them_or_alerts_show_them() {
     assert_eq!(tags(&routed(plain)), Ok(of(&[], false)));
     assert_eq!(tags(&routed(by_tag)), Ok(of(&[], true)));
     let shown = "[diagnose]\ntags = ['team', 'aws:cloudformation:stack-name']\n";
-    assert_eq!(tags(&(shown.to_owned() + &routed(plain))), Ok(of(&["team", "aws:cloudformation:stack-name"], false)));
+    assert_eq!(tags(&(routed(plain) + shown)), Ok(of(&["team", "aws:cloudformation:stack-name"], false)));
     // It would send alerts elsewhere without a word.
-    let error = tags(&format!("[diagnose]\nenabled = false\n{}", routed(by_tag))).unwrap_err();
+    let error = tags(&format!("{}[diagnose]\nenabled = false\n", routed(by_tag))).unwrap_err();
     assert!(error.contains("diagnose.enabled: is false, but a pattern names service-tags"), "{error}");
-    let disabled = warnings(&format!("{shown}enabled = false\n{}", routed(plain)));
+    let disabled = warnings(&format!("{}{shown}enabled = false\n", routed(plain)));
     assert!(disabled.len() == 1 && disabled[0].starts_with("diagnose.tags: has no effect"), "{disabled:?}");
     for bad in ["['']", "['a', 'b', 'c', 'd', 'e', 'f']", "1", "[1]"] {
         assert!(
-            tags(&format!("[diagnose]\ntags = {bad}\n{}", routed(plain))).unwrap_err().contains("diagnose.tags"),
+            tags(&format!("{}[diagnose]\ntags = {bad}\n", routed(plain))).unwrap_err().contains("diagnose.tags"),
             "{bad}"
         );
     }
