@@ -20,6 +20,7 @@ use crate::{
     config::{Channel, Config},
     consumer::Consumer,
     diagnose::{self, Diagnoser},
+    heartbeat::{self, Heartbeat, Signs},
     incident::store::{
         Store,
         dynamodb::{DynamoDb, TableError},
@@ -80,6 +81,9 @@ pub async fn run(config: Config, signals: &Signals) -> Result<()> {
     // Only `start` sets it, once.
     let _ = status.running.set(Arc::clone(&worker.consumer));
     tokio::spawn(watch_queue(Arc::clone(&worker.queue)));
+    if let Some(heartbeat) = worker.heartbeat {
+        tokio::spawn(heartbeat.run(stop.clone()));
+    }
     tokio::spawn(keep_metrics(status, Arc::clone(&worker.reporter)));
 
     let grace_ends = async {
@@ -138,6 +142,14 @@ pub async fn check_live(config: &Config) -> Result<()> {
             }
             Target::Bot(bot) => check_bot(config, &slack_client()?, &bot, &channel.name).await?,
         }
+    }
+    if let Some(settings) = &config.heartbeat {
+        let url = heartbeat::resolve(&settings.source, &secrets.webhooks, &config.allowed_hosts).await;
+        url.map_err(|error| {
+            let what = format!("heartbeat: the secret (heartbeat.url_secret_id, HEARTBEAT_URL_SECRET_ID): {error}");
+            if error.is_transient() { anyhow::anyhow!(what) } else { Misconfigured(what).into() }
+        })?;
+        output::print("heartbeat: its URL may be asked; it was not")?;
     }
     if let Some(Settings { table: Some(name), .. }) = &config.incidents {
         let table = DynamoDb::new(&aws, name);
@@ -254,6 +266,7 @@ struct Worker {
     slack: Arc<Slack>,
     reporter: Arc<Reporter>,
     consumer: Arc<Consumer>,
+    heartbeat: Option<Heartbeat>,
     shutdown_grace: Duration,
 }
 
@@ -275,13 +288,21 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
     let diagnoser = config.diagnose.map(|settings| Diagnoser::new(&aws, settings, stop.clone()));
     let reporter = Arc::new(Reporter::new(Arc::clone(&slack), config.incidents.zip(store), stop));
     let pipeline = Pipeline::new(Router::new(config.routes, config.mutes), diagnoser, Arc::clone(&reporter));
-    let consumer = Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone());
+    let canaries = pipeline.canaries();
+    let consumer = Arc::new(Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone()));
+    let heartbeat = config.heartbeat.map(|settings| {
+        let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
+        let signs = Signs { consumer: Arc::clone(&consumer), slack: Arc::clone(&slack), canaries };
+        Heartbeat::new(settings, webhooks, config.allowed_hosts.clone(), outbound()?.client(), signs)
+            .context("cannot set up TLS for heartbeats")
+    });
     Ok(Worker {
         queue,
         queue_url: config.queue.url,
         slack,
         reporter,
-        consumer: Arc::new(consumer),
+        consumer,
+        heartbeat: heartbeat.transpose()?,
         shutdown_grace: config.shutdown_grace,
     })
 }

@@ -22,6 +22,9 @@ Environment variables; each wins over the configuration file, and README.md has 
   SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
   SLACK_BOT_TOKEN_SECRET_ID, SLACK_CHANNEL_ID
                            a bot token's secret and a channel's id, instead of a webhook
+  HEARTBEAT_URL_SECRET_ID  the secret that holds the URL of a dead man's switch, which is asked once a minute
+  HEARTBEAT_URL            that URL itself, for a laptop
+  HEARTBEAT_CANARY_WITHIN  no heartbeat after so long without a canary [default: canaries do not matter]
   INCIDENTS_TABLE          the DynamoDB table by which replicas share incidents [default: this process's memory]
   CONFIG_FILE              the configuration file, if --config is not given
   CONFIG_CONTENT           the text of the configuration file, where none can be mounted

@@ -10,7 +10,7 @@ use toml::Table;
 use self::reader::{Reader, quote};
 use crate::{
     alert::{CrashLoopRule, Severity},
-    consumer, diagnose, log, reporter,
+    consumer, diagnose, heartbeat as beats, log, reporter,
     route::{self, ChannelId, pattern::Pattern},
     slack::target::Source,
     webhook::{AllowedHosts, SLACK_HOSTS},
@@ -18,6 +18,7 @@ use crate::{
 
 mod channels;
 mod exposed;
+mod heartbeat;
 mod incidents;
 mod mentions;
 mod mutes;
@@ -41,6 +42,8 @@ pub struct Config {
     pub diagnose: Option<diagnose::Settings>,
     /// How alerts become incidents; none if each is a message.
     pub incidents: Option<reporter::Settings>,
+    /// Whom to tell that the worker works; none if nobody.
+    pub heartbeat: Option<beats::Settings>,
     /// What a webhook may name.
     pub allowed_hosts: AllowedHosts,
     /// Slack's Web API, with a slash at its end.
@@ -194,6 +197,7 @@ impl Config {
         let diagnose = parse_diagnose(root.section("diagnose"), &queue, are_matched);
         let crash_loop = diagnose.as_ref().and_then(|settings| settings.crash_loop);
         let incidents = incidents::parse(root.section("incidents"), crash_loop);
+        let heartbeat = heartbeat::parse(root.section("heartbeat"), &allowed_hosts);
         let account_name = root.string("account_name", "ACCOUNT_NAME");
         root.finish();
         Self {
@@ -204,6 +208,7 @@ impl Config {
             mutes,
             diagnose,
             incidents,
+            heartbeat,
             allowed_hosts,
             api_url,
             listen,

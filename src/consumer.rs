@@ -92,6 +92,8 @@ pub struct Consumer {
     /// No receive is open any more.
     deaf: CancellationToken,
     pulses: Vec<Pulse>,
+    /// When a receive succeeded last.
+    received: Pulse,
 }
 
 /// When a poller's receive began; `None` while it waits for something else, by design.
@@ -113,6 +115,7 @@ impl Consumer {
             stop,
             deaf: CancellationToken::new(),
             pulses: (0..settings.pollers).map(|_| Mutex::new(None)).collect(),
+            received: Mutex::default(),
         }
     }
 
@@ -141,7 +144,7 @@ impl Consumer {
 
     /// Why the consumer should be restarted from outside, if it should.
     pub fn sickness(&self) -> Option<String> {
-        let limit = 3 * self.settings.wait;
+        let limit = self.patience();
         let overdue = |(index, pulse): (usize, &Pulse)| {
             let begun = (*lock(pulse))?;
             (begun.elapsed() > limit).then(|| format!("poller {index} has waited for SQS for {:.0?}", begun.elapsed()))
@@ -151,6 +154,16 @@ impl Consumer {
             .enumerate()
             .find_map(overdue)
             .or_else(|| self.progress.stall(self.settings.visibility_timeout))
+    }
+
+    /// Whether a receive succeeded lately: within the time in which every poller must have had an answer.
+    pub fn is_receiving(&self) -> bool {
+        lock(&self.received).is_some_and(|received| received.elapsed() <= self.patience())
+    }
+
+    /// How long a receive may take before something is wrong.
+    fn patience(&self) -> Duration {
+        3 * self.settings.wait
     }
 
     /// A poller that survives its own death.
@@ -187,6 +200,7 @@ impl Consumer {
             };
             match received {
                 Ok(messages) => {
+                    *lock(&self.received) = Some(Instant::now());
                     (proven, backoff) = (true, receive_backoff());
                     let full = messages.len() == sqs::BATCH;
                     awake = index == 0 || full;
@@ -299,7 +313,14 @@ impl Consumer {
     async fn settle(&self, message: Message, result: Result<Outcome, Failure>) {
         metrics::message(MessageOutcome::from(&result));
         match result {
-            Ok(Outcome::Posted | Outcome::Folded | Outcome::Duplicate | Outcome::Unrouted | Outcome::Muted) => {
+            Ok(
+                Outcome::Posted
+                | Outcome::Folded
+                | Outcome::Duplicate
+                | Outcome::Unrouted
+                | Outcome::Muted
+                | Outcome::Canary,
+            ) => {
                 if let Err(error) = self.queue.delete(message.receipt).await {
                     let error = error.chain();
                     warn!(

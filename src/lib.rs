@@ -32,7 +32,8 @@
 //!
 //! # What surrounds the work
 //!
-//! Nothing that watches the work may hurt it. [`log`] has a thread that writes, and drops and counts what standard error does
+//! Nothing that watches the work may hurt it. [`heartbeat`] tells a service outside that the worker works, and [`canary`] that
+//! events arrive. [`log`] has a thread that writes, and drops and counts what standard error does
 //! not take; [`signals`] has a thread that waits; neither panics, and nothing waits for them.
 //!
 //! # Reading order
@@ -60,6 +61,7 @@ pub mod route;
 
 pub mod aws;
 pub mod batch;
+pub mod canary;
 pub mod diagnose;
 pub mod ecs;
 pub mod incident;
@@ -70,6 +72,7 @@ pub mod webhook;
 
 pub mod admin;
 pub mod consumer;
+pub mod heartbeat;
 pub mod pipeline;
 pub mod reporter;
 pub mod signals;
@@ -86,7 +89,7 @@ mod tests {
 
     /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
     /// those it configures, and they take them as arguments.
-    const ORDER: [&str; 33] = [
+    const ORDER: [&str; 35] = [
         "metrics",
         "shutdown",
         "text",
@@ -96,6 +99,7 @@ mod tests {
         "aws",
         "secret",
         "batch",
+        "canary",
         "event",
         "cause",
         "console",
@@ -111,6 +115,7 @@ mod tests {
         "reporter",
         "pipeline",
         "consumer",
+        "heartbeat",
         "admin",
         "signals",
         "config",

@@ -29,6 +29,9 @@ const INCIDENTS: &str = "ecs_slack_alerts_incidents_total";
 const INCIDENTS_OPEN: &str = "ecs_slack_alerts_incidents_open";
 const INCIDENT_DURATION: &str = "ecs_slack_alerts_incident_duration_seconds";
 const STORE_REQUESTS: &str = "ecs_slack_alerts_store_requests_total";
+const HEARTBEATS: &str = "ecs_slack_alerts_heartbeats_total";
+const CANARIES: &str = "ecs_slack_alerts_canaries_total";
+const LAST_CANARY: &str = "ecs_slack_alerts_last_canary_timestamp_seconds";
 const BUILD_INFO: &str = "ecs_slack_alerts_build_info";
 
 /// Delays: a post within a second is usual, an hour is an outage.
@@ -69,11 +72,21 @@ pub enum MessageOutcome {
     Deferred,
     /// It is not a JSON object; left to the redrive policy.
     Undecodable,
+    /// It is a canary, which shows that events arrive.
+    Canary,
 }
 
 impl MessageOutcome {
-    const ALL: [Self; 7] =
-        [Self::Posted, Self::Folded, Self::Duplicate, Self::Unrouted, Self::Muted, Self::Deferred, Self::Undecodable];
+    const ALL: [Self; 8] = [
+        Self::Posted,
+        Self::Folded,
+        Self::Duplicate,
+        Self::Unrouted,
+        Self::Muted,
+        Self::Deferred,
+        Self::Undecodable,
+        Self::Canary,
+    ];
 
     /// The label value, also used in logs.
     pub const fn as_str(self) -> &'static str {
@@ -85,6 +98,7 @@ impl MessageOutcome {
             Self::Muted => "muted",
             Self::Deferred => "deferred",
             Self::Undecodable => "undecodable",
+            Self::Canary => "canary",
         }
     }
 }
@@ -114,6 +128,29 @@ impl SlackOutcome {
             Self::ServerError => "server_error",
             Self::NetworkError => "network_error",
             Self::Refused => "refused",
+        }
+    }
+}
+
+/// What came of one heartbeat; the label of `heartbeats_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeartbeatOutcome {
+    /// The service that watches the worker took it.
+    Ok,
+    /// It could not be sent, or was refused.
+    Error,
+    /// It was not sent, because the worker does not work.
+    Withheld,
+}
+
+impl HeartbeatOutcome {
+    const ALL: [Self; 3] = [Self::Ok, Self::Error, Self::Withheld];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Withheld => "withheld",
         }
     }
 }
@@ -280,6 +317,17 @@ pub fn log_lines_dropped(count: u64) {
     counter!(LOG_LINES_DROPPED).increment(count);
 }
 
+/// A heartbeat was due.
+pub fn heartbeat(outcome: HeartbeatOutcome) {
+    counter!(HEARTBEATS, "outcome" => outcome.as_str()).increment(1);
+}
+
+/// A canary came; the last one was sent so long after 1970.
+pub fn canary(last: Duration) {
+    counter!(CANARIES).increment(1);
+    gauge!(LAST_CANARY).set(last.as_secs_f64());
+}
+
 /// So many asynchronous tasks are alive.
 pub fn tasks(count: usize) {
     gauge!(TASKS).set(count as f64);
@@ -335,6 +383,11 @@ fn start_at_zero(channels: &[&str]) {
     }
     log_lines_dropped(0);
     tasks(0);
+    for outcome in HeartbeatOutcome::ALL {
+        counter!(HEARTBEATS, "outcome" => outcome.as_str()).absolute(0);
+    }
+    counter!(CANARIES).absolute(0);
+    gauge!(LAST_CANARY).set(0.0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "revision" => revision()).set(1.0);
 }
 
@@ -367,6 +420,13 @@ fn describe() {
     describe_gauge!(
         TASKS,
         "Asynchronous tasks alive, updated every ten seconds: a few, and one for each message in flight"
+    );
+    describe_counter!(HEARTBEATS, "Heartbeats by outcome; withheld while the worker does not work");
+    describe_counter!(CANARIES, "Canaries received");
+    describe_gauge!(
+        LAST_CANARY,
+        Unit::Seconds,
+        "When the last canary was sent to the queue, since 1970; 0 before the first"
     );
     describe_gauge!(BUILD_INFO, "1, with the version and revision of the running program");
 }

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::{
     alert::{Alert, Phase, Severity},
+    canary::Canaries,
     diagnose::Diagnoser,
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
@@ -23,6 +24,8 @@ use crate::{
 /// Why a message may be deleted. Of a message with several events or channels, the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
+    /// It is a canary, which says that events arrive and nothing else.
+    Canary,
     /// No route wants it.
     Unrouted,
     /// A mute holds it.
@@ -70,12 +73,18 @@ pub struct Pipeline {
     router: Router,
     diagnoser: Option<Diagnoser>,
     reporter: Arc<Reporter>,
+    canaries: Arc<Canaries>,
 }
 
 impl Pipeline {
     /// A pipeline that has handled nothing yet. Without a diagnoser alerts say what their events do.
     pub fn new(router: Router, diagnoser: Option<Diagnoser>, reporter: Arc<Reporter>) -> Self {
-        Self { router, diagnoser, reporter }
+        Self { router, diagnoser, reporter, canaries: Arc::default() }
+    }
+
+    /// The canaries that it has seen.
+    pub fn canaries(&self) -> Arc<Canaries> {
+        Arc::clone(&self.canaries)
     }
 
     /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is dropped as soon as
@@ -94,6 +103,9 @@ impl Pipeline {
         })?;
         let message = &*message;
         let events = events.into_iter().enumerate().map(async |(index, event)| {
+            if event.is_canary() {
+                return Ok(self.see_canary(message));
+            }
             let identity = event.identity(&message.id, index);
             self.report(message, identity, event, start_by).await
         });
@@ -158,6 +170,13 @@ impl Pipeline {
         result
     }
 
+    fn see_canary(&self, message: &Message) -> Outcome {
+        self.canaries.saw(message.sent);
+        let outcome = MessageOutcome::Canary.as_str();
+        info!(message_id = message.id, outcome, receive_count = message.receive_count, "settled");
+        Outcome::Canary
+    }
+
     fn log(
         &self,
         message: &Message,
@@ -214,7 +233,7 @@ pub async fn alert(
 impl Outcome {
     /// Of all channels of an event, or all events of a message: it may be deleted only when each may.
     fn of_all(all: Vec<Result<Self, Failure>>) -> Result<Self, Failure> {
-        all.into_iter().try_fold(Self::Unrouted, |outcome, one| Ok(outcome.max(one?)))
+        all.into_iter().reduce(|outcome, one| Ok(outcome?.max(one?))).unwrap_or(Ok(Self::Unrouted))
     }
 }
 
@@ -237,6 +256,7 @@ impl From<&Result<Outcome, Failure>> for MessageOutcome {
             Ok(Outcome::Duplicate) => Self::Duplicate,
             Ok(Outcome::Unrouted) => Self::Unrouted,
             Ok(Outcome::Muted) => Self::Muted,
+            Ok(Outcome::Canary) => Self::Canary,
             Err(Failure::Undecodable(_)) => Self::Undecodable,
             Err(Failure::Deferred { .. }) => Self::Deferred,
         }

@@ -64,6 +64,10 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
             }
         };
         for event in events {
+            if event.is_canary() {
+                output::print(canary(&event))?;
+                continue;
+            }
             let (alert, destination) = pipeline::alert(event, &router, &diagnosed).await;
             let line = |outcome: &str, channel: Value, payload: Value| {
                 json!({
@@ -133,6 +137,9 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
         Err(error) => return vec![(undecodable(&error), false)],
     };
     let sent = events.into_iter().map(async |event| {
+        if event.is_canary() {
+            return vec![(canary(&event), true)];
+        }
         let (alert, destination) = pipeline::alert(event, router, async |alert, _| alert).await;
         if let Some((outcome, why)) = not_posted(&alert, &destination) {
             let mut line = json!({"event_id": alert.event_id, "outcome": outcome, "channel": null});
@@ -187,6 +194,10 @@ pub fn explain(config: Config, files: &[PathBuf]) -> Result<bool> {
             }
         };
         for event in events {
+            if event.is_canary() {
+                output::print("event: a canary, which is counted and never posted")?;
+                continue;
+            }
             let alert = Alert::from_event(&event);
             let time = alert.time.unwrap_or_else(OffsetDateTime::now_utc);
             let id = text::line(alert.event_id.as_deref().unwrap_or("without an id"), 80);
@@ -198,6 +209,13 @@ pub fn explain(config: Config, files: &[PathBuf]) -> Result<bool> {
         }
     }
     Ok(all_decoded)
+}
+
+/// What is never posted, so has neither a severity nor a payload.
+fn canary(event: &Event) -> Value {
+    json!({
+        "event_id": event.id(), "outcome": "canary", "channel": null, "severity": null, "cause": null, "payload": null,
+    })
 }
 
 fn undecodable(error: &Undecodable) -> Value {

@@ -271,7 +271,11 @@ impl Webhooks {
         })?)
     }
 
-    async fn read(&self, id: &str) -> Result<String, WebhookError> {
+    /// The text of a secret.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn read(&self, id: &str) -> Result<String, WebhookError> {
         let Some(client) = &self.secrets else {
             let what = "there is no AWS configuration".into();
             return Err(WebhookError::LookUp { what, class: ErrorClass::NoCredentials });

@@ -100,6 +100,15 @@ impl Event {
         &self.value
     }
 
+    /// Whether a schedule sent it to show that events arrive. It says nothing: an event with a detail is none,
+    /// whatever it calls itself, so that none can be hidden as one.
+    pub fn is_canary(&self) -> bool {
+        let is_empty = |detail: &Value| detail.is_null() || detail.as_object().is_some_and(serde_json::Map::is_empty);
+        self.source() == Some("ecs-slack-alerts.canary")
+            && self.detail_type() == Some("ecs-slack-alerts canary")
+            && is_empty(self.detail_value())
+    }
+
     /// EventBridge's id, or what an input transformer or a person wrote in its place: it need not be unique. None for
     /// anything less than an EventBridge event.
     pub fn id(&self) -> Option<&str> {

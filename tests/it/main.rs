@@ -17,6 +17,7 @@ mod dlq;
 mod documentation;
 mod fallback;
 mod fixtures;
+mod heartbeat;
 mod incidents;
 mod incidents_table;
 mod logging;

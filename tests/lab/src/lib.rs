@@ -10,6 +10,7 @@
 //! * [`credentials`]: what offers AWS credentials to a container, and fails when told to;
 //! * [`tls`] and [`proxy`]: TLS before a stand-in, by a certificate authority of its own, and an HTTP proxy;
 //! * [`chaos`]: rounds of the worker amid random faults and signals, and what must hold after each;
+//! * [`switch`]: a dead man's switch, which the worker tells that it works;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
 //! * [`events`]: what ECS says when things go wrong;
 //! * [`pattern`]: a second opinion on what an event pattern matches.
@@ -34,6 +35,7 @@ pub mod pattern;
 pub mod proxy;
 pub mod slack;
 pub mod sqs;
+pub mod switch;
 pub mod tls;
 pub mod worker;
 
