@@ -388,7 +388,7 @@ async fn watch_queue(queue: Arc<Queue>) {
             let redrive = state.redrive.clone();
             metrics::queue_messages("main", counts(state));
             if let (Some(redrive), None) = (redrive, &dead_letters) {
-                dead_letters = Some(queue.dead_letter_queue(&redrive).await?);
+                dead_letters = Some(queue.dead_letter_queue(&redrive.dead_letter_arn).await?);
             }
             if let Some(dead_letters) = &dead_letters {
                 metrics::queue_messages("dlq", counts(dead_letters.state().await?));

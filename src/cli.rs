@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::OffsetDateTime;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
 const VARIABLES: &str = "\
 Environment variables; each wins over the configuration file, and README.md has them all with the file's keys:
   QUEUE_URL                the SQS queue; required by run, check and dlq
+  UNDELIVERED_QUEUE_URL    the queue of what EventBridge could not deliver, for dlq --from undelivered
   SLACK_WEBHOOK_SECRET_ID  the Secrets Manager secret that holds the webhook's URL; required by run, check and send
   SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
   SLACK_BOT_TOKEN_SECRET_ID, SLACK_CHANNEL_ID
@@ -87,14 +88,21 @@ enum Dlq {
     List {
         #[command(flatten)]
         file: ConfigFile,
+        #[command(flatten)]
+        from: From,
         /// Look at no more messages than this
         #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Move everything in the dead-letter queue back to the queue, by SQS's own message move task; Ctrl-C cancels it
+    ///
+    /// From the queue of undelivered events, which that task does not serve, this command moves by itself: it sends each message to the
+    /// queue and deletes it then. Interrupted, it leaves the rest where it is; killed, at most ten messages are in both queues.
     Redrive {
         #[command(flatten)]
         file: ConfigFile,
+        #[command(flatten)]
+        from: From,
         /// Only say what would be moved
         #[arg(long)]
         dry_run: bool,
@@ -102,6 +110,41 @@ enum Dlq {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_RATE.into()))]
         max_rate: Option<u32>,
     },
+}
+
+#[derive(Debug, Args)]
+struct From {
+    /// Which queue
+    #[arg(long, value_enum, default_value_t = Which::Dlq)]
+    from: Which,
+    /// The URL of the queue of undelivered events [or: UNDELIVERED_QUEUE_URL, queue.undelivered_url]
+    #[arg(long, value_name = "URL")]
+    queue_url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// The dead-letter queue of the queue: what the worker could not handle
+    Dlq,
+    /// The queue of what EventBridge could not deliver
+    Undelivered,
+}
+
+impl From {
+    /// The URL of the queue of undelivered events, if that is meant.
+    fn undelivered(self, config: &Config) -> Result<Option<String>> {
+        let name = "--queue-url, UNDELIVERED_QUEUE_URL or queue.undelivered_url";
+        match (self.from, self.queue_url) {
+            (Which::Dlq, None) => Ok(None),
+            (Which::Dlq, Some(_)) => bail!(app::Misconfigured(
+                "--queue-url is for --from undelivered; the dead-letter queue is the one that the queue names".into()
+            )),
+            (Which::Undelivered, url) => match url.or_else(|| config.queue.undelivered_url.clone()) {
+                Some(url) => Ok(Some(url)),
+                None => bail!(app::Misconfigured(format!("--from undelivered needs that queue's URL: {name}"))),
+            },
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -156,11 +199,17 @@ impl Cli {
                 output::print("the configuration is valid")?;
                 if event.is_empty() { Ok(true) } else { replay::explain(config, &event) }
             }
-            Command::Dlq(Dlq::List { file, limit }) => {
-                dlq::list(file.load(Needs { queue: true, webhooks: false })?, limit as usize, &signals).await
+            Command::Dlq(Dlq::List { file, from, limit }) => {
+                let config = file.load(Needs { queue: true, webhooks: false })?;
+                let undelivered = from.undelivered(&config)?;
+                dlq::list(config, undelivered.as_deref(), limit as usize, &signals).await
             }
-            Command::Dlq(Dlq::Redrive { file, dry_run, max_rate }) => {
-                dlq::redrive(&file.load(Needs { queue: true, webhooks: false })?, dry_run, max_rate, &signals).await
+            Command::Dlq(Dlq::Redrive { file, from, dry_run, max_rate }) => {
+                let config = file.load(Needs { queue: true, webhooks: false })?;
+                match from.undelivered(&config)? {
+                    None => dlq::redrive(&config, dry_run, max_rate, &signals).await,
+                    Some(url) => dlq::resend(&config, &url, dry_run, max_rate, &signals).await,
+                }
             }
             Command::Health(file) => {
                 let config = file.load(Needs { queue: false, webhooks: false })?;

@@ -65,6 +65,8 @@ pub struct Config {
 pub struct Queue {
     /// Empty only where the command needs no queue.
     pub url: String,
+    /// The queue of what EventBridge could not deliver; only commands look at it.
+    pub undelivered_url: Option<String>,
     /// Set on every receive, whole seconds.
     pub visibility_timeout: Duration,
     /// Messages held at once.
@@ -277,6 +279,10 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
         None if needs.queue => queue.fault("url", "is required: the URL of the SQS queue"),
         _ => {}
     }
+    let undelivered_url = queue.string("undelivered_url", "UNDELIVERED_QUEUE_URL");
+    if let Some(url) = undelivered_url.as_ref().filter(|url| !is_queue_url(url)) {
+        queue.fault("undelivered_url", &format!("{} is not a queue's URL", quote(url)));
+    }
     // SQS takes whole seconds up to twelve hours; below two there is no time to post within.
     let range = Duration::from_secs(2)..=Duration::from_secs(43_200);
     let visibility_timeout = queue.duration("visibility_timeout", "", Duration::from_secs(120), range);
@@ -295,7 +301,7 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     let max_in_flight = queue.integer("max_in_flight", 1000, 1..=100_000);
     let pollers = queue.integer("pollers", 4, 1..=64);
     queue.finish();
-    Queue { url: url.unwrap_or_default(), visibility_timeout, max_in_flight, pollers }
+    Queue { url: url.unwrap_or_default(), undelivered_url, visibility_timeout, max_in_flight, pollers }
 }
 
 fn is_queue_url(url: &str) -> bool {

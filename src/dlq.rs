@@ -1,4 +1,5 @@
-//! What an operator does about the dead-letter queue: see what lies in it and why ([`list`]), and move it back ([`redrive`]).
+//! What an operator does about the dead-letter queue: see what lies in it and why ([`list`]), and move it back
+//! ([`redrive`]; [`resend`] for the queue of what EventBridge could not deliver).
 //!
 //! Neither takes anything out of the world. A listing hides the messages that it looks at, each once, and makes them visible
 //! again before it says a word, however it ended; a move is SQS's own, which loses nothing when this program dies.
@@ -15,6 +16,10 @@ use backon::Retryable;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+
+mod resend;
+
+pub use resend::resend;
 
 use crate::{
     alert::Alert,
@@ -41,28 +46,27 @@ const MAX_LOOK: Duration = Duration::from_secs(90);
 /// A long poll asks every server of SQS's, a short one only some: without a wait, an empty answer says little.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Shows up to `limit` messages of the dead-letter queue, grouped by kind, service and the reason they lie there, oldest
-/// first. `false` when it was interrupted.
+/// Shows up to `limit` messages of the dead-letter queue, or of the queue at `undelivered`, grouped by kind, service and the
+/// reason they lie there, oldest first. `false` when it was interrupted.
 ///
 /// # Errors
 /// When there is no dead-letter queue, it cannot be read, or not everything could be given back.
-pub async fn list(config: Config, limit: usize, signals: &Signals) -> Result<bool> {
-    let source = Source::open(&config).await?;
-    let dlq = source.explained(source.queue.dead_letter_queue(&source.redrive).await)?;
-    let held = source.explained(dlq.state().await)?;
+pub async fn list(config: Config, undelivered: Option<&str>, limit: usize, signals: &Signals) -> Result<bool> {
+    let source = Source::open(&config, undelivered).await?;
     let stop = signals.drain(Duration::ZERO, "stopping: giving back what was looked at");
 
     let router = Router::new(config.routes, config.mutes);
     let mut listing = Listing::default();
-    let looked = look(&dlq, limit, &stop, |message| {
-        let told = describe(&message.body, message.undelivered.as_ref(), &router, source.redrive.max_receive_count);
+    let looked = look(&source.letters, limit, &stop, |message| {
+        let told = describe(&message.body, message.undelivered.as_ref(), &router, source.max_receive_count);
         listing.add(message, told);
     })
     .await;
     let receipts = std::mem::take(&mut listing.receipts);
-    let put_backs = join_all(receipts.iter().map(|receipt| dlq.put_back(receipt, Duration::ZERO))).await;
+    let put_backs = receipts.iter().map(|receipt| source.letters.put_back(receipt, Duration::ZERO));
+    let put_backs = join_all(put_backs).await;
 
-    let printed = listing.print(source.arn(), &held, &looked);
+    let printed = listing.print(&source.arn, &source.held, &looked);
     source.explained(looked)?;
     let failed = put_backs.iter().filter(|put_back| put_back.is_err()).count() as u64;
     source.explained(put_backs.into_iter().collect::<Result<(), _>>()).with_context(|| {
@@ -71,24 +75,42 @@ pub async fn list(config: Config, limit: usize, signals: &Signals) -> Result<boo
     printed?;
     Ok(stop.borrow().is_none())
 }
+
 /// Moves everything in the dead-letter queue back to the queue, and shows the progress until SQS is done; a signal cancels
 /// it. With `dry_run`, only says what it would do. `false` when it was cancelled.
 ///
 /// # Errors
 /// When there is no dead-letter queue, a move runs already, SQS refuses, or the move failed.
 pub async fn redrive(config: &Config, dry_run: bool, max_rate: Option<u32>, signals: &Signals) -> Result<bool> {
-    let source = Source::open(config).await?;
-    let dlq = source.explained(source.queue.dead_letter_queue(&source.redrive).await)?;
-    let held = source.explained(dlq.state().await)?;
-    let earlier = source.explained(source.queue.moves(source.arn()).await)?;
+    let source = Source::open(config, None).await?;
+    let earlier = source.explained(source.main.moves(&source.arn).await)?;
     refuse_second(&earlier)?;
-    if held.visible + held.in_flight + held.delayed == 0 {
-        say(format_args!("{} is empty; there is nothing to move", source.arn()));
+    if !announce(&source, dry_run, max_rate) {
         return Ok(true);
+    }
+    let stop = signals.drain(Duration::ZERO, "cancelling the move; what was moved stays moved");
+    let handle = match source.main.start_move(&source.arn, &source.main_arn, max_rate).await {
+        Ok(handle) => handle,
+        Err(error) => {
+            // Somebody else may have been quicker.
+            refuse_second(&source.main.moves(&source.arn).await.unwrap_or_default())?;
+            return source.explained(Err(error));
+        }
+    };
+    let before = earlier.iter().map(|task| task.started).max().unwrap_or(0);
+    follow(&source, &handle, before, stop).await
+}
+
+/// Says what is to be moved; whether it is to be.
+fn announce(source: &Source, dry_run: bool, max_rate: Option<u32>) -> bool {
+    let Source { arn, main_arn, held, .. } = source;
+    if held.visible + held.in_flight + held.delayed == 0 {
+        say(format_args!("{arn} is empty; there is nothing to move"));
+        return false;
     }
     let verb = if dry_run { "would move" } else { "moving" };
     say(format_args!("{verb} about {}", count(held.visible, "message")));
-    say(format_args!("  from {}\n  to   {}", source.arn(), source.main_arn));
+    say(format_args!("  from {arn}\n  to   {main_arn}"));
     if let Some(rate) = max_rate {
         say(format_args!("  at most {rate} a second"));
     }
@@ -97,47 +119,48 @@ pub async fn redrive(config: &Config, dry_run: bool, max_rate: Option<u32>, sign
     }
     if dry_run {
         say("nothing was moved (--dry-run)");
-        return Ok(true);
     }
-
-    let stop = signals.drain(Duration::ZERO, "cancelling the move; what was moved stays moved");
-    let handle = match source.queue.start_move(source.arn(), &source.main_arn, max_rate).await {
-        Ok(handle) => handle,
-        Err(error) => {
-            // Somebody else may have been quicker.
-            refuse_second(&source.queue.moves(source.arn()).await.unwrap_or_default())?;
-            return source.explained(Err(error));
-        }
-    };
-    let before = earlier.iter().map(|task| task.started).max().unwrap_or(0);
-    follow(&source, &handle, before, stop).await
+    !dry_run
 }
 
-/// The queue, and the dead-letter queue that it has.
+/// A queue of what was not handled, and the main queue.
 struct Source {
-    queue: Queue,
+    main: Queue,
     main_arn: String,
-    redrive: Redrive,
+    letters: Queue,
+    arn: String,
+    /// What it held at first.
+    held: QueueState,
+    /// Receives after which the main queue sends a message there; none if it never does.
+    max_receive_count: Option<u32>,
 }
 
 impl Source {
-    async fn open(config: &Config) -> Result<Self> {
+    /// The dead-letter queue, or the queue at `undelivered`.
+    async fn open(config: &Config, undelivered: Option<&str>) -> Result<Self> {
         let url = &config.queue.url;
-        let queue = Queue::new(&app::load_aws(Some(url)).await?, url);
-        let state = queue.state().await.map_err(|error| app::explain(&error, url))?;
-        let redrive = state.redrive.ok_or_else(|| {
+        let main = Queue::new(&app::load_aws(Some(url)).await?, url);
+        let state = main.state().await.map_err(|error| app::explain(&error, url))?;
+        if let Some(url) = undelivered {
+            let letters = Queue::new(&app::load_aws(Some(url)).await?, url);
+            let held = letters.state().await.map_err(|error| app::explain(&error, url))?;
+            let arn = held.arn.clone();
+            return Ok(Self { main, main_arn: state.arn, letters, arn, held, max_receive_count: None });
+        }
+        let Redrive { dead_letter_arn: arn, max_receive_count } = state.redrive.clone().ok_or_else(|| {
             Misconfigured(format!("the queue {url} has no dead-letter queue: it has no redrive policy that names one"))
         })?;
-        Ok(Self { queue, main_arn: state.arn, redrive })
-    }
-
-    /// The dead-letter queue's ARN.
-    fn arn(&self) -> &str {
-        &self.redrive.dead_letter_arn
+        let opened = async {
+            let letters = main.dead_letter_queue(&arn).await?;
+            let held = letters.state().await?;
+            Ok::<_, SqsError>((letters, held))
+        };
+        let (letters, held) = opened.await.map_err(|error| app::explain(&error, &arn))?;
+        Ok(Self { main, main_arn: state.arn, letters, arn, held, max_receive_count: Some(max_receive_count) })
     }
 
     fn explained<T>(&self, answer: Result<T, SqsError>) -> Result<T> {
-        answer.map_err(|error| app::explain(&error, self.arn()))
+        answer.map_err(|error| app::explain(&error, &self.arn))
     }
 }
 
@@ -247,7 +270,12 @@ impl Listing {
 
 /// What a message is about and why it could not be handled, and what differs from message to message of the same reason.
 /// Tells nothing of a body that is no event.
-fn describe(body: &str, undelivered: Option<&Undelivered>, router: &Router, max_receive_count: u32) -> (Why, String) {
+fn describe(
+    body: &str,
+    undelivered: Option<&Undelivered>,
+    router: &Router,
+    max_receive_count: Option<u32>,
+) -> (Why, String) {
     let events = match Event::decode(body) {
         Ok(events) => events,
         Err(error) => {
@@ -281,7 +309,10 @@ fn describe(body: &str, undelivered: Option<&Undelivered>, router: &Router, max_
             let detail = message.as_deref().map(|message| format!(" ({message}){beside}")).unwrap_or(beside);
             (format!("EventBridge could not deliver it: {code}{rule}{unrouted}"), detail)
         }
-        None => (format!("not posted within {max_receive_count} receives{unrouted}"), beside),
+        None => match max_receive_count {
+            Some(receives) => (format!("not posted within {receives} receives{unrouted}"), beside),
+            None => (format!("it does not say why it is here{unrouted}"), beside),
+        },
     };
     let service = match alert.cluster {
         Some(cluster) if cluster != alert.subject => format!("{cluster}/{}", alert.subject),
@@ -307,11 +338,11 @@ async fn follow(source: &Source, handle: &str, before: i64, mut stop: Stop) -> R
         tokio::select! {
             _ = second.tick() => {}
             _ = stop.wait_for(Option::is_some), if cancelled.is_none() => {
-                let cancel = || source.queue.cancel_move(handle);
+                let cancel = || source.main.cancel_move(handle);
                 cancelled = Some(cancel.retry(app::start_retries()).when(|error| error.retryable).await);
             }
         }
-        let look = || source.queue.moves(source.arn());
+        let look = || source.main.moves(&source.arn);
         let tasks = look.retry(app::start_retries()).when(|error| error.retryable).await;
         let tasks = source.explained(tasks).context("the move goes on, but cannot be watched")?;
         // A queue has one at a time, so that the first to begin after the others is ours.
@@ -332,12 +363,12 @@ async fn follow(source: &Source, handle: &str, before: i64, mut stop: Stop) -> R
                 return Ok(true);
             }
             Status::Cancelled => {
-                say(format_args!("cancelled: {progress}; the rest is still in {}", source.arn()));
+                say(format_args!("cancelled: {progress}; the rest is still in {}", source.arn));
                 return Ok(false);
             }
             Status::Failed => {
                 let reason = text::line(task.failure.as_deref().unwrap_or("SQS does not say why"), 300);
-                bail!("the move failed: {reason}: {progress}; the rest is still in {}", source.arn());
+                bail!("the move failed: {reason}: {progress}; the rest is still in {}", source.arn);
             }
         }
     }

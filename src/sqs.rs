@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub mod move_task;
+pub mod send;
 
 /// SQS hands out and takes at most this many messages per request.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
@@ -159,12 +160,12 @@ impl Queue {
         Self::connect(Client::from_conf(config), url)
     }
 
-    /// The dead-letter queue of `redrive`, as a queue of its own.
+    /// The dead-letter queue with this ARN, as a queue of its own.
     ///
     /// # Errors
     /// Any failure of the request for its URL, classified.
-    pub async fn dead_letter_queue(&self, redrive: &Redrive) -> Result<Self, SqsError> {
-        Ok(Self::connect(self.client.clone(), &self.url_of(&redrive.dead_letter_arn).await?))
+    pub async fn dead_letter_queue(&self, arn: &str) -> Result<Self, SqsError> {
+        Ok(Self::connect(self.client.clone(), &self.url_of(arn).await?))
     }
 
     fn connect(client: Client, url: &str) -> Self {
@@ -329,6 +330,11 @@ impl SqsError {
             ErrorClass::KeyDenied => Some("kms:Decrypt on the key that encrypts the queue".into()),
             _ => None,
         }
+    }
+
+    /// Whether it was to send messages.
+    pub fn is_of_send(&self) -> bool {
+        self.operation == send::SEND
     }
 
     /// The error with everything that led to it, for a log.

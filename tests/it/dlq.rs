@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use lab::{
+    aws::Queue,
     events::Ecs,
     fault::{Call, Fault, FaultyAws},
+    unique,
     worker::{Line, Worker},
 };
 use tokio::sync::Semaphore;
 
-use crate::world::{BINARY, LIMIT, World};
+use crate::world::{BINARY, LIMIT, World, with};
 
 /// Starts the command; through `proxy` if there is one.
 fn start(world: &World, proxy: Option<&FaultyAws>, arguments: &[&str]) -> Worker {
@@ -280,5 +282,151 @@ async fn what_is_not_there_or_not_allowed_is_bad_configuration() {
         let (code, said) = run(&world, &[&["dlq"], &arguments[..]].concat()).await;
         assert_eq!(code, 2, "{said}");
         assert!(said.contains(arguments[1]), "{said}");
+    }
+}
+
+/// A queue as EventBridge fills it, which is no queue's dead-letter queue, with these many events; and a worker's environment
+/// that knows it.
+async fn undelivered(world: &World, count: usize) -> (Queue, Vec<(String, String)>) {
+    let (queue, _) = world.aws.queue_with_dlq(&unique("undelivered"), 1000, Duration::from_secs(30)).await.unwrap();
+    let attributes = [("ERROR_CODE", "NO_PERMISSIONS"), ("RULE_ARN", "arn:aws:events:eu-west-1:123456789012:rule/ecs")];
+    for number in 0..count {
+        let body = Ecs::default().start_impaired(&format!("svc-{number}")).to_string();
+        queue.send_with(&body, &attributes).await.unwrap();
+    }
+    let environment = with(&world.environment(), &[("UNDELIVERED_QUEUE_URL", &queue.url)]);
+    (queue, environment)
+}
+
+const FROM_UNDELIVERED: [&str; 4] = ["dlq", "redrive", "--from", "undelivered"];
+
+async fn redrive_undelivered(environment: Vec<(String, String)>, more: &[&str]) -> (i32, String) {
+    end(Worker::spawn(BINARY, environment, &[&FROM_UNDELIVERED[..], more].concat()).unwrap()).await
+}
+
+#[tokio::test]
+async fn undelivered_events_are_listed_and_moved_and_the_worker_posts_them() {
+    let world = World::new().await;
+    let (queue, environment) = undelivered(&world, 23).await;
+    let list = Worker::spawn(BINARY, environment.clone(), &["dlq", "list", "--from", "undelivered"]).unwrap();
+    let (code, said) = end(list).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("EventBridge could not deliver it: NO_PERMISSIONS for rule ecs"), "{said}");
+    assert!(said.contains(&format!("23 messages in 23 groups, in {}", queue.arn)), "{said}");
+
+    let (code, said) = redrive_undelivered(environment.clone(), &["--dry-run"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("would move about 23 messages") && said.contains("nothing was moved"), "{said}");
+    assert_eq!(queue.counts().await.unwrap().visible, 23);
+
+    let (code, said) = redrive_undelivered(environment.clone(), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("  from {}\n  to   {}\n", queue.arn, world.queue.arn)), "{said}");
+    assert!(said.ends_with("23 of about 23 moved\ndone: 23 of about 23 moved\n"), "{said}");
+    assert_eq!(queue.counts().await.unwrap().total(), 0);
+    let (code, said) = redrive_undelivered(environment, &[]).await;
+    assert_eq!((code, said), (0, format!("{} is empty; there is nothing to move\n", queue.arn)));
+
+    let _worker = world.worker().await;
+    let services: Vec<_> = (0..23).map(|i| format!("svc-{i}")).collect();
+    world.posted(&services.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    world.queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn what_the_queue_does_not_take_stays_where_it_was() {
+    let world = World::new().await;
+    let (queue, environment) = undelivered(&world, 12).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let through = with(&environment, &[]).into_iter().chain(proxy.environment()).collect::<Vec<_>>();
+    proxy.script("SendMessageBatch", [Fault::Error(500, "InternalFailure"), Fault::FirstEntryFails]);
+    let (code, said) = redrive_undelivered(through.clone(), &[]).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("11 of about 12 moved; 1 message could not be sent, still in"), "{said}");
+    let left = queue.messages().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(left[0].visible, "given back");
+    let (code, said) = redrive_undelivered(environment, &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(world.queue.counts().await.unwrap().total(), 12);
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_the_rest_and_a_rate_is_kept() {
+    let world = World::new().await;
+    let (queue, environment) = undelivered(&world, 40).await;
+    let arguments = [&FROM_UNDELIVERED[..], &["--max-rate", "5"]].concat();
+    let redrive = Worker::spawn(BINARY, environment, &arguments).unwrap();
+    let begun = std::time::Instant::now();
+    let some = |line: &Line| line.text.ends_with(" of about 40 moved") && !line.text.starts_with("5 ");
+    redrive.wait_for_line(some, LIMIT).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(900), "ten at five a second: {:?}", begun.elapsed());
+    redrive.interrupt().await.unwrap();
+    let (code, said) = end(redrive).await;
+    assert_eq!(code, 1, "{said}");
+    let moved = world.queue.counts().await.unwrap().total();
+    assert!((1..40).contains(&moved), "{moved} were moved");
+    assert!(
+        said.contains(&format!("stopped: {moved} of about 40 moved; the rest is still in {}", queue.arn)),
+        "{said}"
+    );
+    let left = queue.messages().await.unwrap();
+    assert_eq!(left.len() as u32, 40 - moved);
+    assert!(left.iter().all(|message| message.visible), "none is hidden");
+}
+
+#[tokio::test]
+async fn a_message_is_deleted_only_after_the_queue_has_it() {
+    let world = World::new().await;
+    let (queue, environment) = undelivered(&world, 3).await;
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    let through = environment.iter().cloned().chain(proxy.environment()).collect::<Vec<_>>();
+    let permits = Arc::new(Semaphore::new(0));
+    proxy.script("SendMessageBatch", [Fault::Held(permits)]);
+    let mut redrive = Worker::spawn(BINARY, through.clone(), &FROM_UNDELIVERED).unwrap();
+    proxy.wait_for(|calls| asked(calls, "SendMessageBatch", 1), LIMIT).await.unwrap();
+    redrive.kill().await.unwrap();
+    assert!(proxy.calls("DeleteMessageBatch").is_empty());
+    assert_eq!(queue.counts().await.unwrap().total(), 3, "killed before the queue had them");
+
+    // Sent, and then not to be deleted: it says so, and goes no further.
+    let (queue, environment) = undelivered(&world, 3).await;
+    let through = environment.into_iter().chain(proxy.environment()).collect::<Vec<_>>();
+    proxy.always("DeleteMessageBatch", Fault::Error(400, "AccessDeniedException"));
+    let (code, said) = redrive_undelivered(through, &[]).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("3 of them could not be deleted") && said.contains("sqs:DeleteMessage"), "{said}");
+    assert_eq!(queue.counts().await.unwrap().total(), 3);
+}
+
+#[tokio::test]
+async fn the_undelivered_queue_must_be_named_and_usable() {
+    let world = World::new().await;
+    let (queue, environment) = undelivered(&world, 1).await;
+    let plain = world.environment();
+    let (code, said) = redrive_undelivered(plain.clone(), &[]).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("UNDELIVERED_QUEUE_URL") && said.contains("--queue-url"), "{said}");
+    let (code, said) = redrive_undelivered(plain.clone(), &["--queue-url", &world.queue.url]).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("is the queue itself"), "{said}");
+    let (code, said) = redrive_undelivered(with(&plain, &[("UNDELIVERED_QUEUE_URL", "undelivered")]), &[]).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("UNDELIVERED_QUEUE_URL: \"undelivered\" is not a queue's URL"), "{said}");
+    let wrong = ["dlq", "list", "--queue-url", queue.url.as_str()];
+    let (code, said) = end(Worker::spawn(BINARY, plain, &wrong).unwrap()).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--from undelivered"), "{said}");
+    for (denied, action, by) in [
+        ("ReceiveMessage", "sqs:ReceiveMessage", &queue.url),
+        ("SendMessageBatch", "sqs:SendMessage", &world.queue.arn),
+    ] {
+        let proxy = FaultyAws::start(&world.aws).await.unwrap();
+        proxy.always(denied, Fault::Error(400, "AccessDeniedException"));
+        let through = environment.iter().cloned().chain(proxy.environment()).collect::<Vec<_>>();
+        let (code, said) = redrive_undelivered(through, &[]).await;
+        assert_eq!(code, 2, "{denied}: {said}");
+        assert!(said.contains(action) && said.contains(by.as_str()), "{said} lacks {action} on {by}");
+        assert_eq!(queue.messages().await.unwrap().iter().filter(|message| message.visible).count(), 1);
     }
 }
