@@ -15,17 +15,21 @@ use crate::webhook::{SLACK_HOSTS, is_loopback};
 enum Secret {
     Webhook,
     Token,
+    Heartbeat,
 }
 
 impl Secret {
     fn fault(self, place: &str, holder: &str) -> String {
-        let (what, key) = match self {
-            Self::Webhook => ("a webhook's URL", "webhook_secret_id"),
-            Self::Token => ("a Slack token", "bot_token_secret_id"),
+        let (what, use_of_it, key, all) = match self {
+            Self::Webhook => ("a webhook's URL", "post with it", "webhook_secret_id", "the webhook or token"),
+            Self::Token => ("a Slack token", "post with it", "bot_token_secret_id", "the webhook or token"),
+            Self::Heartbeat => {
+                ("a heartbeat's URL", "send heartbeats in the worker's place", "url_secret_id", "the URL")
+            }
         };
         format!(
-            "{place}: {holder}{what}, and whoever may read the worker's environment could post with it. Keep it in Secrets Manager, \
-             and name that secret in {key}. If this was deployed, replace the webhook or token"
+            "{place}: {holder}{what}, and whoever may read the worker's environment could {use_of_it}. Keep it in Secrets Manager, \
+             and name that secret in {key}. If this was deployed, replace {all}"
         )
     }
 }
@@ -73,10 +77,14 @@ impl Search {
     fn value(&mut self, path: &str, value: &Value) {
         match value {
             Value::String(text) => {
-                // The host of a webhook may be one that nobody has listed yet.
-                let is_webhook = path.ends_with(".webhook_url")
-                    && !Url::parse(text.trim()).is_ok_and(|url| is_loopback(&url) && self.hosted(text).is_none());
-                let found = if is_webhook { Some(Secret::Webhook) } else { self.secret_in(text) };
+                let is_local =
+                    Url::parse(text.trim()).is_ok_and(|url| is_loopback(&url) && self.hosted(text).is_none());
+                let found = match path {
+                    // Their hosts may be any, also one that nobody has listed yet.
+                    "heartbeat.url" if !is_local => Some(Secret::Heartbeat),
+                    _ if path.ends_with(".webhook_url") && !is_local => Some(Secret::Webhook),
+                    _ => self.secret_in(text),
+                };
                 self.faults.extend(found.map(|secret| secret.fault(path, "holds ")));
             }
             Value::Array(items) => {
@@ -234,6 +242,8 @@ mod tests {
                 "account_name: ",
                 "webhook_s",
             ),
+            ("[heartbeat]\nurl = 'https://hc.example/open-sesame'".into(), "heartbeat.url: holds a heartbeat", "url_s"),
+            ("heartbeat = { url = 'https://hc.example/open-sesame' }".into(), "heartbeat.url: ", "url_s"),
             // Under a wrong key, as a key, and in lists.
             (format!("[[channel]]\nname = '{WEBHOOK}'"), "channel[0].name: ", "webhook_s"),
             (format!("[[channel]]\nwebhook_secret_id = '{WEBHOOK}'"), "channel[0].webhook_secret_id: ", "webhook_s"),
@@ -297,6 +307,7 @@ mod tests {
             // On this machine: a stand-in for tests.
             "[[channel]]\nwebhook_url = 'http://127.0.0.1:8008/services/T00000000/B00000000/opensesameopensesame'",
             "[[channel]]\nwebhook_url = 'http://[::1]:8008/open-sesame'",
+            "[heartbeat]\nurl = 'http://127.0.0.1:8008/ping'",
             "a = \"# https://elsewhere.example/services\"",
         ] {
             assert_eq!(found(text), [""; 0], "{text}");

@@ -149,7 +149,7 @@ impl Resend<'_> {
         let many = count(kept.len() as u64, "message");
         let error = kept.first().map(|(_, error)| error.clone());
         // What fails here is visible again when it was hidden for long enough.
-        join_all(kept.into_iter().map(|(receipt, _)| self.source.letters.put_back(receipt, Duration::ZERO))).await;
+        join_all(kept.iter().map(|(receipt, _)| self.source.letters.put_back(receipt, Duration::ZERO))).await;
         Some((many, error?))
     }
 
