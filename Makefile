@@ -18,7 +18,7 @@ ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo bench chaos fuzz soak test format lint cargo-test licences advisories terraform dashboards kubernetes
+.PHONY: demo bench chaos fuzz soak test format lint cargo-test licences advisories terraform dashboards kubernetes runbook
 
 demo: .venv
 	$(call need,cargo)
@@ -57,7 +57,7 @@ target/peers: $(wildcard tests/lab/peers/*)
 test:
 	$(call need,cargo)
 	@mkdir -p target && rm -f $(UNCHECKED)
-	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories terraform dashboards kubernetes
+	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories terraform dashboards kubernetes runbook
 	@if [ -s $(UNCHECKED) ]; then cat $(UNCHECKED); fi
 	@if [ '$(SKIP)' = forbid ] && grep -qs '^skipped' $(UNCHECKED); then echo 'Nothing may be skipped here.' >&2; exit 1; fi
 
@@ -123,6 +123,21 @@ kubernetes: target/kubernetes
 	else target/kubernetes/bin/python infra/kubernetes/check.py; fi
 
 target/kubernetes: infra/kubernetes/requirements.txt
+	$(call need,python3)
+	@rm -rf $@ && python3 -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
+	@touch $@
+
+# Runs every command of the runbook. Of what the AWS stand-in does not hold, the tools check the arguments.
+runbook: .venv target/awscli
+	$(call need,cargo)
+	@if ! command -v jq >/dev/null; then $(call skip,runbook,jq is not installed); exit 0; fi; set -e; \
+	command -v kubectl >/dev/null || $(call skip,the runbook on Kubernetes,kubectl is not installed); \
+	cargo build --locked --package ecs-slack-alerts; \
+	AWSCLI=target/awscli/bin/aws python3 tests/runbook/check.py target/debug/ecs-slack-alerts
+
+# An environment of its own: it wants another botocore than the AWS stand-in.
+target/awscli: tests/runbook/requirements.txt
 	$(call need,python3)
 	@rm -rf $@ && python3 -m venv $@
 	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
