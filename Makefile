@@ -18,7 +18,7 @@ ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo bench chaos fuzz soak test format lint cargo-test licences advisories terraform dashboards kubernetes runbook
+.PHONY: demo bench chaos fuzz soak test format lint cargo-test licences advisories terraform dashboards kubernetes runbook grafana
 
 demo: .venv
 	$(call need,cargo)
@@ -110,12 +110,27 @@ terraform: .venv
 	infra/terraform/check.sh; \
 	cargo test --locked --test it terraform -- --ignored
 
-dashboards: .venv
+dashboards: .venv grafana
+	dashboards/generate.py --check
 	@if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then \
 	$(call skip,prometheus,not installed); exit 0; fi; set -ex; \
 	promtool check rules dashboards/prometheus/rules.yaml; \
 	promtool test rules dashboards/prometheus/rules_test.yaml; \
+	dashboards/generate.py --out target/rules --labels cluster,namespace,job; cp dashboards/prometheus/labels_test.yaml target/rules; \
+	promtool test rules target/rules/{rules,labels}_test.yaml; \
 	cargo test --locked --test it dashboards -- --ignored
+
+# Holds the dashboards to Grafana's own types.
+grafana:
+	@if ! command -v npm >/dev/null; then $(call skip,grafana,npm is not installed); exit 0; fi; \
+	$(MAKE) --no-print-directory target/grafana; set -ex; cd target/grafana; \
+	for board in on-call maintainer; do \
+		{ echo 'import type { Board } from "./grafana"; export const board: Board ='; cat ../../dashboards/$$board.json; } >$$board.ts; \
+	done; node_modules/.bin/tsc --project .
+
+target/grafana: $(wildcard dashboards/schema/*)
+	@rm -rf $@ && mkdir -p $@ && cp $^ $@ && npm ci --prefix $@ --no-audit --no-fund --loglevel=error || { rm -rf $@; exit 1; }
+	@touch $@
 
 # An environment of its own: what validates manifests has no business beside the AWS stand-in.
 kubernetes: target/kubernetes

@@ -19,13 +19,13 @@ import kubernetes_validate
 import pydantic
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
-from cloudcoil.models.prometheus_operator.v1 import PodMonitor
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 
 HERE = Path(__file__).parent
 NAME = "ecs-slack-alerts"
 # The oldest and the newest release to hold: a field must be there already, and be there still.
 KUBERNETES = ("1.30", "1.37")
-CUSTOM = {model.__name__: model for model in (ScaledObject, TriggerAuthentication, PodMonitor)}
+CUSTOM = {model.__name__: model for model in (ScaledObject, TriggerAuthentication, PodMonitor, PrometheusRule)}
 DEFAULT_GRACE = "25s"
 
 faults = []
