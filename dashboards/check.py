@@ -37,7 +37,7 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 VARIABLES = {"__rate_interval": "1m", "__range": "1h", "job": ".*", "instance": ".*", "channel": ".*"}
 
 
-# What the worker does not export yet, and alerts whose runbook section is still being written.
+# What a worker may not export yet, and alerts whose runbook section may still be missing.
 UNEXPORTED = re.compile(r"ecs_slack_alerts_(fallback_active|unrouted_problems|service_tags|heartbeats|canaries|last_canary)\w*")
 UNWRITTEN = {f"EcsSlackAlerts{name}" for name in ("ReplicaMissing", "FallbackActive", "UnroutedProblems", "ServiceTagsUnreadable", "HeartbeatFailing")}
 
@@ -235,16 +235,24 @@ def has_data(url, expression):
     return any(not math.isnan(float(value)) for _, value in samples)
 
 
+def unexported(url, expression):
+    """Whether the worker was scraped and lacks a metric that it may lack."""
+    names = [name for name, _ in selectors(expression) if UNEXPORTED.fullmatch(name)]
+    return bool(names) and has_data(url, "ecs_slack_alerts_build_info") and not all(has_data(url, name) for name in names)
+
+
 def questions():
     """[(where, function of Prometheus' URL that says what is wrong, or None)]"""
 
     def data(expression):
-        return lambda url: None if has_data(url, expression) else f"no data: {expression}"
+        return lambda url: None if unexported(url, expression) or has_data(url, expression) else f"no data: {expression}"
 
     def silent_alert(expression):
         # That an alert has nothing to say is as it should be; what it reads must be there.
         def ask(url):
             api(url, "query", query=expression)
+            if unexported(url, expression):
+                return None
             missing = [selector for _, selector in selectors(expression) if not has_data(url, selector)]
             return f"no data: {', '.join(missing)}" if missing else None
 
@@ -262,14 +270,11 @@ def questions():
 
         return ask
 
-    asked = [(where, data(substitute(expression))) for where, expression in expressions() if not UNEXPORTED.search(expression)]
+    asked = [(where, data(substitute(expression))) for where, expression in expressions()]
     asked += [(where, label_values(substitute(selector), label)) for where, selector, label in variable_queries()]
     for rule in rules():
         name = rule.get("alert") or rule["record"]
         ask = silent_alert if "alert" in rule else data
-        if UNEXPORTED.search(rule["expr"]):
-            asked += [(f"{RULES.name}: {name}", loaded(name))]
-            continue
         asked += [(f"{RULES.name}: {name}", loaded(name)), (f"{RULES.name}: {name}", ask(rule["expr"]))]
     return asked
 

@@ -8,8 +8,17 @@ use std::{
 };
 
 use lab::events::Ecs;
+use serde_json::{Value, json};
 
 use crate::world::World;
+
+/// What a schedule sends to show that events arrive.
+fn canary() -> Value {
+    json!({
+        "version": "0", "id": "ecs-slack-alerts-canary", "source": "ecs-slack-alerts.canary",
+        "detail-type": "ecs-slack-alerts canary", "detail": {},
+    })
+}
 
 fn check(program: &str, arguments: &[&str], input: String) {
     use std::io::Write;
@@ -52,6 +61,7 @@ async fn every_expression_of_a_panel_or_rule_returns_data_on_a_worker_under_load
             let service = format!("service-{}", number / 3);
             let events = [ecs.start_impaired(&service), ecs.out_of_memory(&service), ecs.steady_state(&service)];
             queue.send_events(&events).await.unwrap();
+            queue.send_events(&[canary()]).await.unwrap();
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
