@@ -264,7 +264,7 @@ MAINTAINER = Board(
                   unit="reqpm", alerts=("IncidentsTableFailing",),
                   colors={"load ok": "green", "save ok": "light-green", "save conflict": "yellow", "load error": "red", "save error": "dark-red"}),
             areas("Service tags by outcome", per_minute("service_tags_total", "outcome"),
-                  "Requests for the tags of services, by which alerts find their channel; none where no route reads tags. denied: the role lacks a permission.",
+                  "Alerts per minute for which the tags of the service were asked for; none where no route reads tags. With any but ok no route by tags matched: denied lacks a permission; unknown is a service that is gone; skipped is the worker sparing the API.",
                   unit="cpm", alerts=("ServiceTagsUnreadable",), colors={"ok": "green", "denied": "red", "error": "orange"}),
         )),
         ("Process", (
