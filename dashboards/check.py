@@ -38,8 +38,13 @@ VARIABLES = {"__rate_interval": "1m", "__range": "1h", "job": ".*", "instance": 
 
 
 # What a worker may not export yet, and alerts whose runbook section may still be missing.
-UNEXPORTED = re.compile(r"ecs_slack_alerts_(fallback_active|unrouted_problems|service_tags|heartbeats|canaries|last_canary)\w*")
-UNWRITTEN = {f"EcsSlackAlerts{name}" for name in ("ReplicaMissing", "FallbackActive", "UnroutedProblems", "ServiceTagsUnreadable", "HeartbeatFailing")}
+UNEXPORTED = re.compile(r"ecs_slack_alerts_(fallback_active|service_tags|heartbeats|canaries|last_canary)\w*")
+UNWRITTEN = {
+    f"EcsSlackAlerts{name}"
+    for name in (
+        "DelayBudgetBurningSteadily", "ReplicaMissing", "FallbackActive", "UnroutedProblems", "ServiceTagsUnreadable", "HeartbeatFailing",
+    )
+}
 
 
 # What there is to check
