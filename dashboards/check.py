@@ -38,7 +38,7 @@ VARIABLES = {"__rate_interval": "1m", "__range": "1h", "job": ".*", "instance": 
 
 
 # What a worker may not export yet, and alerts whose runbook section may still be missing.
-UNEXPORTED = re.compile(r"ecs_slack_alerts_(fallback_active|service_tags|heartbeats|canaries|last_canary)\w*")
+UNEXPORTED = re.compile(r"ecs_slack_alerts_(fallback_active|heartbeats|canaries|last_canary)\w*")
 UNWRITTEN = {
     f"EcsSlackAlerts{name}"
     for name in (
