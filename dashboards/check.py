@@ -37,16 +37,6 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 VARIABLES = {"__rate_interval": "1m", "__range": "1h", "job": ".*", "instance": ".*", "channel": ".*"}
 
 
-# What a worker may not export yet, and alerts whose runbook section may still be missing.
-UNEXPORTED = re.compile(r"ecs_slack_alerts_(fallback_active|heartbeats|canaries|last_canary)\w*")
-UNWRITTEN = {
-    f"EcsSlackAlerts{name}"
-    for name in (
-        "DelayBudgetBurningSteadily", "ReplicaMissing", "FallbackActive", "UnroutedProblems", "ServiceTagsUnreadable", "HeartbeatFailing",
-    )
-}
-
-
 # What there is to check
 
 
@@ -180,7 +170,7 @@ def check_names(exported):
         names = {name for name, _ in selectors(filled)}
         if not names and "vector(" not in expression:
             yield f"{where}: reads no metric"
-        for unknown in sorted(name for name in names - exported - recorded if not UNEXPORTED.fullmatch(name)):
+        for unknown in sorted(names - exported - recorded):
             yield f"{where}: {unknown} is neither exported nor recorded"
 
 
@@ -204,7 +194,7 @@ def check_alerts():
                 yield f"{name}: no {key}"
         if not rule.get("runbook_url", "").endswith(f"docs/operations.md#{anchor}"):
             yield f"{name}: its runbook_url does not end in docs/operations.md#{anchor}"
-        if anchors is not None and anchor not in anchors and name not in UNWRITTEN:
+        if anchors is not None and anchor not in anchors:
             yield f"{name}: docs/operations.md has no section of that name"
         if name not in firing:
             yield f"{name}: no test in which it fires"
@@ -240,24 +230,16 @@ def has_data(url, expression):
     return any(not math.isnan(float(value)) for _, value in samples)
 
 
-def unexported(url, expression):
-    """Whether the worker was scraped and lacks a metric that it may lack."""
-    names = [name for name, _ in selectors(expression) if UNEXPORTED.fullmatch(name)]
-    return bool(names) and has_data(url, "ecs_slack_alerts_build_info") and not all(has_data(url, name) for name in names)
-
-
 def questions():
     """[(where, function of Prometheus' URL that says what is wrong, or None)]"""
 
     def data(expression):
-        return lambda url: None if unexported(url, expression) or has_data(url, expression) else f"no data: {expression}"
+        return lambda url: None if has_data(url, expression) else f"no data: {expression}"
 
     def silent_alert(expression):
         # That an alert has nothing to say is as it should be; what it reads must be there.
         def ask(url):
             api(url, "query", query=expression)
-            if unexported(url, expression):
-                return None
             missing = [selector for _, selector in selectors(expression) if not has_data(url, selector)]
             return f"no data: {', '.join(missing)}" if missing else None
 
