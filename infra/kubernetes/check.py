@@ -43,7 +43,8 @@ def build(folder):
         sys.exit(f"{folder}: {' '.join(kustomize)}: {built.stderr}")
     objects = [found for found in yaml.safe_load_all(built.stdout) if found]
     named = {(found["kind"], found["metadata"]["name"]): found for found in objects}
-    wanted = ["Deployment", "ServiceAccount"] + (list(CUSTOM) if folder == "example" else [])
+    optional = [*CUSTOM, "NetworkPolicy", "PodDisruptionBudget", "PriorityClass"]
+    wanted = ["Deployment", "ServiceAccount"] + (optional if folder == "example" else [])
     faults.extend(f"{folder}: there is no {kind} {NAME}" for kind in wanted if (kind, NAME) not in named)
     return named
 
@@ -116,6 +117,28 @@ def check_whole(objects):
     expect(monitor["jobLabel"] in labels, "the PodMonitor's jobLabel is no label of the pod")
     for endpoint in monitor["podMetricsEndpoints"]:
         expect(endpoint["port"] in ports, "the PodMonitor names no port")
+
+    check_place(objects, pod, labels, ports)
+
+
+def check_place(objects, pod, labels, ports):
+    """Where the pod may run, what may reach it, and what it may reach."""
+    for constraint in pod["topologySpreadConstraints"]:
+        expect(constraint["labelSelector"]["matchLabels"].items() <= labels.items(), "a topology spread constraint counts no pod of the worker")
+        expect(constraint["whenUnsatisfiable"] == "ScheduleAnyway", "a topology spread constraint may leave the worker without a place")
+    expect(("PriorityClass", pod["priorityClassName"]) in objects, "the pod's PriorityClass is missing")
+
+    budget = objects["PodDisruptionBudget", NAME]["spec"]
+    expect(budget["selector"]["matchLabels"].items() <= labels.items(), "the PodDisruptionBudget selects no pod")
+    expect(budget.get("maxUnavailable") == 1, "the PodDisruptionBudget holds up the draining of a single worker's node")
+
+    policy = objects["NetworkPolicy", NAME]["spec"]
+    expect(policy["podSelector"]["matchLabels"].items() <= labels.items(), "the NetworkPolicy selects no pod")
+    expect(sorted(policy["policyTypes"]) == ["Egress", "Ingress"], "the NetworkPolicy leaves a direction open")
+    reached = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+    expect(reached <= ports and reached, f"the NetworkPolicy lets in to {reached}, and the pod has {ports}")
+    anywhere = {(port["protocol"], port["port"]) for rule in policy["egress"] if "to" not in rule for port in rule["ports"]}
+    expect(anywhere == {("TCP", 443), ("UDP", 53), ("TCP", 53)}, f"the NetworkPolicy lets out to {sorted(anywhere)}, not HTTPS and DNS")
 
 
 def main():
