@@ -11,6 +11,8 @@ module "messaging" {
   start_failures          = var.start_failures
   recoveries              = var.recoveries
   patterns                = var.patterns
+  pattern_max_length      = var.pattern_max_length
+  canary                  = var.canary
   event_bus_name          = var.event_bus_name
   create_event_bus        = var.create_event_bus
   allowed_account_ids     = var.allowed_account_ids
@@ -21,6 +23,9 @@ module "messaging" {
   kms_key_arn               = var.kms_key_arn
 
   webhook_secret_arns            = var.webhook_secret_arns
+  webhook_url                    = var.webhook_url
+  webhook_url_version            = var.webhook_url_version
+  heartbeat_secret_arn           = var.heartbeat_secret_arn
   secret_kms_key_arns            = var.secret_kms_key_arns
   secret_recovery_window_in_days = var.secret_recovery_window_in_days
 
@@ -31,6 +36,9 @@ module "messaging" {
 
   alarms                       = var.alarms
   alarm_topic_arns             = var.alarm_topic_arns
+  alarm_email                  = var.alarm_email
+  runbook_url                  = var.runbook_url
+  nothing_sent_alarm_hours     = var.nothing_sent_alarm_hours
   oldest_message_alarm_seconds = var.oldest_message_alarm_seconds
 }
 
@@ -55,12 +63,20 @@ module "worker" {
     var.dlq_commands ? { dlq = module.messaging.dlq_policy_json } : {},
   )
 
-  subnet_ids         = var.subnet_ids
-  security_group_ids = var.security_group_ids
-  assign_public_ip   = var.assign_public_ip
-  cluster_name       = var.cluster_name
+  subnet_ids               = var.subnet_ids
+  security_group_ids       = var.security_group_ids
+  scrape_security_group_id = var.scrape_security_group_id
+  assign_public_ip         = var.assign_public_ip
 
-  autoscaling            = var.autoscaling
+  cluster_name                  = var.cluster_name
+  container_insights            = var.container_insights
+  capacity_provider_strategy    = var.capacity_provider_strategy
+  autoscaling                   = var.autoscaling
+  availability_zone_rebalancing = var.availability_zone_rebalancing
+  deployment_alarm_names        = var.deployment_alarm_names
+
+  permissions_boundary   = var.permissions_boundary
   shutdown_grace_seconds = var.shutdown_grace_seconds
   log_retention_days     = var.log_retention_days
+  log_kms_key_arn        = var.log_kms_key_arn
 }

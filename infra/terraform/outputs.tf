@@ -53,6 +53,11 @@ output "alarm_arns" {
   value       = module.messaging.alarm_arns
 }
 
+output "alarm_topic_arns" {
+  description = "SNS topics that the alarms notify: `alarm_topic_arns`, and the one made for `alarm_email`."
+  value       = module.messaging.alarm_topic_arns
+}
+
 output "cluster_name" {
   description = "Name of the ECS cluster."
   value       = module.worker.cluster_name
@@ -76,4 +81,9 @@ output "security_group_ids" {
 output "log_group_name" {
   description = "Name of the log group."
   value       = module.worker.log_group_name
+}
+
+output "dashboard_name" {
+  description = "Name of the CloudWatch dashboard; null without one."
+  value       = one(aws_cloudwatch_dashboard.this[*].dashboard_name)
 }

@@ -46,6 +46,18 @@ variable "patterns" {
   default     = {}
 }
 
+variable "pattern_max_length" {
+  description = "How many characters EventBridge takes in an event pattern: AWS's quota for this account and Region."
+  type        = number
+  default     = 2048
+}
+
+variable "canary" {
+  description = "A schedule such as `rate(1 hour)`, by which EventBridge sends the worker an event that it counts and never posts. It shows that the way from EventBridge to the worker is open also where ECS is quiet. None by default."
+  type        = string
+  default     = null
+}
+
 variable "event_bus_name" {
   description = "The event bus of the rules. ECS puts its events on the `default` bus of the account and region where they happen; on another there is only what was sent there, for example from other accounts."
   type        = string
@@ -83,7 +95,7 @@ variable "max_receive_count" {
 }
 
 variable "kms_key_arn" {
-  description = "A customer key for the three queues, the table of incidents and the secret that is created here, in place of the services' own keys. Its policy must let EventBridge use it (see \"A key of your own\")."
+  description = "A customer key for the three queues, the table of incidents and the secret that is created here, in place of the services' own keys; also for the topic of `alarm_email`. Its policy must let EventBridge, and with that topic CloudWatch, use it (see \"A key of your own\")."
   type        = string
   default     = null
 }
@@ -94,8 +106,28 @@ variable "webhook_secret_arns" {
   default     = []
 }
 
+variable "webhook_url" {
+  description = "The webhook's URL, for the secret that is created when `webhook_secret_arns` is empty. Ephemeral: it is in no plan and no state. Set it by TF_VAR_webhook_url at every run, and `webhook_url_version` with it; or leave both out and put the value there by hand."
+  type        = string
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+}
+
+variable "webhook_url_version" {
+  description = "Says when to write `webhook_url`: at 1, and again whenever the number grows. Null: the secret's value is put there by hand."
+  type        = number
+  default     = null
+}
+
+variable "heartbeat_secret_arn" {
+  description = "The full ARN of the secret that holds the URL of the worker's heartbeat (HEARTBEAT_URL_SECRET_ID, `[heartbeat] url_secret_id`). The worker's role may read it, and `environment` names it."
+  type        = string
+  default     = null
+}
+
 variable "secret_kms_key_arns" {
-  description = "The customer keys that encrypt `webhook_secret_arns`, if any do."
+  description = "The customer keys that encrypt `webhook_secret_arns` and `heartbeat_secret_arn`, if any do."
   type        = list(string)
   default     = []
 }
@@ -119,15 +151,33 @@ variable "incidents_table_deletion_protection" {
 }
 
 variable "alarms" {
-  description = "Whether to make CloudWatch alarms: the dead-letter queue or the undelivered queue is not empty, or the oldest message is old."
+  description = "Whether to make CloudWatch alarms: the dead-letter queue or the undelivered queue is not empty, the oldest message is old, nobody polls the queue, nothing is sent to it, EventBridge cannot deliver or loses events. They need `alarm_topic_arns` or `alarm_email`."
   type        = bool
   default     = true
 }
 
 variable "alarm_topic_arns" {
-  description = "SNS topics that the alarms notify, going off and ending. Not the channel that the worker posts to: they tell when it cannot."
+  description = "SNS topics that the alarms notify, when they go off and when they end. They should reach people by another way than the Slack channels of the worker: they go off when it cannot post."
   type        = list(string)
   default     = []
+}
+
+variable "alarm_email" {
+  description = "An address for which to make an SNS topic that the alarms notify. AWS sends it a link to confirm first."
+  type        = string
+  default     = null
+}
+
+variable "runbook_url" {
+  description = "Where your people find docs/operations.md; each alarm's description ends with this address and the anchor of its section."
+  type        = string
+  default     = "docs/operations.md"
+}
+
+variable "nothing_sent_alarm_hours" {
+  description = "For how many hours EventBridge may send nothing before the alarm goes off. ECS says of every healthy service every six hours or so that it is steady; with `canary = \"rate(1 hour)\"`, 2 will do."
+  type        = number
+  default     = 24
 }
 
 variable "oldest_message_alarm_seconds" {
@@ -137,9 +187,9 @@ variable "oldest_message_alarm_seconds" {
 }
 
 variable "cpu_architecture" {
-  description = "X86_64 or ARM64; the image must be for it."
+  description = "ARM64, which is a fifth cheaper, or X86_64; the image must be for it."
   type        = string
-  default     = "X86_64"
+  default     = "ARM64"
 }
 
 variable "cpu" {
@@ -185,9 +235,15 @@ variable "diagnose_log_group_arns" {
 }
 
 variable "security_group_ids" {
-  description = "Security groups of the tasks. When empty, one is created that lets HTTPS out and nothing in; for Prometheus to scrape port 9090, bring your own."
+  description = "Security groups of the tasks. When empty, one is created that lets HTTPS out and nothing in; `scrape_security_group_id` opens port 9090 in it."
   type        = list(string)
   default     = []
+}
+
+variable "scrape_security_group_id" {
+  description = "The security group of your Prometheus, which may then reach port 9090 of the tasks. For the security group that is created here only."
+  type        = string
+  default     = null
 }
 
 variable "assign_public_ip" {
@@ -197,20 +253,55 @@ variable "assign_public_ip" {
 }
 
 variable "cluster_name" {
-  description = "The ECS cluster to run in, by name. When null, one is created, with Container Insights."
+  description = "The ECS cluster to run in, by name. When null, one is created."
   type        = string
   default     = null
 }
 
+variable "container_insights" {
+  description = "Container Insights of the cluster that is created: disabled, enabled or enhanced. Nothing here needs it, and AWS bills it by the metric."
+  type        = string
+  default     = "disabled"
+}
+
+variable "capacity_provider_strategy" {
+  description = "Capacity providers in place of the launch type FARGATE. `[{ capacity_provider = \"FARGATE_SPOT\" }]` is the cheapest: AWS stops a task with two minutes' notice, the worker drains, and the queue keeps what comes until the next task runs. While AWS has no spare capacity, no task runs. A change from none to some replaces the service. A cluster that is given must have the providers."
+  type = list(object({
+    capacity_provider = string
+    weight            = optional(number, 1)
+    base              = optional(number, 0)
+  }))
+  default  = []
+  nullable = false
+}
+
 variable "autoscaling" {
-  description = "How many tasks there are, and how many waiting messages per task are fine: AWS's advice is the delay you accept divided by the seconds a message takes. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = max_tasks` fixes the number; 2 ride out the loss of an Availability Zone without a pause."
+  description = "How many tasks there are: one, unless told otherwise. From `min_tasks` up to `max_tasks`, a task is added each minute while more than `backlog` messages wait, and one is removed after a quarter of an hour below. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = 2, max_tasks = 2` ride out the loss of an Availability Zone without a pause."
   type = object({
-    min_tasks        = optional(number, 1)
-    max_tasks        = optional(number, 3)
-    backlog_per_task = optional(number, 1000)
+    min_tasks = optional(number, 1)
+    max_tasks = optional(number, 1)
+    backlog   = optional(number, 1000)
   })
   default  = {}
   nullable = false
+}
+
+variable "availability_zone_rebalancing" {
+  description = "Whether ECS moves tasks when one Availability Zone has more of them than another. It starts the new task first."
+  type        = bool
+  default     = true
+}
+
+variable "deployment_alarm_names" {
+  description = "CloudWatch alarms that stop a deployment of the worker and roll it back, beside ECS's circuit breaker. Not `not-polling` or `oldest-message` of the module messaging: Slack's outages set them off too."
+  type        = list(string)
+  default     = []
+}
+
+variable "permissions_boundary" {
+  description = "The ARN of an IAM policy that bounds what the two roles may do."
+  type        = string
+  default     = null
 }
 
 variable "shutdown_grace_seconds" {
@@ -223,4 +314,16 @@ variable "log_retention_days" {
   description = "How long CloudWatch Logs keeps the log."
   type        = number
   default     = 30
+}
+
+variable "log_kms_key_arn" {
+  description = "A customer key for the log group. Its policy must let CloudWatch Logs use it (`logs.REGION.amazonaws.com`)."
+  type        = string
+  default     = null
+}
+
+variable "dashboard" {
+  description = "Whether to make a CloudWatch dashboard from the metrics of SQS, ECS and EventBridge and from the worker's log, for those who have no Prometheus. It has no metrics of its own; beyond three dashboards in the account AWS bills $3 a month."
+  type        = bool
+  default     = false
 }

@@ -13,7 +13,7 @@ use lab::{
     slack::Slack,
     worker::Worker,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{BINARY, LIMIT, metric_is};
 
@@ -21,17 +21,18 @@ struct Terraform {
     /// A copy of the module, so that no state, plugin or lock file lies among the sources.
     folder: PathBuf,
     endpoint: String,
+    webhook_url: String,
 }
 
 impl Terraform {
-    fn copy(endpoint: &str) -> Self {
+    fn copy(endpoint: &str, webhook_url: String) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("terraform");
         let _ = std::fs::remove_dir_all(&folder);
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/terraform");
         let copied = Command::new("cp").arg("-R").args([&source, &folder]).status().unwrap();
         assert!(copied.success());
         std::fs::write(folder.join("cli.tfrc"), "").unwrap();
-        Self { folder, endpoint: endpoint.to_owned() }
+        Self { folder, endpoint: endpoint.to_owned(), webhook_url }
     }
 
     /// Runs it and gives what it printed; any exit code but 0 is a failure, so that a plan with changes is one too.
@@ -42,6 +43,7 @@ impl Terraform {
             .env("TF_CLI_CONFIG_FILE", self.folder.join("cli.tfrc"))
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_VAR_endpoint", &self.endpoint)
+            .env("TF_VAR_webhook_url", &self.webhook_url)
             .output()
             .unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -50,23 +52,58 @@ impl Terraform {
     }
 }
 
+/// Takes the canary from the queue: it is the event that the worker knows, with the time of its schedule.
+async fn receive_canary(aws: &Aws, terraform: &Terraform) {
+    let outputs: Value = serde_json::from_str(&terraform.run(&["output", "-json"])).unwrap();
+    let queue_url = outputs["environment"]["value"]["QUEUE_URL"].as_str().unwrap();
+    let sqs = aws_sdk_sqs::Client::new(&aws.sdk_config().await);
+    let receive = async || {
+        let receive = sqs.receive_message().queue_url(queue_url).wait_time_seconds(20);
+        receive.send().await.unwrap().messages.unwrap_or_default().pop()
+    };
+    let mut received = None;
+    // A long poll is 20 s, the schedule's minute has begun.
+    for _ in 0..6 {
+        received = receive().await;
+        if received.is_some() {
+            break;
+        }
+    }
+    let message = received.expect("a canary within two minutes");
+    let mut event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
+    let time = event.as_object_mut().unwrap().remove("time").unwrap();
+    let time = time.as_str().unwrap();
+    humantime::parse_rfc3339(time).unwrap();
+    let canary = json!({
+        "version": "0", "id": "ecs-slack-alerts-canary", "source": "ecs-slack-alerts.canary",
+        "detail-type": "ecs-slack-alerts canary", "detail": {},
+    });
+    assert_eq!(event, canary);
+    let delete = sqs.delete_message().queue_url(queue_url).receipt_handle(message.receipt_handle().unwrap());
+    delete.send().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs terraform and takes minutes"]
 async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
     let aws = Aws::start().await.unwrap();
     let slack = Slack::start().await.unwrap();
-    let terraform = Terraform::copy(aws.endpoint());
+    let terraform = Terraform::copy(aws.endpoint(), slack.url("applied"));
     let plugins = std::env::var("TF_PLUGIN_DIR").ok().filter(|folder| !folder.is_empty());
     let plugins = plugins.map(|folder| format!("-plugin-dir={folder}"));
-    let state = format!("-backend-config=path={}", terraform.folder.join("state").display());
-    let init: Vec<&str> = ["init", "-input=false", &state].into_iter().chain(plugins.as_deref()).collect();
+    let backend = format!("-backend-config=path={}", terraform.folder.join("state").display());
+    let init: Vec<&str> = ["init", "-input=false", &backend].into_iter().chain(plugins.as_deref()).collect();
     terraform.run(&init);
+    // With a canary first, whose schedule fires after a minute; without one afterwards, so that the counts below are of events.
+    terraform.run(&["apply", "-input=false", "-auto-approve", "-var=canary=rate(1 minute)"]);
+    receive_canary(&aws, &terraform).await;
     terraform.run(&["apply", "-input=false", "-auto-approve"]);
     terraform.run(&["plan", "-input=false", "-detailed-exitcode"]);
 
     let outputs: Value = serde_json::from_str(&terraform.run(&["output", "-json"])).unwrap();
     let output = |name: &str| outputs[name]["value"].clone();
-    aws.update_secret(output("secret_arn").as_str().unwrap(), &slack.url("applied")).await.unwrap();
+    let state = std::fs::read_to_string(terraform.folder.join("state")).unwrap();
+    assert!(!state.contains(&terraform.webhook_url), "the state holds the webhook");
     let mut environment = aws.environment();
     for (name, value) in output("environment").as_object().unwrap() {
         environment.push((name.clone(), value.as_str().unwrap().to_owned()));

@@ -18,13 +18,20 @@ mock_provider "aws" {
     values = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf" }
   }
   override_resource {
+    target = aws_sns_topic.alarms
+    values = { arn = "arn:aws:sns:eu-west-1:123456789012:alerts-alarms" }
+  }
+  override_resource {
     target = aws_dynamodb_table.incidents
     values = { arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/alerts-incidents" }
   }
 }
 
 variables {
-  name = "alerts"
+  name             = "alerts"
+  alarm_topic_arns = ["arn:aws:sns:eu-west-1:123456789012:on-call"]
+  # Terraform 1.11's tests cannot apply a module whose ephemeral variable is not set. It goes nowhere without webhook_url_version.
+  webhook_url = "https://hooks.slack.com/services/T/B/x"
 }
 
 run "queues" {
@@ -352,7 +359,7 @@ run "worker_policy" {
             "sqs:CancelMessageMoveTask", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
             "sqs:GetQueueUrl", "sqs:ListMessageMoveTasks", "sqs:ReceiveMessage", "sqs:StartMessageMoveTask",
           ]
-          Resource = ["arn:aws:sqs:eu-west-1:123456789012:alerts-dlq"]
+          Resource = ["arn:aws:sqs:eu-west-1:123456789012:alerts-dlq", "arn:aws:sqs:eu-west-1:123456789012:alerts-undelivered"]
         },
         {
           Sid      = "RedriveTo"
@@ -393,6 +400,7 @@ run "worker_policy" {
   assert {
     condition = output.environment == {
       QUEUE_URL               = "https://sqs/alerts"
+      UNDELIVERED_QUEUE_URL   = "https://sqs/alerts-undelivered"
       AWS_REGION              = "eu-west-1"
       INCIDENTS_TABLE         = "alerts-incidents"
       SLACK_WEBHOOK_SECRET_ID = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf"
@@ -580,30 +588,340 @@ run "nobody_else_by_default" {
   }
 }
 
+run "heartbeat" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    heartbeat_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:monitoring/heartbeat-AbCdEf"
+  }
+
+  assert {
+    condition = jsondecode(output.worker_policy_json).Statement[3] == {
+      Sid      = "ReadHeartbeat"
+      Effect   = "Allow"
+      Action   = ["secretsmanager:GetSecretValue"]
+      Resource = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:monitoring/heartbeat-AbCdEf"]
+    }
+    error_message = "The worker must be able to read the heartbeat's URL."
+  }
+  assert {
+    condition     = output.environment["HEARTBEAT_URL_SECRET_ID"] == var.heartbeat_secret_arn
+    error_message = "The environment must name the heartbeat's secret."
+  }
+}
+
+run "no_webhook_passes_through_terraform_unless_asked" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition     = length(aws_secretsmanager_secret.webhook) == 1 && length(aws_secretsmanager_secret_version.webhook) == 0
+    error_message = "The secret's value must be left to a person."
+  }
+}
+
+run "webhook_is_written_and_kept_nowhere" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    webhook_url_version = 1
+  }
+
+  assert {
+    condition = (
+      aws_secretsmanager_secret_version.webhook[0].secret_string_wo_version == 1 &&
+      aws_secretsmanager_secret_version.webhook[0].secret_string_wo == null &&
+      aws_secretsmanager_secret_version.webhook[0].secret_string != "https://hooks.slack.com/services/T/B/x"
+    )
+    error_message = "The webhook must be written by a write-only argument, of which no state has a copy."
+  }
+}
+
+run "refuses_to_write_a_secret_of_somebody_else" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    webhook_url_version = 1
+    webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:mine-AbCdEf"]
+  }
+
+  expect_failures = [var.webhook_url_version]
+}
+
+run "refuses_to_write_nothing" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    webhook_url         = null
+    webhook_url_version = 1
+  }
+
+  expect_failures = [var.webhook_url]
+}
+
+run "canary" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    canary = "rate(1 hour)"
+    # Its rule is on the default bus also where the others are not.
+    event_bus_name   = "central"
+    create_event_bus = true
+  }
+
+  assert {
+    condition     = aws_cloudwatch_event_rule.canary[0].schedule_expression == "rate(1 hour)" && aws_cloudwatch_event_rule.canary[0].event_bus_name == "default"
+    error_message = "The canary must be scheduled on the default bus, the only one with schedules."
+  }
+  assert {
+    condition = (
+      aws_cloudwatch_event_target.canary[0].arn == aws_sqs_queue.main.arn &&
+      aws_cloudwatch_event_target.canary[0].dead_letter_config[0].arn == aws_sqs_queue.undelivered.arn &&
+      aws_cloudwatch_event_target.canary[0].input_transformer[0].input_paths == tomap({ time = "$.time" })
+    )
+    error_message = "The canary must go to the queue with the time of its schedule."
+  }
+  # As EventBridge makes it, which quotes a text that it puts in.
+  assert {
+    condition = jsondecode(replace(aws_cloudwatch_event_target.canary[0].input_transformer[0].input_template, "<time>", "\"2026-11-25T12:00:00Z\"")) == {
+      version = "0", id = "ecs-slack-alerts-canary", source = "ecs-slack-alerts.canary", detail-type = "ecs-slack-alerts canary",
+      time    = "2026-11-25T12:00:00Z", detail = {}
+    }
+    error_message = "The canary must be the event that the worker knows."
+  }
+  assert {
+    condition     = contains(jsondecode(aws_sqs_queue_policy.this["main"].policy).Statement[0].Condition.ArnEquals["aws:SourceArn"], aws_cloudwatch_event_rule.canary[0].arn)
+    error_message = "The canary's rule must be allowed to send."
+  }
+}
+
+run "no_canary_unless_asked" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_event_rule.canary) + length(aws_cloudwatch_event_target.canary) == 0
+    error_message = "There must be no canary by default."
+  }
+}
+
 run "alarms" {
   module {
     source = "./modules/messaging"
   }
 
   variables {
-    alarm_topic_arns = ["arn:aws:sns:eu-west-1:123456789012:on-call"]
+    runbook_url = "https://wiki.example.org/alerts"
   }
 
   assert {
     condition = {
-      for key, alarm in aws_cloudwatch_metric_alarm.this :
-      alarm.alarm_name => "${alarm.metric_name} of ${alarm.dimensions["QueueName"]} ${alarm.comparison_operator} ${alarm.threshold}"
+      for key, alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_name => join(" ", [
+        join("+", [for query in alarm.metric_query : query.metric[0].metric_name if query.expression == null]),
+        alarm.comparison_operator, alarm.threshold, "for", alarm.evaluation_periods, "x",
+        one(distinct([for query in alarm.metric_query : query.metric[0].period if query.expression == null])), alarm.treat_missing_data,
+      ])
+      if !contains(["failed-invocations", "events-lost"], key)
       } == {
-      alerts-dlq-not-empty         = "ApproximateNumberOfMessagesVisible of alerts-dlq GreaterThanThreshold 0"
-      alerts-undelivered-not-empty = "ApproximateNumberOfMessagesVisible of alerts-undelivered GreaterThanThreshold 0"
-      alerts-oldest-message        = "ApproximateAgeOfOldestMessage of alerts GreaterThanThreshold 600"
+      alerts-dlq-not-empty         = "ApproximateNumberOfMessagesVisible GreaterThanThreshold 0 for 1 x 60 notBreaching"
+      alerts-undelivered-not-empty = "ApproximateNumberOfMessagesVisible GreaterThanThreshold 0 for 1 x 60 notBreaching"
+      alerts-oldest-message        = "ApproximateAgeOfOldestMessage GreaterThanThreshold 600 for 3 x 60 notBreaching"
+      alerts-not-polling           = "NumberOfEmptyReceives+NumberOfMessagesReceived LessThanThreshold 1 for 2 x 300 breaching"
+      alerts-nothing-sent          = "NumberOfMessagesSent LessThanThreshold 1 for 24 x 3600 breaching"
     }
-    error_message = "The alarms must watch the dead-letter queues and the age."
+    error_message = "The alarms must watch the queues, the polls, and whether anything is sent."
   }
   assert {
-    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_actions == toset(var.alarm_topic_arns) && alarm.treat_missing_data == "notBreaching"])
-    error_message = "The alarms must tell the topics, and take a silent queue for a quiet one."
+    condition = {
+      for key, alarm in aws_cloudwatch_metric_alarm.this : key => one(distinct([
+        for query in alarm.metric_query : query.metric[0].dimensions["QueueName"] if query.expression == null
+      ])) if !contains(["failed-invocations", "events-lost"], key)
+      } == {
+      dlq-not-empty         = "alerts-dlq"
+      undelivered-not-empty = "alerts-undelivered"
+      oldest-message        = "alerts"
+      not-polling           = "alerts"
+      nothing-sent          = "alerts"
+    }
+    error_message = "Each alarm must watch its queue."
   }
+  # What is missing from one metric must not hide what the other has.
+  assert {
+    condition = (
+      one([for query in aws_cloudwatch_metric_alarm.this["not-polling"].metric_query : query if query.return_data]).expression ==
+      "SUM([FILL(empty, 0), FILL(received, 0)])"
+    )
+    error_message = "A poll that finds something and one that does not are both polls."
+  }
+  assert {
+    condition = alltrue([
+      for alarm in aws_cloudwatch_metric_alarm.this : length([for query in alarm.metric_query : query if query.return_data]) == 1
+    ])
+    error_message = "Each alarm must watch one number."
+  }
+  assert {
+    condition = alltrue([
+      for key, metric in { failed-invocations = "FailedInvocations", events-lost = "InvocationsFailedToBeSentToDlq" } :
+      toset([
+        for query in aws_cloudwatch_metric_alarm.this[key].metric_query :
+        "${query.metric[0].namespace} ${query.metric[0].metric_name} ${query.metric[0].stat} ${jsonencode(query.metric[0].dimensions)}"
+        if query.expression == null
+      ]) == toset([for rule in aws_cloudwatch_event_rule.this : "AWS/Events ${metric} Sum ${jsonencode({ RuleName = rule.name })}"])
+    ])
+    error_message = "What EventBridge cannot deliver must be watched for every rule."
+  }
+  assert {
+    condition = alltrue([
+      for alarm in aws_cloudwatch_metric_alarm.this :
+      alarm.alarm_actions == toset(var.alarm_topic_arns) && alarm.ok_actions == toset(var.alarm_topic_arns)
+    ])
+    error_message = "The alarms must tell the topics when they go off and when they end."
+  }
+  assert {
+    condition = alltrue([
+      for key, alarm in aws_cloudwatch_metric_alarm.this : endswith(alarm.alarm_description, "Runbook: https://wiki.example.org/alerts#ecs-slack-alerts-${key}")
+    ])
+    error_message = "Each alarm must name its section of the runbook."
+  }
+  assert {
+    condition     = length(aws_sns_topic.alarms) == 0
+    error_message = "There must be no topic beside the given ones."
+  }
+}
+
+run "alarms_of_many_rules_on_another_bus" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    event_bus_name           = "central"
+    canary                   = "rate(1 hour)"
+    start_failures           = true
+    nothing_sent_alarm_hours = 2
+    patterns                 = { a = "{\"source\":[\"a\"]}", b = "{\"source\":[\"b\"]}" }
+  }
+
+  # Twelve rules, and ten metrics in an alarm at most.
+  assert {
+    condition = {
+      for key, alarm in aws_cloudwatch_metric_alarm.this : key => length([for query in alarm.metric_query : query if query.expression == null])
+      if startswith(key, "failed-invocations") || startswith(key, "events-lost")
+    } == { failed-invocations = 10, failed-invocations-2 = 2, events-lost = 10, events-lost-2 = 2 }
+    error_message = "An alarm has at most ten metrics, and no rule may be left out."
+  }
+  assert {
+    condition = toset(flatten([
+      for key, alarm in aws_cloudwatch_metric_alarm.this : [
+        for query in alarm.metric_query : jsonencode(query.metric[0].dimensions) if query.expression == null
+      ] if startswith(key, "events-lost")
+      ])) == setunion(
+      [for rule in aws_cloudwatch_event_rule.this : jsonencode({ EventBusName = "central", RuleName = rule.name })],
+      [jsonencode({ RuleName = "alerts-canary" })],
+    )
+    error_message = "Metrics of a bus that is not the default one must name it."
+  }
+  assert {
+    condition     = endswith(aws_cloudwatch_metric_alarm.this["events-lost-2"].alarm_description, "docs/operations.md#ecs-slack-alerts-events-lost")
+    error_message = "All alarms of a kind must name its one section of the runbook."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["nothing-sent"].evaluation_periods == 2
+    error_message = "With a canary, silence can be noticed sooner."
+  }
+}
+
+run "silence_is_no_alarm_where_it_is_normal" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    recoveries = false
+  }
+
+  assert {
+    condition     = !contains(keys(output.alarm_arns), "nothing-sent") && contains(keys(output.alarm_arns), "not-polling")
+    error_message = "Without recoveries and canary nothing is sent while all is well."
+  }
+}
+
+run "alarms_by_email" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    alarm_topic_arns = []
+    alarm_email      = "on-call@example.org"
+    kms_key_arn      = "arn:aws:kms:eu-west-1:123456789012:key/queues"
+  }
+
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_actions == toset([aws_sns_topic.alarms[0].arn])])
+    error_message = "The alarms must tell the topic."
+  }
+  assert {
+    condition = (
+      aws_sns_topic_subscription.email[0].endpoint == "on-call@example.org" && aws_sns_topic_subscription.email[0].protocol == "email" &&
+      aws_sns_topic.alarms[0].kms_master_key_id == var.kms_key_arn && aws_sns_topic.alarms[0].name == "alerts-alarms"
+    )
+    error_message = "The topic must tell the address, and be encrypted by the given key."
+  }
+  assert {
+    condition = jsondecode(aws_sns_topic_policy.alarms[0].policy).Statement == [
+      {
+        Sid       = "OnlyAlarmsOfThisAccountPublish"
+        Effect    = "Allow"
+        Principal = { Service = "cloudwatch.amazonaws.com" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms[0].arn
+        Condition = {
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+          ArnLike      = { "aws:SourceArn" = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:*" }
+        }
+      },
+      {
+        Sid       = "OnlyTls"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms[0].arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+    ]
+    error_message = "Only alarms of this account may publish, and only over TLS."
+  }
+}
+
+run "refuses_alarms_that_reach_nobody" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    alarm_topic_arns = []
+  }
+
+  expect_failures = [var.alarms]
 }
 
 run "no_alarms" {
@@ -612,11 +930,13 @@ run "no_alarms" {
   }
 
   variables {
-    alarms = false
+    alarms           = false
+    alarm_topic_arns = []
+    alarm_email      = "on-call@example.org"
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.this) == 0
+    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_sns_topic.alarms) == 0
     error_message = "alarms = false must make none."
   }
 }
@@ -640,14 +960,65 @@ run "refuses_what_aws_would_refuse_later" {
     webhook_secret_arns            = ["monitoring/webhook"]
     secret_recovery_window_in_days = 3
     alarm_topic_arns               = ["on-call"]
+    alarm_email                    = "on call"
     oldest_message_alarm_seconds   = 1
+    nothing_sent_alarm_hours       = 25
+    canary                         = "hourly"
+    heartbeat_secret_arn           = "monitoring/heartbeat"
   }
 
   expect_failures = [
     var.name, var.patterns, var.event_bus_name, var.allowed_account_ids, var.allowed_organization_id,
     var.message_retention_seconds, var.max_receive_count, var.kms_key_arn, var.webhook_secret_arns,
-    var.secret_recovery_window_in_days, var.alarm_topic_arns, var.oldest_message_alarm_seconds,
+    var.secret_recovery_window_in_days, var.alarm_topic_arns, var.alarm_email, var.oldest_message_alarm_seconds,
+    var.nothing_sent_alarm_hours, var.canary, var.heartbeat_secret_arn,
   ]
+}
+
+run "refuses_a_name_that_is_taken" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    patterns = { canary = "{\"source\":[\"x\"]}" }
+  }
+
+  expect_failures = [var.patterns]
+}
+
+run "refuses_patterns_beyond_the_quota" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    patterns = { long = jsonencode({ source = [join("", [for i in range(700) : "xxx"])] }) }
+  }
+
+  expect_failures = [aws_cloudwatch_event_rule.this]
+}
+
+run "takes_long_patterns_where_the_quota_is_higher" {
+  command = plan
+
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    patterns           = { long = jsonencode({ source = [join("", [for i in range(700) : "xxx"])] }) }
+    pattern_max_length = 4096
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_event_rule.this["long"].event_pattern) > 2100
+    error_message = "The quota must be the account's."
+  }
 }
 
 run "refuses_to_create_the_default_bus" {

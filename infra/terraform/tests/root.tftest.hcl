@@ -22,21 +22,30 @@ mock_provider "aws" {
   mock_resource "aws_sns_topic" {
     defaults = { arn = "arn:aws:sns:eu-west-1:123456789012:on-call" }
   }
+  mock_resource "aws_appautoscaling_policy" {
+    defaults = { arn = "arn:aws:autoscaling:eu-west-1:123456789012:scalingPolicy:mock" }
+  }
+  mock_resource "aws_cloudwatch_metric_alarm" {
+    defaults = { arn = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:mock" }
+  }
   mock_data "aws_secretsmanager_secret" {
     defaults = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:given-AbCdEf" }
   }
 }
 
 variables {
-  name       = "alerts"
-  image      = "ghcr.io/example/ecs-slack-alerts:1.0.0"
-  subnet_ids = ["subnet-1"]
+  name        = "alerts"
+  alarm_email = "on-call@example.org"
+  # Terraform 1.11's tests cannot apply a module whose ephemeral variable is not set. It goes nowhere without webhook_url_version.
+  webhook_url = "https://hooks.slack.com/services/T/B/x"
+  image       = "ghcr.io/example/ecs-slack-alerts:1.0.0"
+  subnet_ids  = ["subnet-1"]
 }
 
 run "least_that_is_needed" {
   assert {
     condition     = output.service_name == "alerts" && output.secret_arn == "arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock-AbCdEf"
-    error_message = "An image and a subnet must be enough."
+    error_message = "An image, a subnet and an address for alarms must be enough."
   }
   assert {
     condition     = output.environment["SLACK_WEBHOOK_SECRET_ID"] == output.secret_arn && output.environment["QUEUE_URL"] == output.queue_url
@@ -59,6 +68,56 @@ run "everything" {
   assert {
     condition     = output.secret_arn == null && output.security_group_ids == tolist(["sg-1"])
     error_message = "What is given must be used."
+  }
+}
+
+run "dashboard" {
+  variables {
+    dashboard = true
+    canary    = "rate(1 hour)"
+  }
+
+  assert {
+    condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : widget.properties.title] == [
+      "Alarms", "Messages waiting", "Age of the oldest message (s)", "Sent, received, deleted", "Polls that found nothing",
+      "Events that rules sent", "Processor and memory of the tasks (%)", "What became of messages", "Services with alerts", "What the worker warns of",
+    ]
+    error_message = "The dashboard must show alarms, queues, rules, tasks and the log, in this order."
+  }
+  assert {
+    condition = (
+      jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets[1].properties.metrics[2] ==
+      ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "mock", { label = "undelivered" }]
+    )
+    error_message = "A graph must be of the queue that it names."
+  }
+  assert {
+    condition = contains(
+      [for metric in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets[5].properties.metrics : jsonencode(metric)],
+      jsonencode(["AWS/Events", "Invocations", "RuleName", "alerts-canary", { label = "canary" }])
+    )
+    error_message = "The graph of rules must have each of them."
+  }
+  assert {
+    condition = alltrue([
+      for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets :
+      startswith(widget.properties.query, "SOURCE '/ecs/alerts' | ") && widget.properties.region == "eu-west-1" if widget.type == "log"
+    ])
+    error_message = "The queries must read the worker's log."
+  }
+  # Two in a row, none over another.
+  assert {
+    condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : "${widget.x} ${widget.y}"] == [
+      "0 0", "12 0", "0 6", "12 6", "0 12", "12 12", "0 18", "12 18", "0 24", "12 24",
+    ]
+    error_message = "The widgets must not overlap."
+  }
+}
+
+run "no_dashboard_unless_asked" {
+  assert {
+    condition     = length(aws_cloudwatch_dashboard.this) == 0 && output.dashboard_name == null
+    error_message = "A dashboard costs: there must be none by default."
   }
 }
 

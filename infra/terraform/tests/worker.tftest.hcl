@@ -13,8 +13,8 @@ mock_provider "aws" {
   mock_resource "aws_security_group" {
     defaults = { id = "sg-created" }
   }
-  mock_data "aws_ecs_cluster" {
-    defaults = { setting = [{ name = "containerInsights", value = "enhanced" }] }
+  mock_resource "aws_appautoscaling_policy" {
+    defaults = { arn = "arn:aws:autoscaling:eu-west-1:123456789012:scalingPolicy:mock" }
   }
   mock_data "aws_subnet" {
     defaults = { vpc_id = "vpc-1" }
@@ -63,11 +63,11 @@ run "task" {
   }
   assert {
     condition = (
-      aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "X86_64" &&
+      aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "ARM64" &&
       aws_ecs_task_definition.this.requires_compatibilities == toset(["FARGATE"]) &&
       aws_ecs_task_definition.this.network_mode == "awsvpc"
     )
-    error_message = "The task must be one of Fargate's, on x86-64 unless told otherwise."
+    error_message = "The task must be one of Fargate's, on ARM unless told otherwise."
   }
 }
 
@@ -92,15 +92,27 @@ run "service" {
     error_message = "Without security groups, one must be created in the subnets' VPC."
   }
   assert {
-    condition = (
-      aws_vpc_security_group_egress_rule.https[0].from_port == 443 && aws_vpc_security_group_egress_rule.https[0].to_port == 443 &&
-      aws_vpc_security_group_egress_rule.https[0].ip_protocol == "tcp"
-    )
-    error_message = "Only HTTPS may leave."
+    condition = { for key, rule in aws_vpc_security_group_egress_rule.https : coalesce(rule.cidr_ipv4, rule.cidr_ipv6) => "${rule.ip_protocol} ${rule.from_port}-${rule.to_port}" } == {
+      "0.0.0.0/0" = "tcp 443-443"
+      "::/0"      = "tcp 443-443"
+    }
+    error_message = "Only HTTPS may leave, by IPv4 and IPv6."
   }
   assert {
-    condition     = aws_ecs_cluster.this[0].name == "alerts" && one(aws_ecs_cluster.this[0].setting).value == "enabled"
-    error_message = "Without a cluster, one with Container Insights must be created."
+    condition     = length(aws_vpc_security_group_ingress_rule.scrape) == 0
+    error_message = "Nothing may come in."
+  }
+  assert {
+    condition     = aws_ecs_cluster.this[0].name == "alerts" && one(aws_ecs_cluster.this[0].setting).value == "disabled"
+    error_message = "Without a cluster, one must be created, without Container Insights, which costs and is not needed."
+  }
+  assert {
+    condition     = aws_ecs_service.this.launch_type == "FARGATE" && length(aws_ecs_service.this.capacity_provider_strategy) == 0
+    error_message = "Without capacity providers, the launch type must be Fargate."
+  }
+  assert {
+    condition     = aws_ecs_service.this.availability_zone_rebalancing == "ENABLED" && length(aws_ecs_service.this.alarms) == 0
+    error_message = "ECS must keep the tasks spread over Availability Zones."
   }
   assert {
     condition     = aws_cloudwatch_log_group.this.name == "/ecs/alerts" && aws_cloudwatch_log_group.this.retention_in_days == 30
@@ -116,18 +128,18 @@ run "into_what_is_there" {
   variables {
     cluster_name       = "platform"
     security_group_ids = ["sg-mine"]
-    cpu_architecture   = "ARM64"
+    cpu_architecture   = "X86_64"
   }
 
   assert {
-    condition     = length(aws_ecs_cluster.this) + length(aws_security_group.this) + length(aws_vpc_security_group_egress_rule.https) == 0
+    condition     = length(aws_ecs_cluster.this) + length(aws_ecs_cluster_capacity_providers.this) + length(aws_security_group.this) + length(aws_vpc_security_group_egress_rule.https) == 0
     error_message = "Nothing must be created beside what is given."
   }
   assert {
     condition = (
       aws_ecs_service.this.cluster == "platform" &&
       aws_ecs_service.this.network_configuration[0].security_groups == toset(["sg-mine"]) &&
-      aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "ARM64" &&
+      aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "X86_64" &&
       aws_appautoscaling_target.this.resource_id == "service/platform/alerts"
     )
     error_message = "What is given must be used."
@@ -185,71 +197,136 @@ run "image_in_ecr" {
   }
 }
 
+run "one_task_unless_told_otherwise" {
+  module {
+    source = "./modules/worker"
+  }
+
+  assert {
+    condition     = aws_appautoscaling_target.this.min_capacity == 1 && aws_appautoscaling_target.this.max_capacity == 1 && aws_ecs_service.this.desired_count == 1
+    error_message = "One task must be the default."
+  }
+  assert {
+    condition     = length(aws_appautoscaling_policy.this) + length(aws_cloudwatch_metric_alarm.scale) == 0
+    error_message = "A fixed number of tasks needs nothing to scale it."
+  }
+}
+
 run "scaling" {
   module {
     source = "./modules/worker"
   }
 
+  variables {
+    autoscaling = { max_tasks = 3, backlog = 500 }
+  }
+
   assert {
-    condition     = aws_appautoscaling_target.this.min_capacity == 1 && aws_appautoscaling_target.this.max_capacity == 3 && aws_ecs_service.this.desired_count == 1
-    error_message = "One task by default, up to three."
+    condition     = aws_appautoscaling_target.this.min_capacity == 1 && aws_appautoscaling_target.this.max_capacity == 3
+    error_message = "The number of tasks must keep within its bounds."
+  }
+  assert {
+    condition = alltrue([
+      for alarm in aws_cloudwatch_metric_alarm.scale :
+      alarm.namespace == "AWS/SQS" && alarm.metric_name == "ApproximateNumberOfMessagesVisible" && alarm.dimensions == tomap({ QueueName = "alerts" }) &&
+      alarm.threshold == 500 && alarm.treat_missing_data == "notBreaching"
+    ])
+    error_message = "Scaling must go by the messages that wait in the queue, and by nothing where there is no data."
   }
   assert {
     condition = {
-      for metric in aws_appautoscaling_policy.backlog[0].target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].metrics :
-      metric.id => metric.return_data ? metric.expression : try("${metric.metric_stat[0].stat} ${metric.metric_stat[0].metric[0].namespace} ${metric.metric_stat[0].metric[0].metric_name}", metric.expression)
+      for key, alarm in aws_cloudwatch_metric_alarm.scale : key => join(" ", [
+        alarm.comparison_operator, alarm.evaluation_periods, "x", alarm.period,
+        aws_appautoscaling_policy.this[key].step_scaling_policy_configuration[0].cooldown,
+        one(aws_appautoscaling_policy.this[key].step_scaling_policy_configuration[0].step_adjustment).scaling_adjustment,
+      ])
       } == {
-      visible = "Sum AWS/SQS ApproximateNumberOfMessagesVisible"
-      running = "Average ECS/ContainerInsights RunningTaskCount"
-      tasks   = "FILL(running, REPEAT)"
-      backlog = "visible / IF(tasks > 0, tasks, 1)"
+      out = "GreaterThanThreshold 1 x 60 60 1"
+      in  = "LessThanOrEqualToThreshold 15 x 60 900 -1"
     }
-    error_message = "The metric must be the backlog per task, also with no task."
+    error_message = "It must scale out quickly and in slowly, a task at a time."
   }
-  assert {
-    condition = {
-      for metric in aws_appautoscaling_policy.backlog[0].target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].metrics :
-      metric.id => { for dimension in metric.metric_stat[0].metric[0].dimensions : dimension.name => dimension.value }
-      if length(metric.metric_stat) > 0
-      } == {
-      visible = { QueueName = "alerts" }
-      running = { ClusterName = "alerts", ServiceName = "alerts" }
-    }
-    error_message = "The metrics must be of this queue and this service."
-  }
+  # A step covers all values on its side of the threshold, or some backlog would scale nothing.
   assert {
     condition = (
-      aws_appautoscaling_policy.backlog[0].target_tracking_scaling_policy_configuration[0].target_value == 1000 &&
-      aws_appautoscaling_policy.backlog[0].target_tracking_scaling_policy_configuration[0].scale_out_cooldown == 60 &&
-      aws_appautoscaling_policy.backlog[0].target_tracking_scaling_policy_configuration[0].scale_in_cooldown == 900
+      one(aws_appautoscaling_policy.this["out"].step_scaling_policy_configuration[0].step_adjustment).metric_interval_lower_bound == "0" &&
+      one(aws_appautoscaling_policy.this["out"].step_scaling_policy_configuration[0].step_adjustment).metric_interval_upper_bound == null &&
+      one(aws_appautoscaling_policy.this["in"].step_scaling_policy_configuration[0].step_adjustment).metric_interval_upper_bound == "0" &&
+      one(aws_appautoscaling_policy.this["in"].step_scaling_policy_configuration[0].step_adjustment).metric_interval_lower_bound == null
     )
-    error_message = "It must scale out quickly and in slowly."
+    error_message = "Each step must cover its side of the threshold."
   }
 }
 
-run "fixed_number_of_tasks" {
+run "spot" {
+  # A service of its own: the provider keeps what a service had.
+  state_key = "spot"
+
   module {
     source = "./modules/worker"
   }
 
   variables {
-    autoscaling  = { min_tasks = 2, max_tasks = 2 }
-    cluster_name = "platform"
-  }
-
-  # Then the cluster needs no Container Insights.
-  override_data {
-    target = data.aws_ecs_cluster.given
-    values = { setting = [{ name = "containerInsights", value = "disabled" }] }
+    capacity_provider_strategy = [{ capacity_provider = "FARGATE", base = 1 }, { capacity_provider = "FARGATE_SPOT", weight = 3 }]
   }
 
   assert {
-    condition     = length(aws_appautoscaling_policy.backlog) == 0 && aws_appautoscaling_target.this.min_capacity == 2 && aws_appautoscaling_target.this.max_capacity == 2
-    error_message = "min_tasks = max_tasks must fix the number."
+    condition     = aws_ecs_service.this.launch_type != "FARGATE" && aws_ecs_service.this.force_new_deployment
+    error_message = "A service has a launch type or capacity providers, and a change of these must not replace it."
+  }
+  assert {
+    condition = toset([for provider in aws_ecs_service.this.capacity_provider_strategy : "${provider.capacity_provider} ${provider.weight} ${provider.base}"]) == toset([
+      "FARGATE 1 1", "FARGATE_SPOT 3 0",
+    ])
+    error_message = "The service must have these providers."
+  }
+  assert {
+    condition     = aws_ecs_cluster_capacity_providers.this[0].capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    error_message = "A cluster that is created must have both providers."
   }
 }
 
-run "refuses_to_scale_by_a_metric_that_is_not_there" {
+run "as_an_organisation_may_want_it" {
+  module {
+    source = "./modules/worker"
+  }
+
+  variables {
+    permissions_boundary          = "arn:aws:iam::123456789012:policy/boundary"
+    log_kms_key_arn               = "arn:aws:kms:eu-west-1:123456789012:key/logs"
+    container_insights            = "enhanced"
+    availability_zone_rebalancing = false
+    deployment_alarm_names        = ["errors"]
+    scrape_security_group_id      = "sg-prometheus"
+  }
+
+  assert {
+    condition     = aws_iam_role.task.permissions_boundary == var.permissions_boundary && aws_iam_role.execution.permissions_boundary == var.permissions_boundary
+    error_message = "The boundary must hold for both roles."
+  }
+  assert {
+    condition     = aws_cloudwatch_log_group.this.kms_key_id == var.log_kms_key_arn
+    error_message = "The log must be encrypted by the given key."
+  }
+  assert {
+    condition     = one(aws_ecs_cluster.this[0].setting).value == "enhanced" && aws_ecs_service.this.availability_zone_rebalancing == "DISABLED"
+    error_message = "What is asked for must be set."
+  }
+  assert {
+    condition     = aws_ecs_service.this.alarms[0].enable && aws_ecs_service.this.alarms[0].rollback && aws_ecs_service.this.alarms[0].alarm_names == toset(["errors"])
+    error_message = "The alarms must roll a deployment back."
+  }
+  assert {
+    condition = (
+      aws_vpc_security_group_ingress_rule.scrape[0].referenced_security_group_id == "sg-prometheus" &&
+      aws_vpc_security_group_ingress_rule.scrape[0].from_port == 9090 && aws_vpc_security_group_ingress_rule.scrape[0].to_port == 9090 &&
+      aws_vpc_security_group_ingress_rule.scrape[0].security_group_id == "sg-created" && aws_vpc_security_group_ingress_rule.scrape[0].cidr_ipv4 == null
+    )
+    error_message = "Prometheus, and nobody else, must be able to scrape."
+  }
+}
+
+run "refuses_what_would_do_nothing" {
   command = plan
 
   module {
@@ -257,15 +334,13 @@ run "refuses_to_scale_by_a_metric_that_is_not_there" {
   }
 
   variables {
-    cluster_name = "platform"
+    scrape_security_group_id   = "sg-prometheus"
+    security_group_ids         = ["sg-mine"]
+    container_insights         = "on"
+    capacity_provider_strategy = [{ capacity_provider = "my-instances" }]
   }
 
-  override_data {
-    target = data.aws_ecs_cluster.given
-    values = { setting = [{ name = "containerInsights", value = "disabled" }] }
-  }
-
-  expect_failures = [aws_appautoscaling_policy.backlog]
+  expect_failures = [var.scrape_security_group_id, var.container_insights, var.capacity_provider_strategy]
 }
 
 run "longest_drain" {
@@ -340,7 +415,7 @@ run "refuses_secrets_and_what_would_contradict" {
   }
 
   variables {
-    environment    = { SLACK_WEBHOOK_URL = "https://hooks.slack.com/services/T/B/x", SHUTDOWN_GRACE = "5m" }
+    environment    = { SLACK_WEBHOOK_URL = "https://hooks.slack.com/services/T/B/x", SHUTDOWN_GRACE = "5m", HEARTBEAT_URL = "https://hc-ping.com/x" }
     config_content = "[[channel]]\nname = \"a\"\nwebhook_url = \"https://hooks.slack.com/services/T/B/x\"\n"
   }
 

@@ -1,11 +1,12 @@
 # Everything, in a VPC that is there already: events of this account and of two others, two channels, alarms to the people
 # on call.
 #
-# First, once for each webhook, put its URL into Secrets Manager, so that it is in no file and in no state:
-#   aws secretsmanager create-secret --name monitoring/platform_slack_webhook --secret-string "$(cat)"
+# First, once for each webhook, put its URL into Secrets Manager, so that it is in no file, no state and no list of processes.
+# Paste it, then Ctrl-D:
+#   aws secretsmanager create-secret --name monitoring/platform_slack_webhook --secret-string file:///dev/stdin
 
 terraform {
-  required_version = ">= 1.7"
+  required_version = ">= 1.11"
 
   required_providers {
     aws = {
@@ -33,35 +34,15 @@ module "ecs_slack_alerts" {
   # From elsewhere: "git::https://…/ecs-slack-alerts.git//infra/terraform?ref=v1.0.0"
   source = "../.."
 
-  name             = "ecs-slack-alerts"
-  image            = var.image
-  cpu_architecture = "ARM64"
-  subnet_ids       = var.private_subnet_ids
+  name       = "ecs-slack-alerts"
+  image      = var.image
+  subnet_ids = var.private_subnet_ids
 
   webhook_secret_arns = [for secret in data.aws_secretsmanager_secret.webhook : secret.arn]
 
   environment = { ACCOUNT_NAME = "production" }
 
-  config_content = <<-TOML
-    [[channel]]
-    name = "platform-alerts"
-    webhook_secret_id = "${data.aws_secretsmanager_secret.webhook["platform"].arn}"
-    # Whom a critical incident notifies, once: a user group.
-    # mention = "<!subteam^S0123456789>"
-
-    [[channel]]
-    name = "search-team"
-    webhook_secret_id = "${data.aws_secretsmanager_secret.webhook["search"].arn}"
-    fallback = "platform-alerts" # while Slack refuses this webhook
-
-    [[route]]
-    channel = "search-team"
-    pattern = { resources = [{ wildcard = "*:service/search-*/*" }] }
-
-    # No pattern: everything else that is a problem.
-    [[route]]
-    channel = "platform-alerts"
-  TOML
+  config_content = file("${path.module}/config.toml")
 
   # CloudWatch alarms beside the events of ECS.
   patterns = {
@@ -74,9 +55,20 @@ module "ecs_slack_alerts" {
 
   allowed_account_ids = var.sending_account_ids
 
-  autoscaling = { min_tasks = 2, max_tasks = 4, backlog_per_task = 1000 }
+  # Two tasks ride out the loss of an Availability Zone. The first is always there; the second is on spare capacity, which AWS
+  # may take back.
+  autoscaling = { min_tasks = 2, max_tasks = 2 }
+  capacity_provider_strategy = [
+    { capacity_provider = "FARGATE", base = 1 },
+    { capacity_provider = "FARGATE_SPOT", weight = 4 },
+  ]
 
-  alarm_topic_arns = [aws_sns_topic.on_call.arn]
+  # The way to the queue is tried every hour, and two hours of silence are an alarm.
+  canary                   = "rate(1 hour)"
+  nothing_sent_alarm_hours = 2
+  alarm_topic_arns         = [aws_sns_topic.on_call.arn]
+  runbook_url              = "https://git.example.org/platform/ecs-slack-alerts/docs/operations.md"
+  dashboard                = true
 
   tags = { service = "ecs-slack-alerts" }
 }

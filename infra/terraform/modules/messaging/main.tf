@@ -1,10 +1,15 @@
 # EventBridge rules -> queue -> (after max_receive_count receives) dead-letter queue.
 #                  \-> undelivered queue, for what EventBridge could not put on the queue.
 #
-# Rules are in rules.tf, who may do what in policies.tf, alarms in alarms.tf.
+# Rules are in rules.tf, the canary in canary.tf, who may do what in policies.tf, alarms in alarms.tf.
 
 locals {
-  region = split(":", aws_sqs_queue.main.arn)[3]
+  # arn:PARTITION:sqs:REGION:ACCOUNT:NAME. Unlike a data source, whose attributes versions 5 and 6 of the provider name
+  # differently, it is there without a request.
+  queue_arn = split(":", aws_sqs_queue.main.arn)
+  partition = local.queue_arn[1]
+  region    = local.queue_arn[3]
+  account   = local.queue_arn[4]
 
   queues = {
     main        = aws_sqs_queue.main
@@ -65,7 +70,7 @@ resource "aws_sqs_queue_redrive_allow_policy" "dlq" {
   })
 }
 
-# Its value is put there by a person, and never passes through Terraform, whose state would keep it in plain text.
+# Its value is put there by a person, or is `webhook_url`.
 resource "aws_secretsmanager_secret" "webhook" {
   count = length(var.webhook_secret_arns) == 0 ? 1 : 0
 
@@ -74,6 +79,15 @@ resource "aws_secretsmanager_secret" "webhook" {
   kms_key_id              = var.kms_key_arn
   recovery_window_in_days = var.secret_recovery_window_in_days
   tags                    = var.tags
+}
+
+# A write-only argument: the URL is in no plan and no state. What says whether to write is the version.
+resource "aws_secretsmanager_secret_version" "webhook" {
+  count = var.webhook_url_version == null ? 0 : length(aws_secretsmanager_secret.webhook)
+
+  secret_id                = aws_secretsmanager_secret.webhook[count.index].id
+  secret_string_wo         = var.webhook_url
+  secret_string_wo_version = var.webhook_url_version
 }
 
 locals {

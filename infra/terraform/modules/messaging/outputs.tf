@@ -44,8 +44,13 @@ output "event_bus_name" {
 }
 
 output "rule_arns" {
-  description = "ARNs of the rules by name: services, deployments, tasks, instances, instance-health, others, health, start-failures, recoveries and your own."
-  value       = { for name, rule in aws_cloudwatch_event_rule.this : name => rule.arn }
+  description = "ARNs of the rules by name: services, deployments, tasks, instances, instance-health, others, health, start-failures, recoveries, canary and your own."
+  value       = { for name, rule in local.rules : name => rule.arn }
+}
+
+output "rule_dimensions" {
+  description = "The dimensions of the rules' metrics in AWS/Events by name: RuleName, and EventBusName where the bus is not the default one."
+  value       = local.rule_dimensions
 }
 
 output "secret_arn" {
@@ -59,7 +64,7 @@ output "incidents_table_name" {
 }
 
 output "worker_policy_json" {
-  description = "IAM policy for the worker's role: consume the queue, count dead letters, read the webhooks, share incidents."
+  description = "IAM policy for the worker's role: consume the queue, count dead letters, read the webhooks and the heartbeat's URL, share incidents."
   value       = jsonencode(local.worker_policy)
 
   # Who may act on the queues should find them complete.
@@ -77,15 +82,24 @@ output "diagnose_policy_json" {
 }
 
 output "environment" {
-  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION, with a table INCIDENTS_TABLE, and, unless several secrets are given, SLACK_WEBHOOK_SECRET_ID."
+  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION, UNDELIVERED_QUEUE_URL for `dlq redrive --from undelivered`, with a table INCIDENTS_TABLE, with a heartbeat HEARTBEAT_URL_SECRET_ID, and, unless several secrets are given, SLACK_WEBHOOK_SECRET_ID."
   value = merge(
-    { QUEUE_URL = aws_sqs_queue.main.url, AWS_REGION = local.region },
+    { QUEUE_URL = aws_sqs_queue.main.url, UNDELIVERED_QUEUE_URL = aws_sqs_queue.undelivered.url, AWS_REGION = local.region },
     { for table in aws_dynamodb_table.incidents : "INCIDENTS_TABLE" => table.name },
+    var.heartbeat_secret_arn == null ? {} : { HEARTBEAT_URL_SECRET_ID = var.heartbeat_secret_arn },
     length(var.webhook_secret_arns) > 1 ? {} : { SLACK_WEBHOOK_SECRET_ID = local.webhook_secret_arns[0] },
   )
+
+  # A worker that starts with this finds the secret's value.
+  depends_on = [aws_secretsmanager_secret_version.webhook]
+}
+
+output "alarm_topic_arns" {
+  description = "SNS topics that the alarms notify: `alarm_topic_arns`, and the one made for `alarm_email`."
+  value       = var.alarms ? local.alarm_topic_arns : []
 }
 
 output "alarm_arns" {
-  description = "ARNs of the alarms by name: dlq-not-empty, undelivered-not-empty, oldest-message."
+  description = "ARNs of the alarms by name: dlq-not-empty, undelivered-not-empty, oldest-message, not-polling, nothing-sent, failed-invocations, events-lost."
   value       = { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn }
 }

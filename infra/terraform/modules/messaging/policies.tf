@@ -9,7 +9,7 @@ resource "aws_sqs_queue_policy" "this" {
     Version = "2012-10-17"
     Statement = concat(
       # The dead-letter queue is filled by SQS itself, which asks no permission. Without rules nobody may send.
-      each.key == "dlq" || length(local.patterns) == 0 ? [] : [{
+      each.key == "dlq" || length(local.rules) == 0 ? [] : [{
         Sid       = "OnlyTheseRulesSend"
         Effect    = "Allow"
         Principal = { Service = "events.amazonaws.com" }
@@ -30,7 +30,7 @@ resource "aws_sqs_queue_policy" "this" {
 }
 
 locals {
-  rule_arns = sort([for rule in aws_cloudwatch_event_rule.this : rule.arn])
+  rule_arns = sort([for rule in local.rules : rule.arn])
 
   worker_policy = {
     Version = "2012-10-17"
@@ -61,6 +61,12 @@ locals {
           Resource = local.webhook_secret_arns
         },
       ],
+      var.heartbeat_secret_arn == null ? [] : [{
+        Sid      = "ReadHeartbeat"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:GetSecretValue"]
+        Resource = [var.heartbeat_secret_arn]
+      }],
       local.incidents_statements,
       length(local.kms_key_arns) == 0 ? [] : [{
         Sid      = "Decrypt"
@@ -74,7 +80,8 @@ locals {
   kms_key_arns = distinct(concat(var.kms_key_arn == null ? [] : [var.kms_key_arn], var.secret_kms_key_arns))
 
   # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html:
-  # a move task needs ReceiveMessage and DeleteMessage on its source beside its own action.
+  # a move task needs ReceiveMessage and DeleteMessage on its source beside its own action. From the undelivered queue, which
+  # is no queue's dead-letter queue to SQS, `dlq redrive` moves the messages itself.
   dlq_policy = {
     Version = "2012-10-17"
     Statement = concat(
@@ -92,7 +99,7 @@ locals {
             "sqs:ReceiveMessage",
             "sqs:StartMessageMoveTask",
           ]
-          Resource = [aws_sqs_queue.dlq.arn]
+          Resource = [aws_sqs_queue.dlq.arn, aws_sqs_queue.undelivered.arn]
         },
         {
           Sid      = "RedriveTo"
@@ -110,9 +117,9 @@ locals {
     )
   }
 
-  # The queue's own partition and account; services may be in any region. ListTasks and DescribeTaskDefinition know no resource
+  # Services may be in any region. ListTasks and DescribeTaskDefinition know no resource
   # narrower than these: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
-  ecs = "arn:${split(":", aws_sqs_queue.main.arn)[1]}:ecs:*:${split(":", aws_sqs_queue.main.arn)[4]}"
+  ecs = "arn:${local.partition}:ecs:*:${local.account}"
 
   diagnose_policy = {
     Version = "2012-10-17"

@@ -1,4 +1,4 @@
-# Each rule keeps to the quota of 2,048 characters for a pattern. What is frequent and routine is filtered here; what is
+# Each rule keeps to EventBridge's quota of 2,048 characters for a pattern. What is frequent and routine is filtered here; what is
 # rare is passed whole, and the worker decides. No event matches two of the preset's rules.
 
 locals {
@@ -125,6 +125,9 @@ locals {
     var.patterns,
   )
 
+  # Those of patterns and the canary's.
+  rules = merge(aws_cloudwatch_event_rule.this, { for rule in aws_cloudwatch_event_rule.canary : "canary" => rule })
+
   event_bus_name = var.create_event_bus ? aws_cloudwatch_event_bus.this[0].name : var.event_bus_name
 }
 
@@ -175,6 +178,13 @@ resource "aws_cloudwatch_event_rule" "this" {
   event_bus_name = local.event_bus_name
   event_pattern  = each.value
   tags           = var.tags
+
+  lifecycle {
+    precondition {
+      condition     = length(each.value) <= var.pattern_max_length
+      error_message = "The pattern ${each.key} has ${length(each.value)} characters, more than EventBridge takes (pattern_max_length = ${var.pattern_max_length}): make several of it, or ask AWS for a higher quota."
+    }
+  }
 }
 
 resource "aws_cloudwatch_event_target" "queue" {

@@ -49,8 +49,25 @@ variable "patterns" {
   }
 
   validation {
-    condition     = alltrue([for pattern in values(var.patterns) : length(pattern) <= 2048])
-    error_message = "EventBridge takes patterns of at most 2048 characters: make several of it."
+    condition     = !contains(keys(var.patterns), "canary")
+    error_message = "patterns must not have the name canary: the rule of the variable `canary` has it."
+  }
+}
+
+variable "pattern_max_length" {
+  description = "How many characters EventBridge takes in an event pattern: AWS's quota for this account and Region."
+  type        = number
+  default     = 2048
+}
+
+variable "canary" {
+  description = "A schedule such as `rate(1 hour)`, by which EventBridge sends the worker an event that it counts and never posts. It shows that the way from EventBridge to the worker is open also where ECS is quiet. None by default."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.canary == null || can(regex("^(rate|cron)\\(.+\\)$", var.canary))
+    error_message = "canary must be a schedule of EventBridge's: rate(1 hour), or cron(0 * * * ? *)."
   }
 }
 
@@ -116,7 +133,7 @@ variable "max_receive_count" {
 }
 
 variable "kms_key_arn" {
-  description = "A customer key for the three queues, the table of incidents and the secret that is created here, in place of the services' own keys. Its policy must let EventBridge use it (see \"A key of your own\")."
+  description = "A customer key for the three queues, the table of incidents and the secret that is created here, in place of the services' own keys; also for the topic of `alarm_email`. Its policy must let EventBridge, and with that topic CloudWatch, use it (see \"A key of your own\")."
   type        = string
   default     = null
 
@@ -137,8 +154,44 @@ variable "webhook_secret_arns" {
   }
 }
 
+variable "webhook_url" {
+  description = "The webhook's URL, for the secret that is created when `webhook_secret_arns` is empty. Ephemeral: it is in no plan and no state. Set it by TF_VAR_webhook_url at every run, and `webhook_url_version` with it; or leave both out and put the value there by hand."
+  type        = string
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  # The provider wants the value at every run, whether it writes it or not.
+  validation {
+    condition     = var.webhook_url_version == null || var.webhook_url != null
+    error_message = "webhook_url_version needs webhook_url at every run (TF_VAR_webhook_url), also where the version is the last one."
+  }
+}
+
+variable "webhook_url_version" {
+  description = "Says when to write `webhook_url`: at 1, and again whenever the number grows. Null: the secret's value is put there by hand."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.webhook_url_version == null || length(var.webhook_secret_arns) == 0
+    error_message = "webhook_url_version needs an empty webhook_secret_arns: the module writes no secret that it did not create."
+  }
+}
+
+variable "heartbeat_secret_arn" {
+  description = "The full ARN of the secret that holds the URL of the worker's heartbeat (HEARTBEAT_URL_SECRET_ID, `[heartbeat] url_secret_id`). The worker's role may read it, and `environment` names it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.heartbeat_secret_arn == null || can(regex("^arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+-[A-Za-z0-9]{6}$", var.heartbeat_secret_arn))
+    error_message = "heartbeat_secret_arn must be a full ARN with the six characters that Secrets Manager adds to the name."
+  }
+}
+
 variable "secret_kms_key_arns" {
-  description = "The customer keys that encrypt `webhook_secret_arns`, if any do."
+  description = "The customer keys that encrypt `webhook_secret_arns` and `heartbeat_secret_arn`, if any do."
   type        = list(string)
   default     = []
 }
@@ -167,19 +220,53 @@ variable "incidents_table_deletion_protection" {
 }
 
 variable "alarms" {
-  description = "Whether to make CloudWatch alarms: the dead-letter queue or the undelivered queue is not empty, or the oldest message is old."
+  description = "Whether to make CloudWatch alarms: the dead-letter queue or the undelivered queue is not empty, the oldest message is old, nobody polls the queue, nothing is sent to it, EventBridge cannot deliver or loses events. They need `alarm_topic_arns` or `alarm_email`."
   type        = bool
   default     = true
+
+  validation {
+    condition     = !var.alarms || length(var.alarm_topic_arns) > 0 || var.alarm_email != null
+    error_message = "The alarms would reach nobody: set alarm_topic_arns or alarm_email, or say alarms = false."
+  }
 }
 
 variable "alarm_topic_arns" {
-  description = "SNS topics that the alarms notify, going off and ending. Not the channel that the worker posts to: they tell when it cannot."
+  description = "SNS topics that the alarms notify, when they go off and when they end. They should reach people by another way than the Slack channels of the worker: they go off when it cannot post."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for arn in var.alarm_topic_arns : can(regex("^arn:[a-z-]+:sns:", arn))])
     error_message = "alarm_topic_arns must be ARNs of SNS topics."
+  }
+}
+
+variable "alarm_email" {
+  description = "An address for which to make an SNS topic that the alarms notify. AWS sends it a link to confirm first."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alarm_email == null || can(regex("^[^@\\s]+@[^@\\s]+$", var.alarm_email))
+    error_message = "alarm_email must be one email address."
+  }
+}
+
+variable "runbook_url" {
+  description = "Where your people find docs/operations.md; each alarm's description ends with this address and the anchor of its section."
+  type        = string
+  default     = "docs/operations.md"
+}
+
+variable "nothing_sent_alarm_hours" {
+  description = "For how many hours EventBridge may send nothing before the alarm goes off. ECS says of every healthy service every six hours or so that it is steady; with `canary = \"rate(1 hour)\"`, 2 will do."
+  type        = number
+  default     = 24
+
+  # CloudWatch looks back a day at most for an alarm of hourly data.
+  validation {
+    condition     = contains(range(1, 25), var.nothing_sent_alarm_hours)
+    error_message = "nothing_sent_alarm_hours must be a whole number from 1 to 24."
   }
 }
 

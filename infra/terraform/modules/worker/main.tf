@@ -24,6 +24,7 @@ locals {
 resource "aws_cloudwatch_log_group" "this" {
   name              = "/ecs/${var.name}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.log_kms_key_arn
   tags              = var.tags
 }
 
@@ -33,11 +34,18 @@ resource "aws_ecs_cluster" "this" {
   name = var.name
   tags = var.tags
 
-  # Scaling needs its RunningTaskCount.
+  # Nothing here needs it, and it is billed by the metric.
   setting {
     name  = "containerInsights"
-    value = "enabled"
+    value = var.container_insights
   }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "this" {
+  count = length(aws_ecs_cluster.this)
+
+  cluster_name       = aws_ecs_cluster.this[count.index].name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
 }
 
 data "aws_ecs_cluster" "given" {
@@ -108,7 +116,7 @@ resource "aws_ecs_service" "this" {
   name            = var.name
   cluster         = local.cluster_name
   task_definition = aws_ecs_task_definition.this.arn
-  launch_type     = "FARGATE"
+  launch_type     = length(var.capacity_provider_strategy) == 0 ? "FARGATE" : null
   desired_count   = var.autoscaling.min_tasks
   propagate_tags  = "SERVICE"
   tags            = var.tags
@@ -122,6 +130,30 @@ resource "aws_ecs_service" "this" {
     rollback = true
   }
 
+  dynamic "alarms" {
+    for_each = length(var.deployment_alarm_names) == 0 ? [] : [var.deployment_alarm_names]
+    content {
+      enable      = true
+      rollback    = true
+      alarm_names = alarms.value
+    }
+  }
+
+  dynamic "capacity_provider_strategy" {
+    for_each = var.capacity_provider_strategy
+    content {
+      capacity_provider = capacity_provider_strategy.value.capacity_provider
+      weight            = capacity_provider_strategy.value.weight
+      base              = capacity_provider_strategy.value.base
+    }
+  }
+
+  # Without it the provider replaces the service when the strategy changes.
+  force_new_deployment = length(var.capacity_provider_strategy) > 0
+
+  # Said either way: where it is not, version 5 of the provider means DISABLED and ECS itself ENABLED.
+  availability_zone_rebalancing = var.availability_zone_rebalancing ? "ENABLED" : "DISABLED"
+
   network_configuration {
     subnets          = var.subnet_ids
     security_groups  = local.security_group_ids
@@ -129,7 +161,12 @@ resource "aws_ecs_service" "this" {
   }
 
   # A worker without its permissions ends at once, and the circuit breaker would take it for a bad version.
-  depends_on = [aws_iam_role_policy.execution, aws_iam_role_policy.task, aws_vpc_security_group_egress_rule.https]
+  depends_on = [
+    aws_iam_role_policy.execution,
+    aws_iam_role_policy.task,
+    aws_vpc_security_group_egress_rule.https,
+    aws_ecs_cluster_capacity_providers.this,
+  ]
 
   lifecycle {
     # Autoscaling's, also where min_tasks and max_tasks are one number.
@@ -147,18 +184,30 @@ resource "aws_security_group" "this" {
   count = length(var.security_group_ids) == 0 ? 1 : 0
 
   name        = var.name
-  description = "ecs-slack-alerts: HTTPS to AWS and Slack, nothing in."
+  description = "ecs-slack-alerts: HTTPS to AWS and Slack, nothing in but Prometheus."
   vpc_id      = data.aws_subnet.first[0].vpc_id
   tags        = var.tags
 }
 
 resource "aws_vpc_security_group_egress_rule" "https" {
-  count = length(var.security_group_ids) == 0 ? 1 : 0
+  for_each = length(var.security_group_ids) == 0 ? toset(["ipv4", "ipv6"]) : []
 
   security_group_id = aws_security_group.this[0].id
   description       = "HTTPS to AWS and Slack"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
-  cidr_ipv4         = "0.0.0.0/0"
+  cidr_ipv4         = each.key == "ipv4" ? "0.0.0.0/0" : null
+  cidr_ipv6         = each.key == "ipv6" ? "::/0" : null
+}
+
+resource "aws_vpc_security_group_ingress_rule" "scrape" {
+  count = var.scrape_security_group_id == null ? 0 : 1
+
+  security_group_id            = aws_security_group.this[0].id
+  description                  = "Prometheus scrapes /metrics"
+  ip_protocol                  = "tcp"
+  from_port                    = 9090
+  to_port                      = 9090
+  referenced_security_group_id = var.scrape_security_group_id
 }

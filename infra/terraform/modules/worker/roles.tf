@@ -20,10 +20,11 @@ locals {
 
 # For ECS itself, before the container runs: pull the image, open the log stream.
 resource "aws_iam_role" "execution" {
-  name               = "${var.name}-execution"
-  description        = "ecs-slack-alerts: pull the image and write the log."
-  assume_role_policy = local.assume_role_policy
-  tags               = var.tags
+  name                 = "${var.name}-execution"
+  description          = "ecs-slack-alerts: pull the image and write the log."
+  assume_role_policy   = local.assume_role_policy
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "execution" {
@@ -62,10 +63,11 @@ resource "aws_iam_role_policy" "execution" {
 
 # For the worker.
 resource "aws_iam_role" "task" {
-  name               = "${var.name}-task"
-  description        = "ecs-slack-alerts: what the worker may do."
-  assume_role_policy = local.assume_role_policy
-  tags               = var.tags
+  name                 = "${var.name}-task"
+  description          = "ecs-slack-alerts: what the worker may do."
+  assume_role_policy   = local.assume_role_policy
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "task" {

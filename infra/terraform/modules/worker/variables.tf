@@ -26,9 +26,9 @@ variable "image" {
 }
 
 variable "cpu_architecture" {
-  description = "X86_64 or ARM64; the image must be for it."
+  description = "ARM64, which is a fifth cheaper, or X86_64; the image must be for it."
   type        = string
-  default     = "X86_64"
+  default     = "ARM64"
 
   validation {
     condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
@@ -71,6 +71,11 @@ variable "environment" {
     condition     = !contains(keys(var.environment), "SLACK_WEBHOOK_URL")
     error_message = "environment must not have SLACK_WEBHOOK_URL: everybody who may read task definitions could post. Keep it in Secrets Manager and set SLACK_WEBHOOK_SECRET_ID."
   }
+
+  validation {
+    condition     = !contains(keys(var.environment), "HEARTBEAT_URL")
+    error_message = "environment must not have HEARTBEAT_URL: everybody who may read task definitions could send heartbeats. Keep it in Secrets Manager and set HEARTBEAT_URL_SECRET_ID."
+  }
 }
 
 variable "config_content" {
@@ -106,9 +111,20 @@ variable "subnet_ids" {
 }
 
 variable "security_group_ids" {
-  description = "Security groups of the tasks. When empty, one is created that lets HTTPS out and nothing in; for Prometheus to scrape port 9090, bring your own."
+  description = "Security groups of the tasks. When empty, one is created that lets HTTPS out and nothing in; `scrape_security_group_id` opens port 9090 in it."
   type        = list(string)
   default     = []
+}
+
+variable "scrape_security_group_id" {
+  description = "The security group of your Prometheus, which may then reach port 9090 of the tasks. For the security group that is created here only."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.scrape_security_group_id == null || length(var.security_group_ids) == 0
+    error_message = "scrape_security_group_id changes only the security group that is created here: with security_group_ids, add the rule to yours."
+  }
 }
 
 variable "assign_public_ip" {
@@ -118,17 +134,49 @@ variable "assign_public_ip" {
 }
 
 variable "cluster_name" {
-  description = "The ECS cluster to run in, by name. When null, one is created, with Container Insights."
+  description = "The ECS cluster to run in, by name. When null, one is created."
   type        = string
   default     = null
 }
 
+variable "container_insights" {
+  description = "Container Insights of the cluster that is created: disabled, enabled or enhanced. Nothing here needs it, and AWS bills it by the metric."
+  type        = string
+  default     = "disabled"
+
+  validation {
+    condition     = contains(["disabled", "enabled", "enhanced"], var.container_insights)
+    error_message = "container_insights must be disabled, enabled or enhanced."
+  }
+}
+
+variable "capacity_provider_strategy" {
+  description = "Capacity providers in place of the launch type FARGATE. `[{ capacity_provider = \"FARGATE_SPOT\" }]` is the cheapest: AWS stops a task with two minutes' notice, the worker drains, and the queue keeps what comes until the next task runs. While AWS has no spare capacity, no task runs. A change from none to some replaces the service. A cluster that is given must have the providers."
+  type = list(object({
+    capacity_provider = string
+    weight            = optional(number, 1)
+    base              = optional(number, 0)
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition     = alltrue([for provider in var.capacity_provider_strategy : contains(["FARGATE", "FARGATE_SPOT"], provider.capacity_provider)])
+    error_message = "capacity_provider_strategy must name FARGATE or FARGATE_SPOT: the task is one of Fargate's."
+  }
+
+  validation {
+    condition     = length([for provider in var.capacity_provider_strategy : provider if provider.base > 0]) <= 1
+    error_message = "Only one provider of capacity_provider_strategy may have a base."
+  }
+}
+
 variable "autoscaling" {
-  description = "How many tasks there are, and how many waiting messages per task are fine: AWS's advice is the delay you accept divided by the seconds a message takes. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = max_tasks` fixes the number; 2 ride out the loss of an Availability Zone without a pause."
+  description = "How many tasks there are: one, unless told otherwise. From `min_tasks` up to `max_tasks`, a task is added each minute while more than `backlog` messages wait, and one is removed after a quarter of an hour below. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = 2, max_tasks = 2` ride out the loss of an Availability Zone without a pause."
   type = object({
-    min_tasks        = optional(number, 1)
-    max_tasks        = optional(number, 3)
-    backlog_per_task = optional(number, 1000)
+    min_tasks = optional(number, 1)
+    max_tasks = optional(number, 1)
+    backlog   = optional(number, 1000)
   })
   default  = {}
   nullable = false
@@ -144,9 +192,27 @@ variable "autoscaling" {
   }
 
   validation {
-    condition     = var.autoscaling.backlog_per_task > 0
-    error_message = "autoscaling.backlog_per_task must be above 0."
+    condition     = var.autoscaling.backlog > 0
+    error_message = "autoscaling.backlog must be above 0."
   }
+}
+
+variable "availability_zone_rebalancing" {
+  description = "Whether ECS moves tasks when one Availability Zone has more of them than another. It starts the new task first."
+  type        = bool
+  default     = true
+}
+
+variable "deployment_alarm_names" {
+  description = "CloudWatch alarms that stop a deployment of the worker and roll it back, beside ECS's circuit breaker. Not `not-polling` or `oldest-message` of the module messaging: Slack's outages set them off too."
+  type        = list(string)
+  default     = []
+}
+
+variable "permissions_boundary" {
+  description = "The ARN of an IAM policy that bounds what the two roles may do."
+  type        = string
+  default     = null
 }
 
 variable "shutdown_grace_seconds" {
@@ -175,4 +241,10 @@ variable "log_retention_days" {
     var.log_retention_days)
     error_message = "log_retention_days must be one that CloudWatch Logs offers: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
   }
+}
+
+variable "log_kms_key_arn" {
+  description = "A customer key for the log group. Its policy must let CloudWatch Logs use it (`logs.REGION.amazonaws.com`)."
+  type        = string
+  default     = null
 }

@@ -2,7 +2,7 @@
 # but its outputs, and destroy it.
 
 terraform {
-  required_version = ">= 1.7"
+  required_version = ">= 1.11"
 
   # Its path is given by init, so that no state lies among the sources.
   backend "local" {}
@@ -30,6 +30,16 @@ variable "name" {
   default = "ecs-slack-alerts"
 }
 
+variable "webhook_url" {
+  type      = string
+  ephemeral = true
+}
+
+variable "canary" {
+  type    = string
+  default = null
+}
+
 provider "aws" {
   region = var.region
   # The stand-in takes a key of twelve digits for the account's id.
@@ -53,14 +63,18 @@ module "messaging" {
   name = var.name
   tags = { environment = "test" }
 
-  # What ministack cannot hold is covered by tests/messaging.tftest.hcl: alarms come back without dimensions and statistic,
-  # and the condition that allowed_organization_id makes comes back in a shape that the provider cannot read.
+  # What ministack cannot hold is covered by tests/messaging.tftest.hcl: alarms come back without their actions and
+  # treat_missing_data, and the condition that allowed_organization_id makes comes back in a shape that the provider cannot read.
   alarms              = false
   allowed_account_ids = ["111111111111"]
+  canary              = var.canary
 
   patterns = {
     alarms = jsonencode({ source = ["aws.cloudwatch"], detail-type = ["CloudWatch Alarm State Change"] })
   }
+
+  webhook_url         = var.webhook_url
+  webhook_url_version = 1
 
   # Or the name would stay taken after the destroy.
   secret_recovery_window_in_days = 0
@@ -76,10 +90,6 @@ output "dlq_url" {
 
 output "undelivered_queue_url" {
   value = module.messaging.undelivered_queue_url
-}
-
-output "secret_arn" {
-  value = module.messaging.secret_arn
 }
 
 output "rule_arns" {
