@@ -11,8 +11,9 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
 # The dependencies are a layer of their own, built for an empty program, until Cargo.toml or Cargo.lock change. The lab is a
 # member of the workspace, so its manifest must be there, as must the benchmark that ours names; they are not built.
 COPY Cargo.toml Cargo.lock ./
+COPY benches/Cargo.toml benches/
 COPY tests/lab/Cargo.toml tests/lab/
-RUN mkdir benches src tests/lab/src && touch benches/hot.rs src/lib.rs tests/lab/src/lib.rs && echo 'fn main() {}' > src/main.rs && \
+RUN mkdir src tests/lab/src && touch benches/hot.rs src/lib.rs tests/lab/src/lib.rs && echo 'fn main() {}' > src/main.rs && \
     cargo build --release --locked --package ecs-slack-alerts --target "$(rustc --print host-tuple)"
 COPY src src
 # The commit, for build_info.

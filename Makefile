@@ -23,18 +23,18 @@ endif
 
 demo: .venv
 	$(call need,cargo)
-	cargo build --locked --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin demo
+	cargo build --locked --bin ecs-slack-alerts --bin demo
 # `exec`, so that a signal to make reaches the demo itself.
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/demo
 
 chaos: .venv
 	$(call need,cargo)
-	cargo build --locked --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin chaos
+	cargo build --locked --bin ecs-slack-alerts --bin chaos
 	@exec env WORKER=target/debug/ecs-slack-alerts target/debug/chaos
 
 define BUILD_BENCH
 $(call need,cargo)
-cargo build --locked --release --package ecs-slack-alerts --package lab --bin ecs-slack-alerts --bin bench --bin bare_loop
+cargo build --locked --release --no-default-features --bin ecs-slack-alerts --bin bench --bin bare_loop
 endef
 
 # For figures worth keeping, nothing else should run on the machine.
@@ -86,7 +86,7 @@ lint:
 
 cargo-test: .venv
 # The integration tests mostly wait, for clocks that Slack and SQS set: more threads than processors.
-	RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast
+	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
 
 licences:
 	@if ! [ -e $(CARGO_DENY_INSTALLED) ] && ! $(MAKE) --no-print-directory $(CARGO_DENY_INSTALLED); then $(call skip,cargo-deny,could not be installed); \
