@@ -1,33 +1,37 @@
-# syntax=docker/dockerfile:1
 # A static binary and CA certificates, and nothing else: no shell, no libc. Nothing here names an architecture; each is built natively.
-#   docker build --build-arg REVISION="$(git rev-parse HEAD)" --tag ecs-slack-alerts .
+#   docker build --build-arg VERSION=0.2.0 --build-arg REVISION="$(git rev-parse HEAD)" --tag ecs-slack-alerts .
 #   docker buildx build --platform linux/amd64,linux/arm64 …
-# Where no image registry is in reach: infra/image.sh.
+# Where no image registry is in reach, and for a release: infra/image.sh, with the binary of infra/dist.sh.
 
-FROM rust:1.95-slim-bookworm AS build
+# By digest, so that a build is the same tomorrow.
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 WORKDIR /build
+# Lists the crates inside the binary, for scanners.
+RUN cargo install cargo-auditable --locked --version 0.7.7
 # Static linking is for the target alone: without an explicit --target it would be asked of proc macros too, which cannot.
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
-# The dependencies are a layer of their own, built for an empty program, until Cargo.toml or Cargo.lock change. The lab is a
-# member of the workspace, so its manifest must be there, as must the benchmark that ours names; they are not built.
+# The dependencies are a layer of their own, built for an empty program, until Cargo.toml or Cargo.lock change. The other members
+# of the workspace must have their manifests there; they are not built.
 COPY Cargo.toml Cargo.lock ./
 COPY benches/Cargo.toml benches/
 COPY tests/lab/Cargo.toml tests/lab/
 RUN mkdir src tests/lab/src && touch benches/hot.rs src/lib.rs tests/lab/src/lib.rs && echo 'fn main() {}' > src/main.rs && \
-    cargo build --release --locked --package ecs-slack-alerts --target "$(rustc --print host-tuple)"
+    cargo auditable build --release --locked --package ecs-slack-alerts --target "$(rustc --print host-tuple)"
 COPY src src
 # The commit, for build_info.
 ARG REVISION=unknown
 # `touch`, for the sources may be older than the empty program, and cargo goes by time.
 RUN touch src/lib.rs src/main.rs && \
-    cargo build --release --locked --package ecs-slack-alerts --target "$(rustc --print host-tuple)" && \
+    cargo auditable build --release --locked --package ecs-slack-alerts --target "$(rustc --print host-tuple)" && \
     cp target/*/release/ecs-slack-alerts /ecs-slack-alerts
 
 FROM scratch AS run
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ecs-slack-alerts" \
       org.opencontainers.image.description="Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /ecs-slack-alerts /

@@ -5,21 +5,22 @@
 # make chaos          random kills and faults, and what must hold after them, in some minutes; SEED=…, ROUNDS=12, ROUND=… for one
 # make soak           whether anything grows in an hour; MINUTES=10 for less
 # make fuzz           looks for what breaks the program, SECONDS=60 for each TARGET='message pattern config'; docs/fuzzing.md
+# make dist           what a release has for this machine's architecture, into dist/; docs/releasing.md
 # make .venv          the AWS stand-in that both of them need
 
 SHELL := /bin/bash
 # What could not be checked, and why, a line each.
 UNCHECKED := target/unchecked
-CARGO_DENY := 0.20.2
-CARGO_DENY_INSTALLED := .tools/cargo-deny-$(CARGO_DENY)
-CARGO_FUZZ := 0.13.2
-CARGO_FUZZ_INSTALLED := .tools/cargo-fuzz-$(CARGO_FUZZ)
+CARGO_DENY := .tools/cargo-deny-0.20.2
+CARGO_FUZZ := .tools/cargo-fuzz-0.13.2
+CARGO_AUDITABLE := .tools/cargo-auditable-0.7.7
+CARGO_CYCLONEDX := .tools/cargo-cyclonedx-0.5.9
 
 ifdef CI
 SKIP ?= forbid
 endif
 
-.PHONY: demo bench chaos fuzz soak test format lint cargo-test licences advisories terraform dashboards kubernetes runbook grafana
+.PHONY: demo bench chaos dist dist-binary fuzz soak test format lint cargo-test licences advisories workflows terraform dashboards grafana kubernetes runbook
 
 demo: .venv
 	$(call need,cargo)
@@ -46,6 +47,14 @@ soak:
 	$(BUILD_BENCH)
 	@target/release/bench soak
 
+dist: dist-binary
+	$(call need,buildah)
+	@infra/image.sh
+
+dist-binary: $(CARGO_AUDITABLE) $(CARGO_CYCLONEDX)
+	$(call need,python3)
+	@infra/dist.sh
+
 # The consumers beside which the worker is measured.
 target/peers: $(wildcard tests/lab/peers/*)
 	$(call need,python3)
@@ -58,7 +67,7 @@ target/peers: $(wildcard tests/lab/peers/*)
 test:
 	$(call need,cargo)
 	@mkdir -p target && rm -f $(UNCHECKED)
-	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories terraform dashboards kubernetes runbook
+	@$(MAKE) --no-print-directory --jobs=1 format lint cargo-test licences advisories workflows terraform dashboards kubernetes runbook
 	@if [ -s $(UNCHECKED) ]; then cat $(UNCHECKED); fi
 	@if [ '$(SKIP)' = forbid ] && grep -qs '^skipped' $(UNCHECKED); then echo 'Nothing may be skipped here.' >&2; exit 1; fi
 
@@ -67,7 +76,7 @@ SECONDS ?= 60
 
 # No sanitizer: they look for what only unsafe code can do wrong, which the project forbids; and without one no nightly compiler
 # is needed. A run goes on from the corpus that the last one left.
-fuzz: $(CARGO_FUZZ_INSTALLED)
+fuzz: $(CARGO_FUZZ)
 	$(call need,cargo)
 	@set -ex; for target in $(TARGET); do \
 		fuzz/seed.sh $$target; mkdir -p fuzz/corpus/$$target; \
@@ -89,7 +98,7 @@ cargo-test: .venv
 	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
 
 licences:
-	@if ! [ -e $(CARGO_DENY_INSTALLED) ] && ! $(MAKE) --no-print-directory $(CARGO_DENY_INSTALLED); then $(call skip,cargo-deny,could not be installed); \
+	@if ! [ -e $(CARGO_DENY) ] && ! $(MAKE) --no-print-directory $(CARGO_DENY); then $(call skip,cargo-deny,could not be installed); \
 	else echo 'cargo deny check bans licenses sources' && .tools/bin/cargo-deny --locked check bans licenses sources; fi
 
 # ADVISORY_DB=… names a copy of the RustSec database; by default it comes from the network, or else from a usual place.
@@ -133,7 +142,12 @@ kubernetes: target/kubernetes
 	@if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then $(call skip,kubernetes,neither kubectl nor kustomize is installed); \
 	else target/kubernetes/bin/python infra/kubernetes/check.py; fi
 
-target/kubernetes: infra/kubernetes/requirements.txt
+# What is named here but not in reach, such as the actions themselves, is not looked up.
+workflows: target/workflows
+	@export PATH="$$PWD/target/workflows/bin:$$PATH"; set -ex; actionlint; zizmor --offline --quiet .github; \
+	shellcheck .ci/* infra/*.sh infra/*/*.sh
+
+target/kubernetes target/workflows: target/%: infra/%/requirements.txt
 	$(call need,python3)
 	@rm -rf $@ && python3 -m venv $@
 	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
@@ -162,13 +176,10 @@ target/awscli: tests/runbook/requirements.txt
 		{ rm -rf $@; echo 'The AWS stand-in could not be installed: what pip says is above (no network?)' >&2; exit 1; }
 	@touch $@
 
-$(CARGO_DENY_INSTALLED):
-	cargo install cargo-deny --locked --version $(CARGO_DENY) --root .tools
-	@rm -f .tools/cargo-deny-* && touch $@
-
-$(CARGO_FUZZ_INSTALLED):
-	cargo install cargo-fuzz --locked --version $(CARGO_FUZZ) --root .tools
-	@rm -f .tools/cargo-fuzz-* && touch $@
+# .tools/PROGRAM-VERSION
+.tools/cargo-%:
+	cargo install cargo-$(shell echo $* | sed 's/-[^-]*$$//') --locked --version $(shell echo $* | sed 's/.*-//') --root .tools
+	@rm -f .tools/cargo-$(shell echo $* | sed 's/-[^-]*$$//')-* && touch $@
 
 define need
 @command -v $(1) >/dev/null || { echo '$(1) is not installed, and this needs it' >&2; exit 1; }

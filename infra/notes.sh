@@ -1,0 +1,6 @@
+#!/bin/sh
+# Prints what CHANGELOG.md says of a version: notes.sh 1.2.3. Fails where it has no dated section of it.
+set -eu
+cd "$(dirname "$0")/.."
+grep -qE "^## $1 - [0-9]{4}-[0-9]{2}-[0-9]{2}$" CHANGELOG.md || { echo "CHANGELOG.md has no heading '## $1 - YYYY-MM-DD'" >&2; exit 1; }
+awk -v version="$1" '/^## / { on = $2 == version; next } on' CHANGELOG.md
