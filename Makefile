@@ -88,7 +88,12 @@ format:
 	cargo fmt --all --check
 	cd fuzz && cargo fmt --check
 
+features = cargo tree --locked --prefix none --format '{p} {f}' --edges $(1) | sed 's/ (\*)$$//' | sort -u
+
 lint:
+# What the tests ask of a dependency that the demo builds too, it must ask as well: else all that is built on it is built twice.
+	@if comm -23 <($(call features,no-dev)) <($(call features,all)) | grep .; then \
+	echo 'The tests ask more features of these: add them to one-build in tests/lab/Cargo.toml.' >&2; exit 1; fi
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 # Only read, not linked: so without the fuzzer itself, which needs a C++ compiler.
 	CUSTOM_LIBFUZZER_PATH=none/none.a cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
