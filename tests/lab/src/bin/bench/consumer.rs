@@ -43,6 +43,17 @@ impl Consumer {
 
     /// Starts it with this `aws`, on this queue. Where it has alerts to post, `slack` is the variable that says where.
     pub(crate) fn start(self, aws: Vec<(String, String)>, queue: &str, slack: (&str, &str)) -> Result<Process> {
+        self.start_by(&[], aws, queue, slack)
+    }
+
+    /// The same, by the program and the arguments of `wrapper` if there are any.
+    pub(crate) fn start_by(
+        self,
+        wrapper: &[&str],
+        aws: Vec<(String, String)>,
+        queue: &str,
+        slack: (&str, &str),
+    ) -> Result<Process> {
         let mut environment = aws;
         let mut set = |name: &str, value: &str| environment.push((name.to_owned(), value.to_owned()));
         set("QUEUE_URL", queue);
@@ -64,7 +75,13 @@ impl Consumer {
             Self::Boto3 | Self::Posting => ("target/peers/venv/bin/python".to_owned(), &["target/peers/boto3_loop.py"]),
             Self::Node => ("node".to_owned(), &["target/peers/sqs_consumer.mjs"]),
         };
-        Process::spawn(program, environment, arguments)
+        match wrapper {
+            [] => Process::spawn(program, environment, arguments),
+            [wrapper, options @ ..] => {
+                let wrapped = [options, &[&*program], arguments].concat();
+                Process::spawn(wrapper, environment, &wrapped)
+            }
+        }
     }
 }
 

@@ -5,12 +5,13 @@
 //! [`lab::sqs`], in this process: figures of requests and of the consumers' own processor time carry over to AWS, those of
 //! time on the wire do not.
 //!
-//! Arguments choose parts: `throughput`, `idle`, `delay`, `latency`, `storm`, `emulator`, `growth`; none is all of these. `soak`, which takes an
-//! hour, is only done when asked for. Read from the environment: `WORKER`, the program to measure.
+//! Arguments choose parts: `throughput`, `idle`, `delay`, `latency`, `storm`, `emulator`, `growth`; none is all of these.
+//! `instructions`, which needs valgrind, and `soak`, which takes an hour, are only done when asked for. Read from the environment: `WORKER`, the program to measure.
 
 mod consumer;
 mod growth;
 mod hook;
+mod instructions;
 mod latency;
 mod parts;
 mod plot;
@@ -18,7 +19,8 @@ mod soak;
 
 use anyhow::{Result, ensure};
 
-const PARTS: [&str; 8] = ["throughput", "idle", "delay", "latency", "storm", "emulator", "growth", "soak"];
+const PARTS: [&str; 9] =
+    ["throughput", "idle", "delay", "latency", "storm", "emulator", "growth", "instructions", "soak"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -27,7 +29,9 @@ async fn main() -> Result<()> {
     let today = time::OffsetDateTime::now_utc().date();
     let processors = std::thread::available_parallelism()?;
     println!("`make bench`, {today}, {processors} processors, against a stand-in endpoint.");
-    let is_chosen = |part: &&str| chosen.iter().any(|chosen| chosen == part) || chosen.is_empty() && *part != "soak";
+    let is_chosen = |part: &&str| {
+        chosen.iter().any(|chosen| chosen == part) || chosen.is_empty() && !["instructions", "soak"].contains(part)
+    };
     for part in PARTS.into_iter().filter(is_chosen) {
         match part {
             "throughput" => parts::throughput().await?,
@@ -37,6 +41,7 @@ async fn main() -> Result<()> {
             "storm" => parts::storm().await?,
             "emulator" => parts::emulator().await?,
             "growth" => growth::growth().await?,
+            "instructions" => instructions::instructions().await?,
             _ => soak::soak().await?,
         }
     }

@@ -81,6 +81,19 @@ impl Running {
         Self::start_with(sqs, consumer, hook, (slack.0, &slack.1)).await
     }
 
+    /// The same by valgrind, which counts its instructions into this file.
+    pub(super) async fn start_counted(sqs: &Sqs, consumer: Consumer, file: &str) -> Result<Self> {
+        let hook = Hook::start().await?;
+        let (queue, _) = sqs.queue_with_dlq(&unique("bench"), 10);
+        let valgrind = ["valgrind", "--tool=callgrind", &format!("--callgrind-out-file={file}")];
+        let slack = ("SLACK_WEBHOOK_URL", &*hook.url("alerts"));
+        let begun = Instant::now();
+        let process = consumer.start_by(&valgrind, sqs.environment(), &queue.url, slack)?;
+        let polled = timeout(LIMIT, queue.polled()).await;
+        let polled = polled.with_context(|| format!("{consumer:?} does not receive; it wrote:\n{process}"))?;
+        Ok(Self { process, queue, hook, started_in: polled - begun })
+    }
+
     pub(super) async fn start_with(sqs: &Sqs, consumer: Consumer, hook: Hook, slack: (&str, &str)) -> Result<Self> {
         Self::start_at(sqs, sqs.environment(), consumer, hook, slack).await
     }
@@ -99,6 +112,12 @@ impl Running {
         let polled = timeout(Duration::from_secs(20), queue.polled()).await;
         let polled = polled.with_context(|| format!("{consumer:?} does not receive; it wrote:\n{process}"))?;
         Ok(Self { process, queue, hook, started_in: polled - begun })
+    }
+
+    /// Ends it by SIGTERM.
+    pub(super) async fn end(&mut self) -> Result<()> {
+        self.process.terminate().await?;
+        self.process.wait(LIMIT).await.map(drop)
     }
 
     /// Puts these in and waits until the queue is empty; how long that took.
