@@ -24,9 +24,13 @@ use tracing_subscriber::{
     registry,
 };
 
-use self::queue::{Queue, Writer};
+use self::{
+    json::JsonLine,
+    queue::{Queue, Writer},
+};
 pub use levels::Levels;
 
+mod json;
 mod levels;
 mod queue;
 
@@ -85,7 +89,7 @@ pub fn subscribe(format: Option<Format>, levels: &Levels) -> Result<(), tracing:
         .with_ansi(terminal)
         .log_internal_errors(false);
     let lines = match format {
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        Format::Json => lines.fmt_fields(format::JsonFields::new()).event_format(JsonLine).boxed(),
         Format::Text => lines.boxed(),
     };
     tracing::subscriber::set_global_default(registry().with(lines.with_filter(levels.filter())))

@@ -2,11 +2,12 @@
 //!
 //! [`Queue::push`] never waits for the writer. What does not fit is dropped, and from the first dropped line on so is every
 //! other until the writer has taken what is queued: so the gap is in one place, and the notice stands there.
+//!
+//! Under load the writer takes many lines at once: a wake-up and a write for each line took more processor time than making the line.
 
 use std::{
-    collections::VecDeque,
     io::{ErrorKind, Write},
-    mem::take,
+    mem::{swap, take},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -18,8 +19,12 @@ use crate::metrics;
 const MAX_LINES: usize = 4096;
 /// Bytes that wait at most, unless a single line is longer.
 const MAX_BYTES: usize = 1 << 20;
+/// A pipe takes so many bytes as one piece, whoever else writes to it: `PIPE_BUF` in pipe(7).
+const MAX_WRITE: usize = 4096;
 /// Between attempts to write to a pipe that is full and does not block.
 const FULL_PIPE_PAUSE: Duration = Duration::from_millis(20);
+/// After a write, for lines to gather.
+const PAUSE: Duration = Duration::from_millis(4);
 
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -30,11 +35,18 @@ pub(super) struct Queue {
 }
 
 struct State {
-    lines: VecDeque<Box<[u8]>>,
-    bytes: usize,
+    lines: Lines,
     /// Lines dropped after those that are queued.
     dropped: u64,
     writer: Activity,
+}
+
+/// Lines one after another.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,23 +61,25 @@ enum Activity {
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        let state = State { lines: VecDeque::new(), bytes: 0, dropped: 0, writer: Activity::Writing };
+        let lines = Lines { bytes: Vec::new(), ends: Vec::new() };
+        let state = State { lines, dropped: 0, writer: Activity::Writing };
         Self { state: Mutex::new(state), filled: Condvar::new(), written: Condvar::new() }
     }
 
     /// Queues a line, or drops and counts it.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
-        let fits = state.lines.len() < MAX_LINES && state.bytes + line.len() <= MAX_BYTES;
-        if state.writer == Activity::Gone || state.dropped > 0 || !(fits || state.lines.is_empty()) {
-            state.dropped += 1;
+        let State { lines, dropped, writer } = &mut *state;
+        let fits = lines.ends.len() < MAX_LINES && lines.bytes.len() + line.len() <= MAX_BYTES;
+        if *writer == Activity::Gone || *dropped > 0 || !(fits || lines.ends.is_empty()) {
+            *dropped += 1;
             drop(state);
             metrics::log_lines_dropped(1);
             return;
         }
-        state.bytes += line.len();
-        state.lines.push_back(line.into());
-        if state.writer == Activity::Idle {
+        lines.bytes.extend_from_slice(line);
+        lines.ends.push(lines.bytes.len());
+        if *writer == Activity::Idle {
             self.filled.notify_one();
         }
     }
@@ -73,7 +87,7 @@ impl Queue {
     /// Waits until everything is written or dropped, for `limit` at most; whether it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let busy = |state: &mut State| match state.writer {
-            Activity::Idle => !state.lines.is_empty(),
+            Activity::Idle => !state.lines.ends.is_empty(),
             Activity::Writing => true,
             Activity::Gone => false,
         };
@@ -86,17 +100,17 @@ impl Queue {
         self.lock().writer = Activity::Gone;
     }
 
-    /// Waits for lines; takes them all, and how many were dropped after them.
-    fn take(&self) -> (VecDeque<Box<[u8]>>, u64) {
+    /// Waits for lines; exchanges them all for these, which are none, and tells how many were dropped after them.
+    fn take(&self, lines: &mut Lines) -> u64 {
         let mut state = self.lock();
-        while state.lines.is_empty() {
+        while state.lines.ends.is_empty() {
             state.writer = Activity::Idle;
             self.written.notify_all();
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.writer = Activity::Writing;
-        state.bytes = 0;
-        (take(&mut state.lines), take(&mut state.dropped))
+        swap(&mut state.lines, lines);
+        take(&mut state.dropped)
     }
 
     /// Nothing panics while it holds the lock.
@@ -125,49 +139,71 @@ impl<W: Write> Writer<W> {
     pub(super) fn run(mut self, queue: &Queue) {
         loop {
             self.write_next(queue);
+            thread::sleep(PAUSE);
         }
     }
 
     /// Waits for lines and writes all there are.
     fn write_next(&mut self, queue: &Queue) {
-        let (lines, dropped) = queue.take();
-        for line in lines {
-            if !(self.report_lost() && self.write(&line)) {
-                self.lost += 1;
-                metrics::log_lines_dropped(1);
-            }
-        }
+        let mut lines = Lines::default();
+        let dropped = queue.take(&mut lines);
+        self.write_lines(&lines);
         self.lost += dropped;
         self.report_lost();
     }
 
+    fn write_lines(&mut self, Lines { bytes, ends }: &Lines) {
+        let (mut start, mut ends) = (0, ends.as_slice());
+        while let Some(&first) = ends.first() {
+            let fitting = ends.iter().take_while(|end| **end - start <= MAX_WRITE).count().max(1);
+            let end = ends.get(fitting - 1).copied().unwrap_or(first);
+            let written = if self.report_lost() { self.write(&bytes[start..end]) } else { 0 };
+            start += written;
+            ends = &ends[ends.iter().take_while(|end| **end <= start).count()..];
+            if start == end {
+                continue;
+            }
+            // The next one may fare better.
+            if let Some((failed, after)) = ends.split_first() {
+                (start, ends) = (*failed, after);
+                self.lost += 1;
+                metrics::log_lines_dropped(1);
+            }
+        }
+    }
+
     /// Reports the lines that were lost before the next one; false if that cannot be written either.
     fn report_lost(&mut self) -> bool {
-        if self.lost > 0 && self.write((self.notice)(self.lost).as_bytes()) {
-            self.lost = 0;
+        if self.lost > 0 {
+            let notice = (self.notice)(self.lost);
+            if self.write(notice.as_bytes()) == notice.len() {
+                self.lost = 0;
+            }
         }
         self.lost == 0
     }
 
-    /// Writes a line as a whole, after the end of one that was torn; false if that failed.
-    fn write(&mut self, line: &[u8]) -> bool {
-        (!self.torn || self.write_all(b"\n")) && self.write_all(line)
+    /// Writes lines, after the end of one that was torn; how many bytes of them.
+    fn write(&mut self, lines: &[u8]) -> usize {
+        if self.torn && self.write_all(b"\n") == 0 { 0 } else { self.write_all(lines) }
     }
 
-    fn write_all(&mut self, mut rest: &[u8]) -> bool {
+    /// How many bytes were written before it failed.
+    fn write_all(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
         while !rest.is_empty() {
             match self.out.write(rest) {
-                Ok(0) => return false,
+                Ok(0) => break,
                 Ok(written) => {
                     rest = &rest[written..];
-                    self.torn = !rest.is_empty();
+                    self.torn = !bytes[..bytes.len() - rest.len()].ends_with(b"\n");
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(FULL_PIPE_PAUSE),
-                Err(_) => return false,
+                Err(_) => break,
             }
         }
-        true
+        bytes.len() - rest.len()
     }
 }
 
@@ -182,12 +218,14 @@ mod tests {
     struct Sink {
         steps: VecDeque<Result<usize, ErrorKind>>,
         taken: Vec<u8>,
+        writes: Vec<usize>,
     }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let count = self.steps.pop_front().unwrap_or(Ok(bytes.len()))?.min(bytes.len());
             self.taken.extend(&bytes[..count]);
+            self.writes.push(count);
             Ok(count)
         }
 
@@ -241,10 +279,22 @@ mod tests {
     fn a_disk_that_was_full_gets_the_number_of_lines_that_it_lacks() {
         let full = Err(ErrorKind::StorageFull);
         // The second line is cut off; the third finds the disk still full. Then there is room.
-        let mut writer = writer([Ok(9), Ok(2), full, full]);
+        let mut writer = writer([Ok(8), Ok(2), full, full]);
         writer.write_next(&queued(&["1 whole\n", "2 cut off\n"]));
         writer.write_next(&queued(&["3 after\n"]));
         assert_eq!(text(&writer), "1 whole\n2 \n1 lost\n3 after\n");
+    }
+
+    #[test]
+    fn many_lines_are_one_write_and_no_line_is_in_two() {
+        let lines: Vec<String> = (0..100).map(|number| format!("{number:0>99}\n")).collect();
+        let longer = "x".repeat(2 * MAX_WRITE) + "\n";
+        let mut all: Vec<&str> = lines.iter().map(String::as_str).collect();
+        all.push(&longer);
+        let mut writer = writer([]);
+        writer.write_next(&queued(&all));
+        assert_eq!(writer.out.writes, [4000, 4000, 2000, longer.len()]);
+        assert_eq!(text(&writer), all.concat());
     }
 
     #[test]
