@@ -3,9 +3,11 @@
 //! Label values come from closed sets: the configuration's channels and our own enums, never an event's text. Every
 //! series that a dashboard or an alert needs exists at 0 from the start.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 const MESSAGES_RECEIVED: &str = "ecs_slack_alerts_messages_received_total";
@@ -216,7 +218,44 @@ pub fn install(channels: &[&str]) -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     describe();
     start_at_zero(channels);
+    // A second recorder is refused above.
+    let _ = EACH_MESSAGE.set(EachMessage::new(channels));
     Ok(handle)
+}
+
+/// What is counted for each message: to look a metric up by its name and labels takes longer than to count. None until
+/// [`install`] is called, and then nothing is counted.
+static EACH_MESSAGE: OnceLock<EachMessage> = OnceLock::new();
+
+struct EachMessage {
+    outcomes: [(MessageOutcome, Counter); MessageOutcome::ALL.len()],
+    queue_delay: Histogram,
+    in_flight: Gauge,
+    /// By the channel's name.
+    incidents: HashMap<String, [(&'static str, Counter); TRANSITIONS.len()]>,
+}
+
+impl EachMessage {
+    fn new(channels: &[&str]) -> Self {
+        let transitions = |channel: &str| {
+            TRANSITIONS.map(|transition| {
+                (transition, counter!(INCIDENTS, "channel" => channel.to_owned(), "transition" => transition))
+            })
+        };
+        Self {
+            outcomes: MessageOutcome::ALL.map(|outcome| (outcome, counter!(MESSAGES, "outcome" => outcome.as_str()))),
+            queue_delay: histogram!(QUEUE_DELAY),
+            in_flight: gauge!(IN_FLIGHT),
+            incidents: channels.iter().map(|&channel| (channel.to_owned(), transitions(channel))).collect(),
+        }
+    }
+}
+
+/// Counts one more of this label value.
+fn count_one<L: PartialEq>(counters: &[(L, Counter)], label: &L) {
+    if let Some((_, counter)) = counters.iter().find(|(one, _)| one == label) {
+        counter.increment(1);
+    }
 }
 
 /// `count` messages came out of the queue.
@@ -226,7 +265,9 @@ pub fn messages_received(count: usize) {
 
 /// One message met its outcome.
 pub fn message(outcome: MessageOutcome) {
-    counter!(MESSAGES, "outcome" => outcome.as_str()).increment(1);
+    if let Some(each) = EACH_MESSAGE.get() {
+        count_one(&each.outcomes, &outcome);
+    }
 }
 
 /// A problem was deleted, for no route takes it.
@@ -252,12 +293,16 @@ pub fn alert_delay(channel: &str, delay: Duration) {
 
 /// From SentTimestamp to the first receive.
 pub fn queue_delay(delay: Duration) {
-    histogram!(QUEUE_DELAY).record(delay);
+    if let Some(each) = EACH_MESSAGE.get() {
+        each.queue_delay.record(delay);
+    }
 }
 
 /// So many messages more, or fewer, are held.
 pub fn in_flight(change: i32) {
-    gauge!(IN_FLIGHT).increment(change);
+    if let Some(each) = EACH_MESSAGE.get() {
+        each.in_flight.increment(change);
+    }
 }
 
 /// Whether Slack makes the channel wait or is down.
@@ -287,7 +332,9 @@ pub fn service_tags(outcome: DiagnosisOutcome) {
 
 /// An alert meant this to an incident.
 pub fn incident(channel: &str, transition: &'static str) {
-    counter!(INCIDENTS, "channel" => channel.to_owned(), "transition" => transition).increment(1);
+    if let Some(transitions) = EACH_MESSAGE.get().and_then(|each| each.incidents.get(channel)) {
+        count_one(transitions, &transition);
+    }
 }
 
 /// So many incidents of the channel are open, as far as this process knows.
@@ -365,7 +412,7 @@ fn start_at_zero(channels: &[&str]) {
         }
     }
     let _ = histogram!(QUEUE_DELAY);
-    in_flight(0);
+    gauge!(IN_FLIGHT).set(0.0);
     for operation in SQS_OPERATIONS {
         for outcome in ["ok", "error"] {
             counter!(SQS_REQUESTS, "operation" => operation, "outcome" => outcome).absolute(0);
