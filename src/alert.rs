@@ -25,7 +25,7 @@ use crate::cause::{self, Category, Cause};
 use crate::console::Console;
 use crate::diagnosis::{Diagnosis, Service, Tags, Trouble};
 use crate::event::{Detail, Event};
-use crate::text::{line, lines};
+use crate::text::{line, lines, make_line};
 
 /// How much it matters. Problems are `Warning` or worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -279,9 +279,9 @@ impl Alert {
 
     /// Brings every text to its length. AWS's names have at most 255 characters.
     fn bound(&mut self) {
-        self.kind = line(&self.kind, 100);
-        self.subject = line(&self.subject, 255);
-        self.what = line(&self.what, 500);
+        for (field, max) in [(&mut self.kind, 100), (&mut self.subject, 255), (&mut self.what, 500)] {
+            make_line(field, max);
+        }
         self.reason = self.reason.as_deref().map(|reason| lines(reason, 10_000)).filter(|reason| !reason.is_empty());
         self.advice = self.advice.as_deref().map(|advice| line(advice, 500)).filter(|advice| !advice.is_empty());
         self.note = self.note.as_deref().map(|note| lines(note, 1_024)).filter(|note| !note.is_empty());
@@ -290,12 +290,13 @@ impl Alert {
             *field = "UNKNOWN".to_owned();
         }
         for (field, max) in [(&mut self.cluster, 255), (&mut self.account, 64), (&mut self.region, 64)] {
-            *field = field.as_deref().map(|name| line(name, max)).filter(|name| !name.is_empty());
+            field.iter_mut().for_each(|name| make_line(name, max));
+            field.take_if(|name| name.is_empty());
         }
         self.facts.truncate(MAX_FACTS);
         for (label, value) in &mut self.facts {
-            *label = line(label, 50);
-            *value = line(value, 255);
+            make_line(label, 50);
+            make_line(value, 255);
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Every name in them comes from outside, so two things always hold: the host is one of AWS's own, and every name is
 //! percent-encoded as a whole.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 /// What RFC 3986 calls unreserved stays as it is.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -38,39 +40,39 @@ impl<'a> Console<'a> {
 
     /// A service's deployments.
     pub fn service(&self, cluster: &str, service: &str) -> Option<String> {
-        self.ecs(&format!("clusters/{}/services/{}/deployments", encoded(cluster)?, encoded(service)?))
+        self.ecs(format_args!("clusters/{}/services/{}/deployments", encoded(cluster)?, encoded(service)?))
     }
 
     /// All services of a cluster.
     pub fn cluster(&self, cluster: &str) -> Option<String> {
-        self.ecs(&format!("clusters/{}/services", encoded(cluster)?))
+        self.ecs(format_args!("clusters/{}/services", encoded(cluster)?))
     }
 
     /// A cluster's container instances and capacity providers.
     pub fn infrastructure(&self, cluster: &str) -> Option<String> {
-        self.ecs(&format!("clusters/{}/infrastructure", encoded(cluster)?))
+        self.ecs(format_args!("clusters/{}/infrastructure", encoded(cluster)?))
     }
 
     /// A container instance.
     pub fn container_instance(&self, cluster: &str, id: &str) -> Option<String> {
-        self.ecs(&format!("clusters/{}/infrastructure/container-instances/{}", encoded(cluster)?, encoded(id)?))
+        self.ecs(format_args!("clusters/{}/infrastructure/container-instances/{}", encoded(cluster)?, encoded(id)?))
     }
 
     /// A task, also after it stopped, as long as ECS remembers it (about an hour).
     pub fn task(&self, cluster: &str, task_id: &str) -> Option<String> {
-        self.ecs(&format!("clusters/{}/tasks/{}", encoded(cluster)?, encoded(task_id)?))
+        self.ecs(format_args!("clusters/{}/tasks/{}", encoded(cluster)?, encoded(task_id)?))
     }
 
     /// A task's logs, wherever they are.
     pub fn task_logs(&self, cluster: &str, task_id: &str) -> Option<String> {
-        self.ecs(&format!("clusters/{}/tasks/{}/logs", encoded(cluster)?, encoded(task_id)?))
+        self.ecs(format_args!("clusters/{}/tasks/{}/logs", encoded(cluster)?, encoded(task_id)?))
     }
 
     /// A log stream in CloudWatch.
     pub fn log_stream(&self, group: &str, stream: &str) -> Option<String> {
         // The console reads what comes after the `#` as it does a query string, with `$` for `%`.
-        let [group, stream] = [encoded(group)?, encoded(stream)?].map(|name| name.replace('%', "$25"));
-        self.url(&format!(
+        let [group, stream] = [encoded(group)?, encoded(stream)?].map(|name| name.to_string().replace('%', "$25"));
+        self.url(format_args!(
             "cloudwatch/home?region={}#logsV2:log-groups/log-group/{group}/log-events/{stream}",
             self.region
         ))
@@ -78,34 +80,35 @@ impl<'a> Console<'a> {
 
     /// A CloudWatch alarm.
     pub fn alarm(&self, name: &str) -> Option<String> {
-        self.url(&format!("cloudwatch/home?region={}#alarmsV2:alarm/{}", self.region, encoded(name)?))
+        self.url(format_args!("cloudwatch/home?region={}#alarmsV2:alarm/{}", self.region, encoded(name)?))
     }
 
     /// A private repository in ECR, whose name may hold slashes.
     pub fn image_repository(&self, account: &str, name: &str) -> Option<String> {
-        let name: Option<Vec<String>> = name.split('/').map(encoded).collect();
-        self.url(&format!("ecr/repositories/private/{}/{}?region={}", encoded(account)?, name?.join("/"), self.region))
+        let name: Option<Vec<String>> = name.split('/').map(|part| Some(encoded(part)?.to_string())).collect();
+        let name = name?.join("/");
+        self.url(format_args!("ecr/repositories/private/{}/{name}?region={}", encoded(account)?, self.region))
     }
 
     /// A deployment by CodeDeploy.
     pub fn code_deployment(&self, id: &str) -> Option<String> {
-        self.url(&format!("codesuite/codedeploy/deployments/{}?region={}", encoded(id)?, self.region))
+        self.url(format_args!("codesuite/codedeploy/deployments/{}?region={}", encoded(id)?, self.region))
     }
 
     /// What an Auto Scaling group did.
     pub fn scaling_group(&self, name: &str) -> Option<String> {
-        self.url(&format!(
+        self.url(format_args!(
             "ec2/home?region={}#AutoScalingGroupDetails:id={};view=activity",
             self.region,
             encoded(name)?
         ))
     }
 
-    fn ecs(&self, page: &str) -> Option<String> {
-        self.url(&format!("ecs/v2/{page}?region={}", self.region))
+    fn ecs(&self, page: fmt::Arguments<'_>) -> Option<String> {
+        self.url(format_args!("ecs/v2/{page}?region={}", self.region))
     }
 
-    fn url(&self, page: &str) -> Option<String> {
+    fn url(&self, page: fmt::Arguments<'_>) -> Option<String> {
         let url = format!("https://{}.{}/{page}", self.region, self.domain);
         (url.len() <= MAX_URL).then_some(url)
     }
@@ -123,8 +126,8 @@ fn partition_of(region: &str) -> &'static str {
 }
 
 /// None for a name that a browser would resolve as a step in the path.
-fn encoded(name: &str) -> Option<String> {
-    (!matches!(name, "" | "." | "..") && name.len() <= MAX_URL).then(|| utf8_percent_encode(name, ENCODED).to_string())
+fn encoded(name: &str) -> Option<PercentEncode<'_>> {
+    (!matches!(name, "" | "." | "..") && name.len() <= MAX_URL).then(|| utf8_percent_encode(name, ENCODED))
 }
 
 #[cfg(test)]

@@ -17,7 +17,19 @@ pub fn line(text: &str, max: usize) -> String {
 
 /// Of several lines, otherwise like [`line`].
 pub fn lines(text: &str, max: usize) -> String {
+    // Nearly always.
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return text.trim().to_owned();
+    }
     cut(text, max, |c| if is_inert(c) && c != '\n' { ' ' } else { c })
+}
+
+/// Makes a text what [`line`] is; most are so already, and are left alone.
+pub fn make_line(text: &mut String, max: usize) {
+    let is_bare = !text.starts_with(' ') && !text.ends_with(' ');
+    if text.len() > max || !is_bare || !is_plain(text) {
+        *text = line(text, max);
+    }
 }
 
 /// Whether a character shows nothing of its own and may change how the text around it is shown: controls, separators of lines,
@@ -68,6 +80,16 @@ mod tests {
         assert_eq!(line("  a\nb\tc\u{202e}d\u{2028}e\u{0}  ", 100), "a b c d e");
         assert_eq!(lines("a\r\nb\u{202e}c\n", 100), "a \nb c");
         assert_eq!(line(" \u{202e}\n", 100), "");
+        assert_eq!(lines("\n a\nb \n", 100), "a\nb");
+    }
+
+    #[test]
+    fn a_text_is_made_the_line_that_it_would_give() {
+        for text in ["", "plain", " plain", "plain ", "a\tb", "é", "longer than it may be"] {
+            let mut made = text.to_owned();
+            make_line(&mut made, 10);
+            assert_eq!(made, line(text, 10));
+        }
     }
 
     #[test]
