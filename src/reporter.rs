@@ -208,9 +208,9 @@ impl Reporter {
     }
 
     fn key(&self, channel: ChannelId, alert: &Alert, about: &About) -> Key {
-        let part = |part: &Option<String>| part.clone().unwrap_or_default();
-        let (account, region, cluster) = (part(&alert.account), part(&alert.region), part(&alert.cluster));
-        Key::new(self.name(channel), &account, &region, &cluster, about.subject, &about.name)
+        let [account, region, cluster] =
+            [&alert.account, &alert.region, &alert.cluster].map(|part| part.as_deref().unwrap_or_default());
+        Key::new(self.name(channel), account, region, cluster, about.subject, &about.name)
     }
 
     /// Keeps the gauge of open incidents.

@@ -1,6 +1,6 @@
 //! Whose incident it is: a text of bounded length, the same in every replica and after every restart.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use sha2::{Digest, Sha256};
 
@@ -84,9 +84,10 @@ impl fmt::Debug for Key {
 const MAX_BYTES: usize = 128;
 
 /// A part that holds no `/`, so that no two keys read the same; `#` begins what was hashed.
-fn segment(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | ' ');
-    if text.len() <= MAX_BYTES && text.chars().all(is_plain) { text.to_owned() } else { format!("#{}", Id::of(text)) }
+fn segment(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b':' | b' ');
+    let is_kept = text.len() <= MAX_BYTES && text.bytes().all(is_plain);
+    if is_kept { Cow::Borrowed(text) } else { Cow::Owned(format!("#{}", Id::of(text))) }
 }
 
 #[cfg(test)]

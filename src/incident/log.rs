@@ -73,7 +73,7 @@ impl fmt::Debug for NotificationLog {
 enum Step<'a> {
     Done(Outcome),
     /// It is recorded; now it may be shown.
-    Show(Incident),
+    Show(Arc<Incident>),
     /// Another task of this process posts.
     Join(watch::Receiver<Option<Fate>>),
     /// Another replica posts.
@@ -137,14 +137,14 @@ impl NotificationLog {
             match step {
                 Step::Done(outcome) => return Ok(outcome),
                 Step::Show(mut incident) => loop {
-                    match post(repeat(&incident)).await {
+                    match post(repeat(Arc::clone(&incident))).await {
                         Ok(Accepted::Posted(_) | Accepted::Edited) => {
                             let Some(later) = self.changed_since(key, &incident, start_by).await else {
                                 return Ok(Outcome::Edited);
                             };
                             incident = later;
                         }
-                        Err(Refusal::RootGone) if gone.is_none() => break gone = incident.root,
+                        Err(Refusal::RootGone) if gone.is_none() => break gone.clone_from(&incident.root),
                         Ok(Accepted::Nothing) | Err(_) => return Ok(Outcome::Folded),
                     }
                 },
@@ -192,7 +192,9 @@ impl NotificationLog {
                             self.give_back(key, loaded).await;
                         }
                         Err(Refusal::RootGone) => {
-                            loaded.item.incident = loaded.item.incident.map(|known| Incident { root: None, ..known });
+                            if let Some(known) = &mut loaded.item.incident {
+                                Arc::make_mut(known).root = None;
+                            }
                             self.give_back(key, loaded).await;
                             posting.end(Fate::Failed("its first message is gone".into()));
                             return Err(Failure::Busy);
@@ -223,7 +225,7 @@ impl NotificationLog {
             }
             let item = self.ledger.load(key, deadline).await.item;
             let is_open = |incident: &Incident| incident.is_open() && !incident.is_forgotten(now);
-            item.lease.is_some_and(|lease| lease.until > now) || item.incident.as_ref().is_some_and(is_open)
+            item.lease.is_some_and(|lease| lease.until > now) || item.incident.as_deref().is_some_and(is_open)
         });
         join_all(is_open).await
     }
@@ -240,7 +242,7 @@ impl NotificationLog {
         let mut loaded = self.ledger.load(key, deadline).await;
         forget_root(&mut loaded, gone);
         let now = (self.clock)();
-        let (decision, incident) = next(loaded.item.incident.as_ref(), signal, policy, now);
+        let (decision, incident) = next(loaded.item.incident.as_deref(), signal, policy, now);
         let repeats = matches!(decision, Decision::Transition { transition: Transition::Repeated, .. });
         let reports = matches!(decision, Decision::Transition { .. }) && !repeats;
         let is_recovery = matches!(signal.kind, Kind::Recovery { .. });
@@ -264,19 +266,19 @@ impl NotificationLog {
             Decision::Transition { transition, mentions } => (None, transition, mentions),
         };
         // Every other decision comes with an incident.
-        let Some(incident) = incident else { return Step::Done(Outcome::AsBefore) };
+        let Some(incident) = incident.map(Arc::new) else { return Step::Done(Outcome::AsBefore) };
         if reports {
             let recovers = transition == Transition::Recovered;
             loaded.item.lease = Some(Lease { holder: self.holder, until: now + LEASE, recovers });
             return match self.ledger.save(key, &mut loaded, deadline).await {
                 Err(Conflict) => Step::Conflict,
                 Ok(()) => {
-                    let notice = Notice { transition, mentions, incident: Arc::new(incident) };
+                    let notice = Notice { transition, mentions, incident };
                     Step::Post(Report { loaded, notice, posting: self.turns.begin(key, recovers), deadline })
                 }
             };
         }
-        loaded.item.incident = Some(incident.clone());
+        loaded.item.incident = Some(Arc::clone(&incident));
         match self.ledger.save(key, &mut loaded, deadline).await {
             Err(Conflict) => Step::Conflict,
             Ok(()) => match outcome {
@@ -306,7 +308,7 @@ impl NotificationLog {
             return false;
         }
         signal.well_since = noted;
-        match next(report.loaded.item.incident.as_ref(), signal, policy, (self.clock)()) {
+        match next(report.loaded.item.incident.as_deref(), signal, policy, (self.clock)()) {
             (Decision::Transition { transition, mentions }, Some(incident)) if transition.is_reported() => {
                 report.notice = Notice { transition, mentions, incident: Arc::new(incident) };
                 false
@@ -351,7 +353,7 @@ impl NotificationLog {
             if notice.transition == Transition::Recovered {
                 incident.others.clear();
             }
-            loaded.item.incident = Some(incident.clone());
+            loaded.item.incident = Some(Arc::new(incident.clone()));
             loaded.item.lease = None;
             if self.ledger.save(key, &mut loaded, Instant::now() + PATIENCE).await.is_ok() {
                 break;
@@ -360,8 +362,8 @@ impl NotificationLog {
             loaded = self.ledger.load(key, Instant::now() + PATIENCE).await;
             forget_root(&mut loaded, gone);
             let known = loaded.item.incident.take();
-            let (_, with_this) = next(known.as_ref(), signal, policy, (self.clock)());
-            if let Some(merged) = with_this.or(known) {
+            let (_, with_this) = next(known.as_deref(), signal, policy, (self.clock)());
+            if let Some(merged) = with_this.or(known.map(Arc::unwrap_or_clone)) {
                 let reported = incident.reported.max(merged.reported);
                 // Slack shows it as recovered: a problem that came meanwhile is for the next one to reopen it.
                 let recovered = match notice.transition {
@@ -390,7 +392,7 @@ impl NotificationLog {
 
     /// The incident as it is now, if it has ended or begun again since it was shown so. An edit may wait for Slack's rate while another
     /// replica reports the end; then it must not be the last word.
-    async fn changed_since(&self, key: &Key, shown: &Incident, start_by: Instant) -> Option<Incident> {
+    async fn changed_since(&self, key: &Key, shown: &Incident, start_by: Instant) -> Option<Arc<Incident>> {
         loop {
             let item = self.ledger.load(key, Instant::now() + PATIENCE).await.item;
             let ends = item
@@ -411,8 +413,8 @@ impl NotificationLog {
     }
 }
 
-fn repeat(incident: &Incident) -> Notice {
-    Notice { transition: Transition::Repeated, mentions: false, incident: Arc::new(incident.clone()) }
+fn repeat(incident: Arc<Incident>) -> Notice {
+    Notice { transition: Transition::Repeated, mentions: false, incident }
 }
 
 /// The root that Slack no longer has.
@@ -420,7 +422,7 @@ fn forget_root(loaded: &mut Loaded, gone: Option<&Root>) {
     if let Some(incident) =
         loaded.item.incident.as_mut().filter(|incident| gone.is_some() && incident.root.as_ref() == gone)
     {
-        incident.root = None;
+        Arc::make_mut(incident).root = None;
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Item {
     pub version: u64,
     /// Who is about to report it.
     pub lease: Option<Lease>,
-    /// The incident; none before Slack accepted its first message.
-    pub incident: Option<Incident>,
+    /// The incident; none before Slack accepted its first message. Shared, because it is read for each alert and is some KB.
+    pub incident: Option<Arc<Incident>>,
 }
 
 /// The right to report an incident, for a short time. It is advice, not safety: when it expires too soon, the worst is a

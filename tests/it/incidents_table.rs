@@ -110,7 +110,7 @@ async fn what_is_saved_is_loaded_and_expires() {
     let store = DynamoDb::new(&aws.sdk_config().await, &name);
     assert_eq!(store.load(&key()).await, Ok(Item::default()));
     let lease = Lease { holder: Id::of("me"), until: now() + Duration::from_secs(10), recovers: false };
-    let item = Item { version: 0, lease: Some(lease), incident: Some(incident()) };
+    let item = Item { version: 0, lease: Some(lease), incident: Some(incident().into()) };
     assert_eq!(store.save(&key(), &item).await, Ok(1));
     assert_eq!(store.load(&key()).await, Ok(Item { version: 1, ..item.clone() }));
 

@@ -50,13 +50,13 @@ impl Memory {
         if version != item.version {
             return Err(StoreError::Conflict);
         }
-        kept.items.put(key.clone(), (Item { version: version + 1, ..item.clone() }, false));
+        kept.items.put(key, (Item { version: version + 1, ..item.clone() }, false));
         Ok(version + 1)
     }
 
     /// Keeps the item, whatever was there.
     pub fn put(&self, key: &Key, item: Item, ahead: bool) {
-        self.kept().items.put(key.clone(), (item, ahead));
+        self.kept().items.put(key, (item, ahead));
     }
 
     /// As [`super::Store::extend`].
@@ -70,7 +70,7 @@ impl Memory {
             return Err(StoreError::Conflict);
         }
         item.lease = Some(*lease);
-        kept.items.put(key.clone(), (item, ahead));
+        kept.items.put(key, (item, ahead));
         Ok(())
     }
 
@@ -82,8 +82,9 @@ impl Memory {
     /// As [`super::Store::note_recovery`].
     pub fn note_recovery(&self, key: &Key, time: OffsetDateTime) {
         let mut kept = self.kept();
-        let latest = kept.recoveries.get(&key.recovery()).map_or(time, |before| time.max(*before));
-        kept.recoveries.put(key.recovery(), latest);
+        let recovery = key.recovery();
+        let latest = kept.recoveries.get(&recovery).map_or(time, |before| time.max(*before));
+        kept.recoveries.put(&recovery, latest);
     }
 
     /// How many open incidents are kept of each channel that has any.
@@ -116,7 +117,7 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         Self { max, values: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
-    fn get(&mut self, key: &K) -> Option<&V> {
+    fn get(&mut self, key: &K) -> Option<&mut V> {
         let (used, value) = self.values.get_mut(key)?;
         if let Some(key) = self.by_use.remove(used) {
             self.uses += 1;
@@ -126,12 +127,14 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         Some(value)
     }
 
-    fn put(&mut self, key: K, value: V) {
-        self.uses += 1;
-        if let Some((used, _)) = self.values.insert(key.clone(), (self.uses, value)) {
-            self.by_use.remove(&used);
+    fn put(&mut self, key: &K, value: V) {
+        if let Some(known) = self.get(key) {
+            *known = value;
+            return;
         }
-        self.by_use.insert(self.uses, key);
+        self.uses += 1;
+        self.values.insert(key.clone(), (self.uses, value));
+        self.by_use.insert(self.uses, key.clone());
         if self.values.len() > self.max
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
@@ -157,11 +160,11 @@ mod tests {
     fn the_least_recently_used_goes_first() {
         let mut lru = Lru::new(3);
         for name in ["a", "b", "c"] {
-            lru.put(name, name.to_uppercase());
+            lru.put(&name, name.to_uppercase());
         }
-        assert_eq!(lru.get(&"a"), Some(&"A".to_owned()));
-        lru.put("b", "again".to_owned());
-        lru.put("d", "D".to_owned());
+        assert_eq!(lru.get(&"a").cloned(), Some("A".to_owned()));
+        lru.put(&"b", "again".to_owned());
+        lru.put(&"d", "D".to_owned());
         assert_eq!(lru.get(&"c"), None);
         let mut left: Vec<_> = lru.iter().map(|(key, _)| *key).collect();
         left.sort_unstable();

@@ -16,7 +16,7 @@
 //!
 //! Times are in milliseconds since 1970. What an attribute's absence means is "none", so that a later version may add some.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use time::OffsetDateTime;
@@ -117,7 +117,7 @@ pub(super) fn decode(attributes: &Attributes) -> Result<Item, StoreError> {
         }
         _ => None,
     };
-    let incident = if attributes.contains_key("sev") { Some(read.incident()?) } else { None };
+    let incident = if attributes.contains_key("sev") { Some(Arc::new(read.incident()?)) } else { None };
     Ok(Item { version: read.number(VERSION)?, lease, incident })
 }
 
@@ -299,14 +299,14 @@ mod tests {
             ),
             (None, Some(Incident { root: Some(Root::Webhook), severity: Severity::Info, ..bare })),
         ] {
-            let item = Item { version: 6, lease, incident };
+            let item = Item { version: 6, lease, incident: incident.map(Arc::new) };
             assert_eq!(decode(&encode(&key(), &item, 7)), Ok(Item { version: 7, ..item }));
         }
     }
 
     #[test]
     fn it_expires_when_nothing_in_it_counts() {
-        let item = Item { version: 0, lease: None, incident: Some(full()) };
+        let item = Item { version: 0, lease: None, incident: Some(full().into()) };
         let encoded = encode(&key(), &item, 1);
         // A day after the latest event, and an hour.
         let expected = 1_790_000_000 + 70 + 25 * 3600;
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn an_incident_fits_into_three_write_units() {
-        let encoded = encode(&key(), &Item { version: 0, lease: None, incident: Some(full()) }, 1);
+        let encoded = encode(&key(), &Item { version: 0, lease: None, incident: Some(full().into()) }, 1);
         let bytes: usize = encoded
             .iter()
             .map(|(name, value)| {
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_an_error() {
-        let item = Item { version: 0, lease: None, incident: Some(full()) };
+        let item = Item { version: 0, lease: None, incident: Some(full().into()) };
         for name in [VERSION, "sev", "ev", "t0", "seen", "rk", "ids", "dep", RECOVERED] {
             let mut attributes = encode(&key(), &item, 1);
             attributes.insert(name.to_owned(), AttributeValue::S("?".into()));
