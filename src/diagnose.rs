@@ -230,7 +230,8 @@ impl Diagnoser {
         let Ok(_slot) = timeout_at(deadline, self.slots.acquire()).await else { return Err(Busy) };
         let inquiry = Inquiry::new(&self.ecs, service, deadline, &self.settings);
         let named = alert.reason.as_deref().into_iter().flat_map(target_groups_in).take(1).map(str::to_owned);
-        let (diagnosis, tags, shortfall) = inquiry.run(named.collect()).await;
+        // In a box, for each message in flight has room for this future, twelve KB of it, whether or not it asks.
+        let (diagnosis, tags, shortfall) = Box::pin(inquiry.run(named.collect())).await;
         let is_complete = shortfall.failed.is_empty() && !shortfall.late;
         let (mut refusal, mut tags_refusal) = (None, None);
         for error in shortfall.failed {

@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 use self::{dynamodb::DynamoDb, memory::Memory};
 use super::{FORGOTTEN_AFTER, Id, Incident, Key};
 
-/// A store.
+/// A store. The futures of requests to the table are in boxes: they take some ten KB, which each message in flight would take also where
+/// there is no table.
 #[derive(Debug)]
 pub enum Store {
     /// This process's memory; shared in tests, where several logs stand for replicas.
@@ -76,7 +77,7 @@ impl Store {
     pub async fn load(&self, key: &Key) -> Result<Item, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.load(key).0),
-            Self::DynamoDb(table) => table.load(key).await,
+            Self::DynamoDb(table) => Box::pin(table.load(key)).await,
         }
     }
 
@@ -87,7 +88,7 @@ impl Store {
     pub async fn save(&self, key: &Key, item: &Item) -> Result<u64, StoreError> {
         match self {
             Self::Memory(memory) => memory.save(key, item),
-            Self::DynamoDb(table) => table.save(key, item).await,
+            Self::DynamoDb(table) => Box::pin(table.save(key, item)).await,
         }
     }
 
@@ -98,7 +99,7 @@ impl Store {
     pub async fn extend(&self, key: &Key, lease: &Lease) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => memory.extend(key, lease),
-            Self::DynamoDb(table) => table.extend(key, lease).await,
+            Self::DynamoDb(table) => Box::pin(table.extend(key, lease)).await,
         }
     }
 
@@ -109,7 +110,7 @@ impl Store {
     pub async fn last_recovery(&self, key: &Key) -> Result<Option<OffsetDateTime>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.last_recovery(key)),
-            Self::DynamoDb(table) => table.last_recovery(key).await,
+            Self::DynamoDb(table) => Box::pin(table.last_recovery(key)).await,
         }
     }
 
@@ -123,7 +124,7 @@ impl Store {
                 memory.note_recovery(key, time);
                 Ok(())
             }
-            Self::DynamoDb(table) => table.note_recovery(key, time).await,
+            Self::DynamoDb(table) => Box::pin(table.note_recovery(key, time)).await,
         }
     }
 }
