@@ -3,7 +3,7 @@
 //! Every name in them comes from outside, so two things always hold: the host is one of AWS's own, and every name is
 //! percent-encoded as a whole.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
@@ -109,7 +109,9 @@ impl<'a> Console<'a> {
     }
 
     fn url(&self, page: fmt::Arguments<'_>) -> Option<String> {
-        let url = format!("https://{}.{}/{page}", self.region, self.domain);
+        // Encoded names come in pieces: room for most, so that it does not grow with each.
+        let mut url = String::with_capacity(192);
+        write!(url, "https://{}.{}/{page}", self.region, self.domain).ok()?;
         (url.len() <= MAX_URL).then_some(url)
     }
 }

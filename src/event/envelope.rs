@@ -268,6 +268,9 @@ fn quoted_environment(text: &str) -> Option<usize> {
                 .strip_prefix(':')
                 .is_some_and(|value| value.trim_start_matches(blank).starts_with(['[', '{']))
     };
+    if !has_nv(text.as_bytes()) {
+        return None;
+    }
     text.as_bytes()
         .windows(ENVIRONMENT.len())
         .enumerate()
@@ -275,4 +278,11 @@ fn quoted_environment(text: &str) -> Option<usize> {
         .filter(|(_, window)| window[2] | 0x20 == b'v' && window.eq_ignore_ascii_case(ENVIRONMENT.as_bytes()))
         .map(|(start, _)| start)
         .find(key_at)
+}
+
+/// Whether two letters of [`ENVIRONMENT`] that hardly any other word has stand somewhere. It goes through to the end, which lets the compiler look
+/// at many bytes at once.
+fn has_nv(text: &[u8]) -> bool {
+    let pairs = text.iter().zip(text.get(1..).unwrap_or_default());
+    pairs.fold(false, |found, (first, second)| found | ((first | 0x20 == b'n') & (second | 0x20 == b'v')))
 }

@@ -138,11 +138,13 @@ impl Event {
 
     /// When it happened: the event's `time`, else the latest of what its detail tells.
     pub fn time(&self) -> Option<OffsetDateTime> {
-        let event = ["time", "timestamp", "Timestamp"].map(|key| text(&self.value, key));
-        let detail = ["stoppedAt", "updatedAt", "createdAt", "timestamp"].map(|key| text(self.detail_value(), key));
-        let alarm = self.value.pointer("/detail/state/timestamp").and_then(Value::as_str);
-        let [time, fallbacks @ ..] = event;
-        [time].into_iter().chain(detail).chain([alarm]).chain(fallbacks).flatten().find_map(parse_time)
+        let event = |key| text(&self.value, key).and_then(parse_time);
+        let detail = |key| text(self.detail_value(), key).and_then(parse_time);
+        let alarm = || parse_time(self.value.pointer("/detail/state/timestamp")?.as_str()?);
+        event("time")
+            .or_else(|| ["stoppedAt", "updatedAt", "createdAt", "timestamp"].into_iter().find_map(detail))
+            .or_else(alarm)
+            .or_else(|| ["timestamp", "Timestamp"].into_iter().find_map(event))
     }
 
     /// The strings in `resources`.
