@@ -188,7 +188,7 @@ pub fn next(
     now: OffsetDateTime,
 ) -> (Decision, Option<Incident>) {
     let known = stored.filter(|incident| !incident.is_forgotten(now));
-    if known.is_some_and(|known| known.root.is_some() && known.ids.contains(&signal.id)) {
+    if known.is_some_and(|known| known.has_shown(signal.id)) {
         return (Decision::Duplicate, None);
     }
     match signal.kind {
@@ -286,6 +286,11 @@ impl Incident {
     /// Whether it has not recovered.
     pub const fn is_open(&self) -> bool {
         self.recovered.is_none()
+    }
+
+    /// Whether Slack has the incident with this event, as long as it is one of the latest.
+    pub fn has_shown(&self, id: Id) -> bool {
+        self.root.is_some() && self.ids.contains(&id)
     }
 
     /// Whether no event came for so long that it counts no more.

@@ -120,9 +120,11 @@ impl Pipeline {
         event: Event,
         start_by: Instant,
     ) -> Result<Outcome, Failure> {
-        let is_said = |channel: &ChannelId| self.reporter.has_said(identity, *channel);
+        let is_said = |alert: &Alert, channels: &[ChannelId]| {
+            channels.iter().all(|&channel| self.reporter.has_said(alert, identity, channel))
+        };
         let diagnosed = async |alert: Arc<Alert>, wanted: Wanted| match &self.diagnoser {
-            Some(diagnoser) if !wanted.channels.iter().all(is_said) => match alert.severity {
+            Some(diagnoser) if !is_said(&alert, &wanted.channels) => match alert.severity {
                 Severity::Warning | Severity::Critical => diagnoser.diagnose(&alert).await,
                 Severity::Info if wanted.by_tags => diagnoser.tag(&alert).await,
                 Severity::Info => alert,
@@ -138,7 +140,7 @@ impl Pipeline {
         };
         let mut confirmed = None;
         if alert.phase() == Phase::Recovery
-            && !heard.iter().all(is_said)
+            && !is_said(&alert, &heard)
             && let Some(diagnoser) = &self.diagnoser
         {
             (alert, confirmed) = diagnoser.confirm_recovery(alert).await;

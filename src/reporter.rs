@@ -97,6 +97,7 @@ pub struct Saying {
 pub struct Reporter {
     slack: Arc<Slack>,
     incidents: Option<Incidents>,
+    /// What was said of which no incident knows.
     said: Cache<(Identity, ChannelId), ()>,
     /// Recoveries shown beside the root, by where: a later attempt for the root does not show them there again.
     shown_beside: Cache<(Identity, ChannelId, ChannelId), ()>,
@@ -136,8 +137,12 @@ impl Reporter {
     }
 
     /// Whether this process said it there.
-    pub fn has_said(&self, identity: Identity, channel: ChannelId) -> bool {
-        self.said.contains_key(&(identity, channel))
+    pub fn has_said(&self, alert: &Alert, identity: Identity, channel: ChannelId) -> bool {
+        let is_counted = || {
+            let (incidents, about) = self.incidents.as_ref().zip(alert.about.as_ref())?;
+            Some(incidents.log.has_counted(&self.key(channel, alert, about), Id(identity.0)))
+        };
+        self.said.contains_key(&(identity, channel)) || is_counted() == Some(true)
     }
 
     /// The channels with an open incident that the alert is about, where it may be the end of it, or one more event of it that
@@ -159,6 +164,16 @@ impl Reporter {
     /// # Errors
     /// When the message must stay in the queue.
     pub async fn report(&self, saying: &Saying, channel: ChannelId, asked: Option<&Recipient>) -> Result<Said, Unsaid> {
+        // An incident knows its latest events, and lets a copy that comes meanwhile share the fate of the report that is under way. That
+        // is most alerts, and to remember each of them by itself would take several times the memory of all incidents.
+        let is_problem = saying.alert.phase() == Phase::Problem && saying.alert.severity >= Severity::Warning;
+        if is_problem && self.incidents.is_some() {
+            // A copy of what ECS showed to be routine is not diagnosed again, and so looks like a problem.
+            if self.said.contains_key(&(saying.identity, channel)) {
+                return Ok(Said::Duplicate);
+            }
+            return self.say(saying, channel, asked).await;
+        }
         let mut said = Said::Duplicate;
         // A copy that comes meanwhile awaits the end of this and shares it.
         let entry = self.said.entry((saying.identity, channel)).or_try_insert_with(async {

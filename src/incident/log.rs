@@ -230,6 +230,12 @@ impl NotificationLog {
         join_all(is_open).await
     }
 
+    /// Whether Slack has this event in its incident, as far as this process knows: then it need not be asked about.
+    pub fn has_counted(&self, key: &Key, id: Id) -> bool {
+        let known = self.ledger.known(key).filter(|incident| !incident.is_forgotten((self.clock)()));
+        known.is_some_and(|incident| incident.has_shown(id))
+    }
+
     /// How many open incidents this process knows, by the channel's name; for the gauge `incidents_open`.
     pub fn open_by_channel(&self) -> HashMap<String, usize> {
         self.ledger.open_by_channel((self.clock)())

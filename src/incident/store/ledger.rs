@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{Item, Lease, Store, StoreError, memory::Memory};
-use crate::incident::Key;
+use crate::incident::{Incident, Key};
 
 /// The longest that an alert waits for the table.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -128,6 +128,11 @@ impl Ledger {
         }
         // If the table does not have it, this process does.
         let _ = self.ask(deadline, self.store.note_recovery(key, time)).await;
+    }
+
+    /// The incident as this process knows it, without asking the table.
+    pub fn known(&self, key: &Key) -> Option<Arc<Incident>> {
+        self.mirror.load(key).0.incident
     }
 
     /// How many open incidents this process knows, by the channel's name.
