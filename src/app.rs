@@ -38,7 +38,7 @@ use crate::{
         client::Client,
         render,
         target::{Bot, Secrets, Source, Target},
-        web_api::Identity,
+        web_api::BotIdentity,
     },
     sqs::{Queue, QueueState, Redrive, SqsError},
     webhook::{self, WebhookError, Webhooks},
@@ -164,7 +164,7 @@ pub async fn check_live(config: &Config) -> Result<()> {
 async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) -> Result<()> {
     let timeout = config.consumer().request_timeout();
     let identity = slack.identify(bot, timeout).await;
-    let Identity { team, user, scopes } =
+    let BotIdentity { team, user, scopes } =
         identity.map_err(|answer| Misconfigured(format!("channel {channel:?}: its bot token: Slack {answer}")))?;
     let may = |wanted: &str| scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|scope| scope == wanted));
     if !may("chat:write") {

@@ -30,7 +30,7 @@ use crate::{
         Slack,
         channel::PostError,
         render,
-        report::{Report, State, Story},
+        report::{IncidentStatus, IncidentSummary, Report},
     },
 };
 
@@ -268,26 +268,26 @@ fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bo
 
 fn report(alert: &Arc<Alert>, notice: &Notice) -> Report {
     let incident = &notice.incident;
-    let story = story(notice);
+    let summary = summary(notice);
     // An alert that came after the recovery is told as what is over.
-    let alert = match story.state {
-        State::Recovered => Arc::new(recovery(alert, incident, &story)),
+    let alert = match summary.status {
+        IncidentStatus::Recovered => Arc::new(recovery(alert, incident, &summary)),
         _ => Arc::clone(alert),
     };
-    Report { alert, story: Some(story), mention: None }
+    Report { alert, incident: Some(summary), mention: None }
 }
 
-fn story(notice: &Notice) -> Story {
+fn summary(notice: &Notice) -> IncidentSummary {
     let incident = &notice.incident;
-    let state = match notice.transition {
-        _ if incident.recovered.is_some() => State::Recovered,
-        Transition::Opened => State::Opened,
-        Transition::Reopened => State::Reopened,
-        Transition::Reminded => State::Reminder,
-        Transition::News | Transition::Repeated | Transition::Recovered => State::Ongoing,
+    let status = match notice.transition {
+        _ if incident.recovered.is_some() => IncidentStatus::Recovered,
+        Transition::Opened => IncidentStatus::Opened,
+        Transition::Reopened => IncidentStatus::Reopened,
+        Transition::Reminded => IncidentStatus::Reminder,
+        Transition::News | Transition::Repeated | Transition::Recovered => IncidentStatus::Ongoing,
     };
-    Story {
-        state,
+    IncidentSummary {
+        status,
         since: incident.first_event,
         last: incident.last_event,
         events: incident.events,
@@ -297,12 +297,12 @@ fn story(notice: &Notice) -> Story {
 }
 
 /// The green message: after how long, how many events and failed tasks, which cause, what runs now.
-fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
+fn recovery(alert: &Alert, incident: &Incident, summary: &IncidentSummary) -> Alert {
     let mut facts = Vec::new();
     let mut fact = |label: &str, value: String| facts.push((label.to_owned(), value));
-    let causes = render::titles(&story.causes);
+    let causes = render::titles(&summary.causes);
     if !causes.is_empty() {
-        fact(if story.causes.len() > 1 { "Causes" } else { "Cause" }, causes);
+        fact(if summary.causes.len() > 1 { "Causes" } else { "Cause" }, causes);
     }
     // An alert that comes after the end may be diagnosed as it was before it.
     let is_up = |diagnosis: &&Diagnosis| diagnosis.state.running >= diagnosis.state.desired;
@@ -316,9 +316,9 @@ fn recovery(alert: &Alert, incident: &Incident, story: &Story) -> Alert {
     if let Some(duration) = incident.duration() {
         what.push_str(&format!(" after {}", render::duration(duration)));
     }
-    what.push_str(&format!(": {}", render::count(story.events, "event")));
-    if story.failed_tasks > 0 {
-        what.push_str(&format!(", {}", render::count(story.failed_tasks, "failed task")));
+    what.push_str(&format!(": {}", render::count(summary.events, "event")));
+    if summary.failed_tasks > 0 {
+        what.push_str(&format!(", {}", render::count(summary.failed_tasks, "failed task")));
     }
     let links = alert.links.iter().filter(|link| link.page == Page::Subject).cloned().collect();
     Alert {

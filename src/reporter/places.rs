@@ -26,7 +26,7 @@ use crate::{
     },
     slack::{
         channel::{Destination, PostError, Posted},
-        client::{Answer, MessageRef},
+        answer::{MessageRef, SlackAnswer},
         report::Report,
     },
 };
@@ -190,13 +190,13 @@ impl Reporter {
 
     /// The report as `via` is to show it: for another channel, with a line that names that, and why Slack refuses it, if it
     /// does.
-    fn carried(&self, channel: ChannelId, via: ChannelId, report: &Report, refusal: Option<&Answer>) -> Report {
+    fn carried(&self, channel: ChannelId, via: ChannelId, report: &Report, refusal: Option<&SlackAnswer>) -> Report {
         if via == channel {
             return report.clone();
         }
         let refusal = refusal.cloned().or_else(|| self.slack.refusal(channel));
         let why = match &refusal {
-            Some(Answer::TargetRefused(word)) => format!(", which Slack refuses: {word}"),
+            Some(SlackAnswer::TargetRefused(word)) => format!(", which Slack refuses: {word}"),
             _ => String::new(),
         };
         let line = format!("For #{}{why}", self.name(channel).trim_start_matches('#'));

@@ -1,10 +1,19 @@
-//! One Slack channel: a flusher with a clock, the earliest instant at which Slack will take the next request.
+//! One Slack channel: a task (the flusher) that posts the channel's reports, and a clock, the earliest instant at which Slack
+//! takes the next request.
 //!
-//! Reports wait *together*: each attempt renders afresh what is waiting at that moment, so that an outage or a storm ends in a
-//! few readable messages. The submitter of a report receives `Ok` only after Slack accepted the request that carries it.
+//! A *storm* is more reports than Slack takes requests: one a second for each channel. Reports that wait for the clock wait
+//! together. A flush looks at all waiting reports that may share a request with the oldest one, and renders them anew, as one
+//! message. It takes as many of them, the oldest first, as fit into that message; the others lead the next one. So an outage
+//! or a storm ends in a few readable messages. The submitter of a report receives `Ok` only after Slack accepted the request
+//! that carries it.
 //!
-//! The edits of all channels that share a bot token have a flusher of their own, because Slack limits them together. What an
-//! answer means for the clock and the batch is decided in [`super::clock`].
+//! While every channel is blocked, [`crate::consumer`] receives no messages. New reports then come only from messages already in
+//! flight, from receives that were already open, and from the single message that probes Slack. While another channel is open,
+//! reports for a blocked channel still arrive. At most its share of the messages in flight waits here; the other messages
+//! return to the queue ([`PostError::Full`]).
+//!
+//! The edits of all channels that share a bot token have a flusher of their own, because Slack limits them together.
+//! [`super::clock`] decides what an answer means for the clock and the batch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +24,9 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    States,
-    client::{Answer, Client, MessageRef},
+    ChannelStates,
+    answer::{MessageRef, SlackAnswer},
+    client::Client,
     clock::{Clock, Reaction, Suspects},
     message::Payload,
     render,
@@ -31,19 +41,19 @@ use crate::{
     webhook::WebhookError,
 };
 
-/// What is left of the drain must suffice for one more usual answer, or the request is not begun.
+/// A request begins only if at least this much of the drain remains: enough for a usual answer.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 
 /// A report on its way to Slack.
 #[derive(Debug)]
 pub struct Item {
-    /// In which channel.
+    /// The channel.
     pub channel: ChannelId,
-    /// What to say.
+    /// The content.
     pub report: Report,
-    /// Where.
+    /// Where in the channel.
     pub to: Destination,
-    /// No attempt with it may begin later.
+    /// The last instant at which a request with it may begin.
     pub start_by: Instant,
 }
 
@@ -59,20 +69,20 @@ pub enum Destination {
         /// Whether the reply is shown in the channel too.
         broadcast: bool,
     },
-    /// In place of what this message says.
+    /// As the new content of this message.
     Edit(MessageRef),
 }
 
 impl Item {
-    /// Whether one request can carry both: messages of a channel with each other, replies with others in their thread, in both
-    /// recoveries apart from problems; edits with others of their message.
-    fn goes_with(&self, other: &Self) -> bool {
-        let says_the_same = self.report.is_recovery() == other.report.is_recovery();
-        self.to == other.to && (says_the_same || matches!(self.to, Destination::Edit(_)))
+    /// Whether one request can carry both: messages of one channel, or replies in one thread, but not a recovery together with
+    /// a problem; or edits of one message.
+    fn can_share_request_with(&self, other: &Self) -> bool {
+        let same_kind = self.report.is_recovery() == other.report.is_recovery();
+        self.to == other.to && (same_kind || matches!(self.to, Destination::Edit(_)))
     }
 }
 
-/// Where Slack shows what it accepted; none by a webhook, which does not say.
+/// Where Slack shows what it accepted. `None` for a webhook, whose answer does not say.
 pub type Place = Option<Posted>;
 
 /// A message that can be replied to.
@@ -80,22 +90,22 @@ pub type Place = Option<Posted>;
 pub struct Posted {
     /// Its channel and `ts`.
     pub message: MessageRef,
-    /// Whether it carries other reports too, so that it must not be edited for one of them.
+    /// Whether it carries several reports. Such a message must not be edited for one of them.
     pub is_shared: bool,
 }
 
-/// Why a report was not posted. All are worth another try later.
+/// Why a report was not posted. A retry may succeed for each of them.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PostError {
-    /// Slack did not take it in the time there was.
+    /// Slack did not accept it in time.
     #[error("not posted in time; Slack {}", .0.as_ref().map_or("was not asked".into(), ToString::to_string))]
-    OutOfTime(Option<Answer>),
+    OutOfTime(Option<SlackAnswer>),
     /// Slack refuses it even as plain text.
     #[error("Slack {0}, even as plain text")]
-    Refused(Answer),
-    /// Slack refuses the channel, which has a fallback.
+    Refused(SlackAnswer),
+    /// Slack refuses the channel, and the channel has a fallback.
     #[error("Slack {0}")]
-    TargetRefused(Answer),
+    TargetRefused(SlackAnswer),
     /// The message that it replies to or edits is gone from Slack.
     #[error("the message that it belongs to is gone from Slack")]
     Gone,
@@ -107,27 +117,27 @@ pub enum PostError {
     Stopped,
 }
 
-/// Whether a channel can take a post, as seen from outside.
+/// Whether a channel can take a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// As far as we know.
+pub enum ChannelState {
+    /// It can, as far as is known.
     Open,
-    /// Slack makes us wait, or is down.
+    /// Slack rate-limits it, or is down.
     Blocked {
         /// When the next attempt is due.
         until: Instant,
     },
-    /// Slack refuses it, and its alerts go to its fallback.
+    /// Slack refuses it, and its fallback takes its alerts.
     Refused {
-        /// When the next alert is tried here first.
+        /// When the next alert is tried in this channel first.
         until: Instant,
-        /// What Slack said.
-        answer: Answer,
+        /// Slack's answer.
+        answer: SlackAnswer,
     },
 }
 
-/// What waits for a flusher.
-type Held = Waiting<Item, Result<Place, PostError>>;
+/// A report that waits for a flusher.
+type WaitingReport = Waiting<Item, Result<Place, PostError>>;
 
 /// The one task that posts to a channel.
 #[derive(Debug)]
@@ -141,11 +151,11 @@ pub struct Flusher {
     pub(super) target: Target,
     pub(super) account_name: Option<String>,
     pub(super) timeout: Duration,
-    /// So many reports may wait here while the channel is blocked.
+    /// How many reports may wait here while the channel is blocked.
     pub(super) share: usize,
-    /// The channel whose state it publishes; none for a flusher of edits, which block no channel.
-    pub(super) open: Option<(ChannelId, watch::Sender<States>)>,
-    /// Which channels have a fallback, by their ids: while Slack refuses one, its reports are answered at once.
+    /// The channel whose state it publishes. `None` for a flusher of edits, which blocks no channel.
+    pub(super) publishes: Option<(ChannelId, watch::Sender<ChannelStates>)>,
+    /// Which channels have a fallback, by their ids. While Slack refuses such a channel, its reports fail at once.
     pub(super) fallbacks: Arc<[bool]>,
     pub(super) stop: Stop,
 }
@@ -164,7 +174,7 @@ impl Flusher {
         }
     }
 
-    /// Waits for the clock. Meanwhile reports gather, and those that run out of time are answered.
+    /// Waits for the clock. Meanwhile reports arrive, and those whose time ends are answered.
     async fn pause(&mut self, clock: &mut Clock) {
         loop {
             let now = Instant::now();
@@ -176,19 +186,19 @@ impl Flusher {
             let wake = last_start.map_or(clock.next, |last_start| last_start.min(clock.next));
             tokio::select! {
                 () = sleep_until(wake) => {}
-                // What comes later may wait longer, so only the first changes when to wake.
+                // A later report may wait longer, so only the first one changes when to wake.
                 () = self.inbox.arrived(), if last_start.is_none() => {}
                 Ok(()) = self.stop.changed() => {}
             }
             self.expire(clock);
         }
-        // With something to post, it is for Slack's answer to say that the channel is open.
+        // If a report waits, Slack's answer to it decides whether the channel is open.
         if !clock.is_down && self.inbox.gather().is_empty() {
-            self.publish(State::Open);
+            self.publish(ChannelState::Open);
         }
     }
 
-    /// Answers the reports with which no attempt may begin any more; in a drain, those too that could not begin before its end.
+    /// Answers the reports whose last start has passed. In a drain, also those whose request could not begin before its end.
     fn expire(&mut self, clock: &mut Clock) {
         let stop_by = *self.stop.borrow();
         let now = Instant::now();
@@ -201,14 +211,14 @@ impl Flusher {
         let (expired, rest): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|waiting| last_start(waiting, stop_by) <= soonest);
         self.inbox.restore(rest);
-        // Which of them was the suspect is not known any more; the next refusal starts the search again.
+        // The refused report may be among the expired ones, so the next refusal starts the search again.
         clock.suspects = Suspects::None;
         for waiting in expired {
             waiting.answer(Err(PostError::OutOfTime(clock.last_error.clone())));
         }
     }
 
-    /// One attempt with as much of what is waiting as one request can carry.
+    /// Sends one request with as many of the waiting reports as it can carry.
     async fn flush(&mut self, clock: &mut Clock) {
         let Some((payload, taken)) = self.compose(clock.suspects) else { return };
         let batch = self.take(taken);
@@ -217,7 +227,7 @@ impl Flusher {
         let has_fallback = self.fallbacks[first.channel.0];
         let answer = self.send(&name, &payload, &to).await;
         debug!(channel = name, edits = matches!(to, Destination::Edit(_)), reports = taken, %answer, "posted");
-        let is_rotated = matches!(answer, Answer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
+        let is_rotated = matches!(answer, SlackAnswer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
         let interval = self.target.interval(&to);
         let reaction = match clock.learn(&answer, taken, is_rotated, interval, now) {
@@ -236,25 +246,25 @@ impl Flusher {
             let wait = clock.next.duration_since(now).as_secs_f32();
             let error = clock.last_error.as_ref().map(ToString::to_string).unwrap_or_default();
             warn!(channel = name, "Slack {error}; trying again in {wait:.1} s");
-            self.publish(State::Blocked { until: clock.next });
+            self.publish(ChannelState::Blocked { until: clock.next });
         } else if matches!(reaction, Reaction::Deliver | Reaction::Gone) {
-            self.publish(State::Open);
+            self.publish(ChannelState::Open);
         }
         if clock.next > now + interval && reaction == Reaction::Retry {
             self.keep_to_share();
         }
     }
 
-    /// The next request, and how many of the reports that go with the first one it carries.
+    /// The next request, and how many of the reports that can share a request with the first one it carries.
     fn compose(&mut self, suspects: Suspects) -> Option<(Payload, usize)> {
         let account = self.account_name.as_deref();
         let waiting = self.inbox.gather();
         let first = &waiting.front()?.item;
-        let items = waiting.iter().map(|waiting| &waiting.item).filter(|item| first.goes_with(item));
+        let items = waiting.iter().map(|waiting| &waiting.item).filter(|item| first.can_share_request_with(item));
         let items: Vec<&Item> = items.take(suspects.limit(waiting.len())).collect();
         Some(match (&first.to, items.last()) {
             _ if suspects == Suspects::First => (render::plain(&first.report, account), 1),
-            // The latest edit says all that the others would.
+            // The latest edit holds all that the others would show.
             (Destination::Edit(_), Some(latest)) => (render::message(&latest.report, account), items.len()),
             _ => {
                 let reports: Vec<&Report> = items.iter().map(|item| &item.report).collect();
@@ -263,33 +273,33 @@ impl Flusher {
         })
     }
 
-    /// Takes so many of the reports that go with the first one.
-    fn take(&mut self, count: usize) -> Vec<Held> {
-        let (mut batch, mut rest) = (Vec::<Held>::with_capacity(count), Vec::new());
+    /// Takes `count` of the reports that can share a request with the first one.
+    fn take(&mut self, count: usize) -> Vec<WaitingReport> {
+        let (mut batch, mut rest) = (Vec::<WaitingReport>::with_capacity(count), Vec::new());
         for waiting in self.inbox.take(usize::MAX) {
-            let goes = batch.first().is_none_or(|first| first.item.goes_with(&waiting.item));
-            if goes && batch.len() < count { batch.push(waiting) } else { rest.push(waiting) }
+            let fits = batch.first().is_none_or(|first| first.item.can_share_request_with(&waiting.item));
+            if fits && batch.len() < count { batch.push(waiting) } else { rest.push(waiting) }
         }
         self.inbox.restore(rest);
         batch
     }
 
-    /// One request, never beyond the end of a drain.
-    async fn send(&mut self, name: &str, payload: &Payload, to: &Destination) -> Answer {
+    /// Sends one request. It ends with the drain at the latest.
+    async fn send(&mut self, name: &str, payload: &Payload, to: &Destination) -> SlackAnswer {
         let begun = Instant::now();
         let answer = tokio::select! {
             answer = self.client.send(&self.target, to, payload, self.timeout) => answer,
-            () = drained(self.stop.clone()) => Answer::NetworkError("gave no answer before the drain ended".into()),
+            () = drained(self.stop.clone()) => SlackAnswer::NetworkError("gave no answer before the drain ended".into()),
         };
         metrics::slack_request(name, answer.outcome(), begun.elapsed());
         answer
     }
 
     /// Answers the batch, or puts it back to the front.
-    fn settle(&mut self, name: &str, batch: Vec<Held>, reaction: Reaction, answer: Answer) {
+    fn settle(&mut self, name: &str, batch: Vec<WaitingReport>, reaction: Reaction, answer: SlackAnswer) {
         let is_shared = batch.len() > 1;
         let result = match (reaction, answer) {
-            (Reaction::Deliver, Answer::Accepted(message)) => Ok(message.map(|message| Posted { message, is_shared })),
+            (Reaction::Deliver, SlackAnswer::Accepted(message)) => Ok(message.map(|message| Posted { message, is_shared })),
             (Reaction::Gone, _) => Err(PostError::Gone),
             (Reaction::Refuse, answer) => {
                 error!(channel = name, "Slack {answer}, even as plain text");
@@ -307,8 +317,8 @@ impl Flusher {
         }
     }
 
-    /// What did not fit into a digest is the same storm: the messages that carry it do not mention the same people again.
-    fn mention_once(&mut self, digest: &[Held]) {
+    /// Reports that did not fit into a digest belong to the same storm: their messages do not mention the same people again.
+    fn mention_once(&mut self, digest: &[WaitingReport]) {
         let mentioned = |whom: &str| digest.iter().any(|one| one.item.report.mention.as_deref() == Some(whom));
         let mut rest = self.inbox.take(usize::MAX);
         for Waiting { item, .. } in &mut rest {
@@ -317,14 +327,14 @@ impl Flusher {
         self.inbox.restore(rest);
     }
 
-    /// Answers the batch, and what else waits for a channel that Slack refuses: its fallback takes them. Of edits, which other
-    /// channels share, only the batch.
-    fn divert(&mut self, name: &str, mut batch: Vec<Held>, answer: Answer, until: Instant) {
+    /// Answers all reports that wait for a channel that Slack refuses; its fallback takes them. A flusher of edits, which several
+    /// channels share, answers only the batch.
+    fn divert(&mut self, name: &str, mut batch: Vec<WaitingReport>, answer: SlackAnswer, until: Instant) {
         let seconds = until.duration_since(Instant::now()).as_secs_f32();
-        if self.open.is_some() {
+        if self.publishes.is_some() {
             warn!(channel = name, "Slack {answer}; its fallback takes its alerts; trying it again in {seconds:.1} s");
-            // Before what waits is answered: what comes after that finds the state.
-            self.publish(State::Refused { until, answer: answer.clone() });
+            // Before the waiting reports are answered, so that later ones find the state.
+            self.publish(ChannelState::Refused { until, answer: answer.clone() });
             batch.extend(self.inbox.take(usize::MAX));
         } else {
             warn!(channel = name, "Slack {answer}; an edit is given up");
@@ -334,7 +344,7 @@ impl Flusher {
         }
     }
 
-    /// Leaves room for other channels: the latest reports go back to the queue.
+    /// Leaves room for other channels: the latest reports return to the queue.
     fn keep_to_share(&mut self) {
         let mut all = self.inbox.take(usize::MAX);
         for waiting in all.split_off(all.len().min(self.share)) {
@@ -343,34 +353,34 @@ impl Flusher {
         self.inbox.restore(all);
     }
 
-    /// True when Secrets Manager holds another webhook or token now than the one that Slack refused.
-    async fn secret_was_rotated(&mut self, name: &str, answer: &Answer) -> bool {
+    /// Whether Secrets Manager now holds another webhook or token than the one that Slack refused.
+    async fn secret_was_rotated(&mut self, name: &str, answer: &SlackAnswer) -> bool {
         let looked_up = tokio::select! {
             looked_up = timeout(self.timeout, self.secrets.resolve(&self.source)) => looked_up,
             () = drained(self.stop.clone()) => return false,
         };
         match looked_up.unwrap_or(Err(WebhookError::TimedOut)) {
             Ok(fresh) if fresh != self.target => {
-                info!(channel = name, "Slack {answer}; its secret was rotated, going on with the new value");
+                info!(channel = name, "Slack {answer}; its secret was rotated, using the new value");
                 self.target = fresh;
                 true
             }
             Ok(_) => false,
             Err(error) => {
-                error!(channel = name, %error, "Slack {answer}, and its secret could not be looked up afresh");
+                error!(channel = name, %error, "Slack {answer}, and its secret could not be read again");
                 false
             }
         }
     }
 
-    fn publish(&self, state: State) {
-        let Some((id, states)) = &self.open else { return };
+    fn publish(&self, state: ChannelState) {
+        let Some((id, states)) = &self.publishes else { return };
         let (name, is_blocked, is_refused) =
-            (&self.names[id.0], state != State::Open, matches!(state, State::Refused { .. }));
+            (&self.names[id.0], state != ChannelState::Open, matches!(state, ChannelState::Refused { .. }));
         let mut was_refused = false;
         let changed = states.send_if_modified(|states| {
             let before = std::mem::replace(&mut states[id.0], state);
-            was_refused = matches!(before, State::Refused { .. });
+            was_refused = matches!(before, ChannelState::Refused { .. });
             before != states[id.0]
         });
         if changed {
@@ -383,8 +393,8 @@ impl Flusher {
     }
 }
 
-/// The last instant at which an attempt with this report may begin.
-fn last_start(waiting: &Held, stop_by: Option<Instant>) -> Instant {
+/// The last instant at which a request with this report may begin.
+fn last_start(waiting: &WaitingReport, stop_by: Option<Instant>) -> Instant {
     let start_by = waiting.item.start_by;
     stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(LEAST_TIME).unwrap_or(stop_by)))
 }

@@ -1,48 +1,48 @@
-//! What Slack's answer means for the batch that it answers and for the time of the next request. Pure.
+//! What Slack's answer means for the batch and for the time of the next request. Pure.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-use super::client::Answer;
+use super::answer::SlackAnswer;
 
-/// Added to `Retry-After`, so that a request sent when it ends does not arrive a moment before, by Slack's clock.
+/// Added to `Retry-After`, so that the next request does not arrive too early by Slack's clock.
 const RETRY_AFTER_MARGIN: Duration = Duration::from_millis(100);
 
-/// A longer `Retry-After` is believed for so long at a time: then one message asks whether it still holds. Slack's own are
-/// shorter; a longer one may be a mistake of something on the way, and would keep alerts back for hours.
-const BELIEVED_FOR: Duration = Duration::from_secs(300);
+/// The longest wait for a `Retry-After`. After it, one message tests whether Slack still refuses. Slack asks for less; a larger
+/// value may be an error of a proxy, and would delay alerts for hours.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// The longest pause between attempts while Slack fails: short enough to notice soon that an outage is over.
+/// The longest pause between attempts while Slack fails: short, so that the end of an outage is noticed soon.
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// What is done with a batch after Slack's answer to it.
+/// What the flusher does with a batch after Slack's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reaction {
-    /// Slack has it.
+    /// Slack accepted it.
     Deliver,
-    /// The same again, later.
+    /// Send the same again later.
     Retry,
-    /// Slack refuses the channel, not what was sent: another channel can take it, or else the same again, later.
+    /// Slack refuses the channel, not the content: the fallback takes the batch or, without one, send the same again later.
     Divert,
-    /// It holds something that Slack refuses: smaller parts of it are tried, down to a single alert.
+    /// Slack refuses some of the content: try smaller parts, down to a single alert.
     Split,
     /// Slack refuses this single alert even as plain text.
     Refuse,
-    /// The message that it replies to or edits is gone from Slack.
+    /// The message to reply to or edit no longer exists in Slack.
     Gone,
 }
 
-/// How much of the batch Slack refuses.
+/// Which of the waiting alerts may hold the content that Slack refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Suspects {
-    /// Nothing, as far as is known.
+    /// None, as far as is known.
     #[default]
     None,
-    /// So many at the front, at least two, hold one that Slack refuses.
+    /// One of this many at the front, at least two.
     Among(usize),
-    /// The first is refused with its blocks; plain text is next.
+    /// The first one: Slack refuses it with its blocks, so it is sent as plain text.
     First,
 }
 
@@ -61,31 +61,31 @@ impl Suspects {
     }
 }
 
-/// The times at which one target may be asked, and what is known of its state.
+/// When one target may be asked, and what is known about its state.
 #[derive(Debug)]
 pub(super) struct Clock {
     /// The earliest instant at which Slack takes the next request.
     pub(super) next: Instant,
-    /// True from a failure until a request is accepted: the channel stays blocked past `next`.
+    /// True from a failure until Slack accepts a request. The channel stays blocked even after `next`.
     pub(super) is_down: bool,
-    /// Which of what waits Slack refuses.
+    /// Which of the waiting alerts Slack may refuse.
     pub(super) suspects: Suspects,
-    /// Slack's last answer, if it was no success.
-    pub(super) last_error: Option<Answer>,
+    /// Slack's last answer, unless it was a success.
+    pub(super) last_error: Option<SlackAnswer>,
     backoff: ExponentialBackoff,
 }
 
 impl Clock {
-    /// A clock of a target that was not asked yet.
+    /// The clock of a target that has received no request.
     pub(super) fn new(now: Instant) -> Self {
         Self { next: now, is_down: false, suspects: Suspects::None, last_error: None, backoff: backoff() }
     }
 
-    /// Takes in the answer to a request that carried `taken` alerts. `interval` is the shortest time between two requests that
-    /// Slack allows for good. `is_rotated`: Slack refused a webhook or token that has been replaced since.
+    /// Updates the clock after the answer to a request with `taken` alerts. `interval` is the shortest time between two requests
+    /// that Slack allows permanently. `is_rotated`: Slack refused a webhook or token that has since been replaced.
     pub(super) fn learn(
         &mut self,
-        answer: &Answer,
+        answer: &SlackAnswer,
         taken: usize,
         is_rotated: bool,
         interval: Duration,
@@ -93,16 +93,16 @@ impl Clock {
     ) -> Reaction {
         let suspects = self.suspects;
         let (reaction, pause) = match answer {
-            Answer::Accepted(_) => (Reaction::Deliver, Pause::Interval),
-            Answer::MessageGone(_) => (Reaction::Gone, Pause::Interval),
-            // It may be something on the way that refuses everything: until a request is accepted, that counts as an outage.
-            Answer::PayloadRefused(_) if suspects == Suspects::First => (Reaction::Refuse, Pause::Backoff(None)),
-            Answer::PayloadRefused(_) => (Reaction::Split, Pause::Interval),
-            Answer::TargetRefused(_) if is_rotated => (Reaction::Retry, Pause::Interval),
-            Answer::RateLimited(Some(wait)) => (Reaction::Retry, Pause::Asked(*wait)),
-            Answer::ServerError(_, wait) => (Reaction::Retry, Pause::Backoff(*wait)),
-            Answer::RateLimited(None) | Answer::NetworkError(_) => (Reaction::Retry, Pause::Backoff(None)),
-            Answer::TargetRefused(_) => (Reaction::Divert, Pause::Backoff(None)),
+            SlackAnswer::Accepted(_) => (Reaction::Deliver, Pause::Interval),
+            SlackAnswer::MessageGone(_) => (Reaction::Gone, Pause::Interval),
+            // A proxy may refuse everything. So this counts as an outage until Slack accepts a request.
+            SlackAnswer::PayloadRefused(_) if suspects == Suspects::First => (Reaction::Refuse, Pause::Backoff(None)),
+            SlackAnswer::PayloadRefused(_) => (Reaction::Split, Pause::Interval),
+            SlackAnswer::TargetRefused(_) if is_rotated => (Reaction::Retry, Pause::Interval),
+            SlackAnswer::RateLimited(Some(wait)) => (Reaction::Retry, Pause::Asked(*wait)),
+            SlackAnswer::ServerError(_, wait) => (Reaction::Retry, Pause::Backoff(*wait)),
+            SlackAnswer::RateLimited(None) | SlackAnswer::NetworkError(_) => (Reaction::Retry, Pause::Backoff(None)),
+            SlackAnswer::TargetRefused(_) => (Reaction::Divert, Pause::Backoff(None)),
         };
         self.suspects = match (reaction, suspects) {
             (Reaction::Split, _) => Suspects::among(taken),
@@ -115,7 +115,7 @@ impl Clock {
         match pause {
             Pause::Interval => self.next = now + interval,
             Pause::Asked(wait) => {
-                self.is_down |= wait > BELIEVED_FOR;
+                self.is_down |= wait > LONGEST_RETRY_AFTER;
                 self.next = now + asked(wait).max(interval);
             }
             Pause::Backoff(wait) => {
@@ -135,19 +135,19 @@ impl Clock {
 
 enum Pause {
     Interval,
-    /// As long as Slack asks for.
+    /// As long as Slack asks.
     Asked(Duration),
-    /// As long as failures have lasted asks for, and at least so long.
+    /// Longer with each failure, and at least this long.
     Backoff(Option<Duration>),
 }
 
 fn asked(wait: Duration) -> Duration {
-    wait.min(BELIEVED_FOR) + RETRY_AFTER_MARGIN
+    wait.min(LONGEST_RETRY_AFTER) + RETRY_AFTER_MARGIN
 }
 
-/// Between attempts while Slack fails: a second, doubling to fifteen, of which up to a half is jitter.
+/// The pauses between attempts while Slack fails: one second, doubling to fifteen. Up to half of each is jitter.
 fn backoff() -> ExponentialBackoff {
-    // The jitter adds up to as much again.
+    // The jitter adds up to 100 %.
     ExponentialBuilder::new().with_max_delay(MAX_BACKOFF / 2).without_max_times().with_jitter().build()
 }
 
@@ -157,7 +157,7 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(1);
 
-    fn learn(clock: &mut Clock, answer: &Answer, taken: usize) -> (Reaction, Duration) {
+    fn learn(clock: &mut Clock, answer: &SlackAnswer, taken: usize) -> (Reaction, Duration) {
         let now = Instant::now();
         let reaction = clock.learn(answer, taken, false, INTERVAL, now);
         (reaction, clock.next - now)
@@ -166,21 +166,21 @@ mod tests {
     #[test]
     fn each_answer_has_its_reaction_and_its_pause() {
         let seconds = Duration::from_secs;
-        let unavailable = |wait| Answer::ServerError("503 Service Unavailable".into(), wait);
+        let unavailable = |wait| SlackAnswer::ServerError("503 Service Unavailable".into(), wait);
         for (answer, reaction, least, most, is_down) in [
-            (Answer::Accepted(None), Reaction::Deliver, INTERVAL, INTERVAL, false),
-            (Answer::MessageGone("message_not_found".into()), Reaction::Gone, INTERVAL, INTERVAL, false),
-            (Answer::RateLimited(Some(seconds(30))), Reaction::Retry, seconds(30), seconds(31), false),
-            (Answer::RateLimited(Some(seconds(0))), Reaction::Retry, INTERVAL, INTERVAL, false),
-            (Answer::RateLimited(Some(seconds(300))), Reaction::Retry, seconds(300), seconds(301), false),
-            (Answer::RateLimited(Some(seconds(86_400))), Reaction::Retry, seconds(300), seconds(301), true),
-            (Answer::RateLimited(None), Reaction::Retry, INTERVAL, seconds(2), true),
+            (SlackAnswer::Accepted(None), Reaction::Deliver, INTERVAL, INTERVAL, false),
+            (SlackAnswer::MessageGone("message_not_found".into()), Reaction::Gone, INTERVAL, INTERVAL, false),
+            (SlackAnswer::RateLimited(Some(seconds(30))), Reaction::Retry, seconds(30), seconds(31), false),
+            (SlackAnswer::RateLimited(Some(seconds(0))), Reaction::Retry, INTERVAL, INTERVAL, false),
+            (SlackAnswer::RateLimited(Some(seconds(300))), Reaction::Retry, seconds(300), seconds(301), false),
+            (SlackAnswer::RateLimited(Some(seconds(86_400))), Reaction::Retry, seconds(300), seconds(301), true),
+            (SlackAnswer::RateLimited(None), Reaction::Retry, INTERVAL, seconds(2), true),
             (unavailable(Some(seconds(3_600))), Reaction::Retry, seconds(300), seconds(301), true),
             (unavailable(None), Reaction::Retry, INTERVAL, seconds(2), true),
             (unavailable(Some(seconds(60))), Reaction::Retry, seconds(60), seconds(61), true),
-            (Answer::NetworkError("reset".into()), Reaction::Retry, INTERVAL, seconds(2), true),
-            (Answer::TargetRefused("no_service".into()), Reaction::Divert, INTERVAL, seconds(2), true),
-            (Answer::PayloadRefused("invalid_blocks".into()), Reaction::Split, INTERVAL, INTERVAL, false),
+            (SlackAnswer::NetworkError("reset".into()), Reaction::Retry, INTERVAL, seconds(2), true),
+            (SlackAnswer::TargetRefused("no_service".into()), Reaction::Divert, INTERVAL, seconds(2), true),
+            (SlackAnswer::PayloadRefused("invalid_blocks".into()), Reaction::Split, INTERVAL, INTERVAL, false),
         ] {
             let mut clock = Clock::new(Instant::now());
             let (found, pause) = learn(&mut clock, &answer, 1);
@@ -193,27 +193,27 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_secret_is_tried_at_the_next_turn() {
+    fn a_rotated_secret_is_tried_after_one_interval() {
         let mut clock = Clock::new(Instant::now());
-        let refused = Answer::TargetRefused("no_service".into());
+        let refused = SlackAnswer::TargetRefused("no_service".into());
         assert_eq!(clock.learn(&refused, 1, true, INTERVAL, Instant::now()), Reaction::Retry);
         assert!(!clock.is_down);
     }
 
     #[test]
-    fn the_bad_alert_is_found_by_halves_and_tried_as_plain_text_last() {
-        let refused = Answer::PayloadRefused("invalid_blocks".into());
+    fn the_refused_alert_is_found_by_halving_and_sent_as_plain_text_last() {
+        let refused = SlackAnswer::PayloadRefused("invalid_blocks".into());
         let mut clock = Clock::new(Instant::now());
         let mut sizes = Vec::new();
-        // The bad one is the sixth of eight.
-        let (mut before_bad, mut waiting) = (5, 8);
+        // The refused one is the sixth of eight.
+        let (mut before_refused, mut waiting) = (5, 8);
         loop {
             let is_plain = clock.suspects == Suspects::First;
             let taken = clock.suspects.limit(waiting);
             sizes.push(taken);
-            let answer = if taken > before_bad { refused.clone() } else { Answer::Accepted(None) };
+            let answer = if taken > before_refused { refused.clone() } else { SlackAnswer::Accepted(None) };
             match learn(&mut clock, &answer, taken).0 {
-                Reaction::Deliver => (before_bad, waiting) = (before_bad - taken, waiting - taken),
+                Reaction::Deliver => (before_refused, waiting) = (before_refused - taken, waiting - taken),
                 Reaction::Split => {}
                 Reaction::Refuse => break assert!(is_plain),
                 other => panic!("{other:?}"),
@@ -224,17 +224,17 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_the_search_for_the_bad_alert() {
+    fn a_failure_keeps_the_search_for_the_refused_alert() {
         let mut clock = Clock::new(Instant::now());
-        learn(&mut clock, &Answer::PayloadRefused("invalid_blocks".into()), 8);
-        learn(&mut clock, &Answer::NetworkError("reset".into()), 4);
+        learn(&mut clock, &SlackAnswer::PayloadRefused("invalid_blocks".into()), 8);
+        learn(&mut clock, &SlackAnswer::NetworkError("reset".into()), 4);
         assert_eq!(clock.suspects, Suspects::Among(8));
     }
 
     #[test]
     fn pauses_grow_to_a_quarter_of_a_minute() {
         let mut clock = Clock::new(Instant::now());
-        let failed = Answer::NetworkError("reset".into());
+        let failed = SlackAnswer::NetworkError("reset".into());
         let pauses: Vec<Duration> = (0..10).map(|_| learn(&mut clock, &failed, 1).1).collect();
         assert!(pauses.iter().all(|pause| *pause <= MAX_BACKOFF), "{pauses:?}");
         assert!(pauses.last() >= Some(&(MAX_BACKOFF / 2)), "{pauses:?}");

@@ -1,4 +1,4 @@
-//! Slack: the channels that alerts are posted to, and whether any of them can take one.
+//! Slack: the channels that alerts are posted to, and their states.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,9 @@ use futures_util::future::select_all;
 use tokio::{sync::watch, time::Instant};
 
 use self::{
-    channel::{Destination, Flusher, Item, Place, PostError, State},
-    client::{Answer, Client},
+    answer::SlackAnswer,
+    channel::{Destination, Flusher, Item, Place, PostError, ChannelState},
+    client::Client,
     report::Report,
     target::{Secrets, Source, Target},
 };
@@ -25,6 +26,7 @@ use crate::{
     webhook::BotToken,
 };
 
+pub mod answer;
 pub mod channel;
 pub mod client;
 mod clock;
@@ -34,33 +36,33 @@ pub mod report;
 pub mod target;
 pub mod web_api;
 
-type States = Vec<State>;
+type ChannelStates = Vec<ChannelState>;
 
-/// What a channel is made from.
+/// How to build a channel.
 #[derive(Debug)]
 pub struct ChannelSetup {
-    /// Its name in the configuration, in metrics and logs.
+    /// Its name in the configuration, in metrics and in logs.
     pub name: String,
-    /// Where its webhook or token comes from.
+    /// The source of its webhook or token.
     pub source: Source,
-    /// Where it posts to, as first looked up.
+    /// Where it posts to, as read at the start.
     pub target: Target,
-    /// Which channel takes its alerts while Slack refuses this one. No chain of fallbacks leads back to its beginning.
+    /// The channel that takes its alerts while Slack refuses this one. A chain of fallbacks has no cycle.
     pub fallback: Option<ChannelId>,
 }
 
-/// What all channels have in common.
+/// What all channels share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Asks Slack.
+    /// Sends the requests to Slack.
     pub client: Client,
-    /// Looks webhooks and tokens up again.
+    /// Reads webhooks and tokens again.
     pub secrets: Secrets,
-    /// The name people know the AWS account by.
+    /// The AWS account's name in messages.
     pub account_name: Option<String>,
     /// How long one request may take.
     pub timeout: Duration,
-    /// Messages held at once by the whole program.
+    /// The most messages in flight in the whole program.
     pub max_in_flight: usize,
 }
 
@@ -68,22 +70,22 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Slack {
     channels: Vec<Channel>,
-    states: watch::Receiver<States>,
+    states: watch::Receiver<ChannelStates>,
     share: usize,
 }
 
 #[derive(Debug)]
 struct Channel {
     name: String,
-    /// The id of the Slack channel that a bot posts to; none by webhook.
+    /// The id of the Slack channel that a bot posts to; `None` for a webhook.
     id: Option<String>,
     posts: Lane,
-    /// The edits of all channels of one token go together.
+    /// The edits of all channels with the same token share a flusher.
     edits: Option<Arc<Lane>>,
     fallback: Option<ChannelId>,
 }
 
-/// What waits for one flusher.
+/// The way to one flusher.
 #[derive(Debug)]
 struct Lane {
     batcher: Batcher<Item, Result<Place, PostError>>,
@@ -91,17 +93,17 @@ struct Lane {
 }
 
 impl Slack {
-    /// Starts a flusher for the posts of each channel, and one for the edits of each bot token, on the current runtime. A
-    /// blocked channel may hold its share of the messages in flight, so that it leaves the others room.
+    /// Starts one flusher for the posts of each channel and one for the edits of each bot token, on the current runtime. A
+    /// blocked channel may hold only its share of the messages in flight, which leaves room for the other channels.
     pub fn start(setups: Vec<ChannelSetup>, shared: Shared, stop: &Stop) -> Self {
-        let (sender, states) = watch::channel(vec![State::Open; setups.len()]);
+        let (sender, states) = watch::channel(vec![ChannelState::Open; setups.len()]);
         let share = match setups.len() {
             1 => usize::MAX,
             channels => (shared.max_in_flight / (channels + 1)).max(1),
         };
         let names: Arc<[String]> = setups.iter().map(|setup| setup.name.clone()).collect();
         let fallbacks: Arc<[bool]> = setups.iter().map(|setup| setup.fallback.is_some()).collect();
-        let lane = |setup: &ChannelSetup, open: Option<(ChannelId, watch::Sender<States>)>| {
+        let lane = |setup: &ChannelSetup, publishes: Option<(ChannelId, watch::Sender<ChannelStates>)>| {
             let (batcher, inbox) = batcher();
             let flusher = Flusher {
                 names: Arc::clone(&names),
@@ -113,7 +115,7 @@ impl Slack {
                 account_name: shared.account_name.clone(),
                 timeout: shared.timeout,
                 share,
-                open,
+                publishes,
                 fallbacks: Arc::clone(&fallbacks),
                 stop: stop.clone(),
             };
@@ -136,11 +138,11 @@ impl Slack {
         Self { channels: channels.collect(), states, share }
     }
 
-    /// Returns when Slack accepted the request that carries the report, with the place of what it posted.
+    /// Returns after Slack accepted the request that carries the report, with the place of the message.
     ///
     /// # Errors
-    /// When no attempt could begin by `start_by`, or Slack refuses the report in any form. At once where Slack refuses the
-    /// channel, it has a fallback, and its next attempt is not due: the first report after that is the attempt.
+    /// When no request could begin by `start_by`, or Slack refuses the report in any form. At once if Slack refuses the channel,
+    /// the channel has a fallback, and its next attempt is not due yet. The first report after that time is the attempt.
     pub async fn post(
         &self,
         channel: ChannelId,
@@ -149,13 +151,13 @@ impl Slack {
         start_by: Instant,
     ) -> Result<Place, PostError> {
         let blocked = match &self.states.borrow()[channel.0] {
-            State::Open => false,
-            State::Blocked { .. } => true,
-            State::Refused { until, answer } if Instant::now() < *until => {
+            ChannelState::Open => false,
+            ChannelState::Blocked { .. } => true,
+            ChannelState::Refused { until, answer } if Instant::now() < *until => {
                 return Err(PostError::TargetRefused(answer.clone()));
             }
-            // Nothing is held there for long.
-            State::Refused { .. } => false,
+            // The attempt is due. Reports do not wait long here.
+            ChannelState::Refused { .. } => false,
         };
         let at = &self.channels[channel.0];
         let is_edit = matches!(to, Destination::Edit(_));
@@ -163,7 +165,7 @@ impl Slack {
             Some(edits) if is_edit => edits,
             _ => &at.posts,
         };
-        let _held = Held::new(&lane.held);
+        let _held = HeldCount::new(&lane.held);
         if blocked && lane.held.load(Ordering::Relaxed) > self.share {
             return Err(PostError::Full);
         }
@@ -171,40 +173,40 @@ impl Slack {
         lane.batcher.submit(item).await.unwrap_or(Err(PostError::Stopped))
     }
 
-    /// Whether as many edits wait as Slack takes in a minute. One that only counts is not worth the wait then: a later one says
-    /// the same.
+    /// Whether as many edits wait as Slack takes in a minute. An edit that only updates a count can then be skipped, because a
+    /// later one shows the same.
     pub fn is_behind_with_edits(&self, channel: ChannelId) -> bool {
-        const A_MINUTE: usize = 50;
-        self.channels[channel.0].edits.as_ref().is_some_and(|edits| edits.held.load(Ordering::Relaxed) >= A_MINUTE)
+        const EDITS_PER_MINUTE: usize = 50;
+        self.channels[channel.0].edits.as_ref().is_some_and(|edits| edits.held.load(Ordering::Relaxed) >= EDITS_PER_MINUTE)
     }
 
-    /// The id of the Slack channel in which it can reply and edit; none where it can only post.
+    /// The id of the Slack channel in which it can reply and edit; `None` for a webhook, which can only post.
     pub fn threads_in(&self, channel: ChannelId) -> Option<&str> {
         self.channels[channel.0].id.as_deref()
     }
 
-    /// Which channel takes the alerts of this one while Slack refuses it.
+    /// The channel that takes the alerts of this one while Slack refuses it.
     pub fn fallback(&self, channel: ChannelId) -> Option<ChannelId> {
         self.channels[channel.0].fallback
     }
 
-    /// Why Slack refuses the channel, while its fallback takes its alerts.
-    pub fn refusal(&self, channel: ChannelId) -> Option<Answer> {
+    /// Slack's refusal of the channel, while its fallback takes its alerts.
+    pub fn refusal(&self, channel: ChannelId) -> Option<SlackAnswer> {
         match &self.states.borrow()[channel.0] {
-            State::Refused { answer, .. } => Some(answer.clone()),
-            State::Open | State::Blocked { .. } => None,
+            ChannelState::Refused { answer, .. } => Some(answer.clone()),
+            ChannelState::Open | ChannelState::Blocked { .. } => None,
         }
     }
 
-    /// Whether an alert for the channel can be posted now, there or by its fallback, as far as is known.
+    /// Whether an alert for the channel can be posted now, as far as is known: there or in its fallback.
     pub fn takes(&self, channel: ChannelId) -> bool {
         let states = self.states.borrow();
         let chain = std::iter::successors(Some(channel), |channel| self.fallback(*channel));
-        let first = chain.map(|channel| &states[channel.0]).find(|state| !matches!(state, State::Refused { .. }));
-        first == Some(&State::Open)
+        let first = chain.map(|channel| &states[channel.0]).find(|state| !matches!(state, ChannelState::Refused { .. }));
+        first == Some(&ChannelState::Open)
     }
 
-    /// Notices when the state of some channel changes.
+    /// Changes whenever the state of a channel changes.
     pub fn changes(&self) -> watch::Receiver<impl Sized + use<>> {
         self.states.clone()
     }
@@ -214,7 +216,7 @@ impl Slack {
         (0..self.channels.len()).map(ChannelId)
     }
 
-    /// How many alerts a blocked channel may hold, so that it leaves the others room.
+    /// How many alerts a blocked channel may hold, so that the other channels have room.
     pub fn share(&self) -> usize {
         self.share
     }
@@ -224,8 +226,8 @@ impl Slack {
         &self.channels[channel.0].name
     }
 
-    /// Returns when a channel's flusher is gone, with the channel's name. It ends only by a fault of ours, and nothing would be
-    /// posted there any more.
+    /// Returns when a channel's flusher has ended, with the channel's name. Only a bug ends it, and then nothing is posted there
+    /// any more.
     pub async fn broken(&self) -> &str {
         let closed = self.channels.iter().map(|channel| {
             Box::pin(async {
@@ -236,14 +238,14 @@ impl Slack {
         select_all(closed).await.0
     }
 
-    /// `None` while some channel can take a post; else when the next attempt of any is due.
+    /// `None` while at least one channel can take a post; else when the next attempt of any channel is due.
     pub fn blocked_until(&self) -> Option<Instant> {
         let mut earliest = None;
         for state in self.states.borrow().iter() {
             match *state {
-                State::Open => return None,
-                // Where a fallback can take its alerts, that one is open.
-                State::Blocked { until } | State::Refused { until, .. } => {
+                ChannelState::Open => return None,
+                // If a fallback can take its alerts, the fallback is open.
+                ChannelState::Blocked { until } | ChannelState::Refused { until, .. } => {
                     earliest = Some(earliest.map_or(until, |so_far: Instant| so_far.min(until)))
                 }
             }
@@ -251,27 +253,27 @@ impl Slack {
         earliest
     }
 
-    /// Returns when some channel can take a post.
+    /// Returns when at least one channel can take a post.
     pub async fn unblocked(&self) {
         let mut states = self.states.clone();
-        // An error means that every flusher is gone; then nothing will ever be unblocked, and the program is ending.
-        if states.wait_for(|states| states.contains(&State::Open)).await.is_err() {
+        // An error means that every flusher has ended: no channel will open any more, and the program is ending.
+        if states.wait_for(|states| states.contains(&ChannelState::Open)).await.is_err() {
             std::future::pending().await
         }
     }
 }
 
 /// Counts an alert as held by its channel until it is dropped.
-struct Held<'a>(&'a AtomicUsize);
+struct HeldCount<'a>(&'a AtomicUsize);
 
-impl<'a> Held<'a> {
+impl<'a> HeldCount<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

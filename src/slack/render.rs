@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 pub use self::incident::{count, digest, duration, message, plain, titles};
 use super::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, section, visible};
-use super::report::Story;
+use super::report::IncidentSummary;
 use crate::alert::{Alert, Severity};
 use crate::cause::Category;
 use crate::event::Event;
@@ -66,19 +66,19 @@ pub fn plain_text(alert: &Alert, account_name: Option<&str>) -> Payload {
     };
     let mut text = Text::with_limit(MAX_SECTION);
     text.markup(emoji(alert.severity)).markup(" ");
-    text.outside(&simple(subject(alert), NAME), NAME).markup(" ").outside(&simple(&alert.what, WHAT), WHAT);
+    text.external(&simple(subject(alert), NAME), NAME).markup(" ").external(&simple(&alert.what, WHAT), WHAT);
     for (part, max) in where_parts(alert, account_name) {
-        text.markup(", ").outside(&simple(part, max), max);
+        text.markup(", ").external(&simple(part, max), max);
     }
     if let Some(carried) = &alert.carried_for {
-        text.markup(". ").outside(&simple(carried, CARRIED), CARRIED);
+        text.markup(". ").external(&simple(carried, CARRIED), CARRIED);
     }
     if let Some(reason) = reason(alert) {
-        text.markup(": ").outside(&simple(reason, WHAT), WHAT);
+        text.markup(": ").external(&simple(reason, WHAT), WHAT);
     }
     // Half a URL is worse than none.
     if let Some(link) = alert.links.first().filter(|link| link.url.len() < MAX_SECTION / 3) {
-        text.markup(" ").outside(&link.url, MAX_SECTION);
+        text.markup(" ").external(&link.url, MAX_SECTION);
     }
     Payload::plain(text)
 }
@@ -89,7 +89,7 @@ struct Group<'a> {
     alert: &'a Alert,
     count: usize,
     /// How the incident stands that it belongs to.
-    story: Option<&'a Story>,
+    incident: Option<&'a IncidentSummary>,
     first: Option<OffsetDateTime>,
     last: Option<OffsetDateTime>,
     /// Groups of one severity, kind and cause have the same number here: they can share a list.
@@ -100,7 +100,7 @@ struct Group<'a> {
 
 impl<'a> Group<'a> {
     fn new(alert: &'a Alert, list: usize, place: usize) -> Self {
-        Self { alert, count: 1, story: None, first: alert.time, last: alert.time, list, place }
+        Self { alert, count: 1, incident: None, first: alert.time, last: alert.time, list, place }
     }
 
     fn add(&mut self, alert: &'a Alert) {
@@ -125,11 +125,11 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     };
 
     let mut head = Text::with_limit(MAX_SECTION);
-    head.markup("*").name(subject(alert), NAME).markup("* ").outside(&alert.what, WHAT);
+    head.markup("*").name(subject(alert), NAME).markup("* ").external(&alert.what, WHAT);
     add(head, section);
 
     let mut carried = Text::with_limit(CONTEXT);
-    carried.outside(alert.carried_for.as_deref().unwrap_or_default(), CARRIED);
+    carried.external(alert.carried_for.as_deref().unwrap_or_default(), CARRIED);
     add(carried, context);
 
     add(diagnosis::why(alert), section);
@@ -150,7 +150,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
         if !facts.is_empty() {
             facts.markup("\n");
         }
-        facts.outside(label, LABEL).markup(": ").name(value, FACT);
+        facts.external(label, LABEL).markup(": ").name(value, FACT);
     }
     add(facts, section);
 
@@ -159,7 +159,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
         if !tags.is_empty() {
             tags.markup("\n");
         }
-        tags.outside(key, LABEL).markup(": ");
+        tags.external(key, LABEL).markup(": ");
         // An address can be tapped, and shows where it leads; anything else stays text.
         if value.starts_with("https://") {
             tags.linking(value, FACT)
@@ -169,7 +169,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     }
     add(tags, section);
 
-    add(group.story.map(incident::how_it_stands).unwrap_or(Text::with_limit(0)), context);
+    add(group.incident.map(incident::how_it_stands).unwrap_or(Text::with_limit(0)), context);
     let mut below = Text::with_limit(CONTEXT);
     where_and_when(&mut below, group, account_name);
     add(below, context);
@@ -184,13 +184,13 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     add(links, section);
 
     let mut text = Text::with_limit(NOTIFICATION);
-    let sign = incident::sign(group.story, alert.severity);
-    text.markup(sign).markup(" ").name(subject(alert), NAME).markup(" ").outside(&alert.what, WHAT);
+    let sign = incident::sign(group.incident, alert.severity);
+    text.markup(sign).markup(" ").name(subject(alert), NAME).markup(" ").external(&alert.what, WHAT);
     title(&mut text, alert);
     if group.count > 1 {
         text.markup(&format!(" ({} times)", group.count));
     }
-    let color = group.story.and_then(incident::color).unwrap_or(color(alert.severity));
+    let color = group.incident.and_then(incident::color).unwrap_or(color(alert.severity));
     Payload::new(text, color, blocks)
 }
 
@@ -198,7 +198,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
 fn what_to_do(alert: &Alert) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
     if let Some(advice) = present(alert.advice.as_deref()) {
-        text.outside(advice, HINT);
+        text.external(advice, HINT);
     }
     for command in &alert.commands {
         text.command(command);
@@ -221,7 +221,7 @@ fn title(text: &mut Text, alert: &Alert) {
     let said = ALREADY_SAID.iter().find(|(said, phrase, _)| *said == category && alert.what.contains(phrase));
     let title = said.map_or(category.title(), |(_, _, rest)| rest);
     if !title.is_empty() {
-        text.markup(" — ").outside(title, LABEL);
+        text.markup(" — ").external(title, LABEL);
     }
 }
 

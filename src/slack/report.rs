@@ -1,4 +1,4 @@
-//! What a channel is told: an alert, and what it means to the incident that it belongs to.
+//! What is reported to a channel: an alert, and the state of its incident.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,72 +10,71 @@ use crate::{
     route::mention::Mention,
 };
 
-/// One thing to say in a channel.
+/// One report for a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// What happened last.
+    /// The latest alert.
     pub alert: Arc<Alert>,
-    /// The incident that it belongs to; none where an alert is a message of its own.
-    pub story: Option<Story>,
-    /// Who is to be notified, in Slack's markup: from the configuration, never from an event.
+    /// The alert's incident. `None` if the alert is a separate message.
+    pub incident: Option<IncidentSummary>,
+    /// Whom to notify, in Slack's markup: from the configuration, never from an event.
     pub mention: Option<String>,
 }
 
 impl Report {
-    /// An alert as a message of its own.
+    /// An alert as a separate message.
     pub fn of(alert: Arc<Alert>) -> Self {
-        Self { alert, story: None, mention: None }
+        Self { alert, incident: None, mention: None }
     }
 
-    /// The same, which notifies these people if it is of a problem that is severe enough: a message of its own opens what it is
-    /// about.
+    /// The same report with a mention, if its alert is a problem and severe enough.
     pub fn mentioning(self, mention: Option<&Mention>) -> Self {
         let is_problem = self.alert.severity >= Severity::Warning && self.alert.phase() != Phase::Recovery;
         let mention = mention.filter(|mention| is_problem && self.alert.severity >= mention.from);
         Self { mention: mention.map(|mention| mention.whom.clone()), ..self }
     }
 
-    /// Whether it says that an incident is over.
+    /// Whether it reports the recovery of an incident.
     pub fn is_recovery(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.state == State::Recovered)
+        self.incident.as_ref().is_some_and(|incident| incident.status == IncidentStatus::Recovered)
     }
 }
 
-/// An incident so far, as people are told of it.
+/// What a message shows of an incident.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Story {
-    /// How it stands.
-    pub state: State,
-    /// When its first event happened.
+pub struct IncidentSummary {
+    /// Its status.
+    pub status: IncidentStatus,
+    /// The time of its first event.
     pub since: OffsetDateTime,
-    /// When its latest event happened.
+    /// The time of its latest event.
     pub last: OffsetDateTime,
-    /// How many events it has had.
+    /// The number of its events.
     pub events: u64,
-    /// How many tasks failed, as far as events told.
+    /// The number of failed tasks that its events name.
     pub failed_tasks: u64,
-    /// The causes reported, in their order.
+    /// The reported causes, in order.
     pub causes: Vec<Category>,
 }
 
-impl Story {
-    /// From its first event to its latest.
+impl IncidentSummary {
+    /// The time between its first and its latest event.
     pub fn duration(&self) -> Duration {
         Duration::try_from(self.last - self.since).unwrap_or_default()
     }
 }
 
-/// How an incident stands.
+/// The status of an incident, as a message shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// This is its first message.
+pub enum IncidentStatus {
+    /// The message opens it.
     Opened,
-    /// It goes on.
+    /// It is still open.
     Ongoing,
-    /// It goes on, and nothing new has been reported for long.
+    /// It is still open, and `remind_after` has passed since the last report.
     Reminder,
-    /// It came back soon after its recovery.
+    /// It reopened soon after its recovery.
     Reopened,
-    /// It is over.
+    /// It has recovered.
     Recovered,
 }

@@ -1,4 +1,4 @@
-//! Where a channel's messages go: to a webhook, or by a bot token to a channel of Slack's Web API.
+//! Where a channel's messages go: to a webhook, or to a channel of Slack's Web API with a bot token.
 //!
 //! A webhook can only post. A bot can also reply in a thread and edit what it posted.
 
@@ -9,14 +9,14 @@ use reqwest::Url;
 use super::channel::Destination;
 use crate::webhook::{self, BotToken, Webhook, WebhookError, Webhooks};
 
-/// The shortest time between two messages in one channel that Slack takes for good.
+/// The shortest time between two messages in one channel that Slack allows permanently.
 /// <https://docs.slack.dev/apis/web-api/rate-limits>, "chat.postMessage"
 const POST_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between two edits of one app, for all its channels: Tier 3, fifty a minute.
+/// The shortest time between two edits of one app, in all its channels together: Tier 3, fifty a minute.
 /// <https://docs.slack.dev/reference/methods/chat.update>
 const EDIT_INTERVAL: Duration = Duration::from_millis(1_200);
 
-/// Where a channel's target comes from.
+/// Where a channel's webhook or token is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A webhook.
@@ -30,19 +30,19 @@ pub enum Source {
     },
 }
 
-/// Where requests go. Nothing here prints a secret.
+/// Where requests go. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// To a webhook.
+    /// A webhook.
     Webhook(Webhook),
-    /// To a channel, by the Web API.
+    /// A channel of the Web API.
     Bot(Bot),
 }
 
 /// A channel of the Web API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bot {
-    /// Who posts.
+    /// The bot's token.
     pub token: BotToken,
     /// The channel's id.
     pub channel: String,
@@ -51,7 +51,7 @@ pub struct Bot {
 }
 
 impl Target {
-    /// The shortest time between two requests to such a destination that Slack takes for good.
+    /// The shortest time between two requests to such a destination that Slack allows permanently.
     pub fn interval(&self, to: &Destination) -> Duration {
         match (self, to) {
             (Self::Webhook(webhook), _) => webhook.interval(),
@@ -60,7 +60,7 @@ impl Target {
         }
     }
 
-    /// The id of the Slack channel in which it can reply and edit; none for a webhook, which can only post.
+    /// The id of the Slack channel in which it can reply and edit; `None` for a webhook, which can only post.
     pub fn channel_id(&self) -> Option<&str> {
         match self {
             Self::Webhook(_) => None,
@@ -69,7 +69,7 @@ impl Target {
     }
 }
 
-/// Looks targets up, at start and again when Slack refuses one: its secret may have been rotated.
+/// Reads targets: at the start, and again when Slack refuses one, because its secret may have been rotated.
 #[derive(Debug, Clone)]
 pub struct Secrets {
     /// Reads Secrets Manager.
@@ -79,10 +79,10 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The target as it is now.
+    /// Reads the target's current value.
     ///
     /// # Errors
-    /// When the secret cannot be read, or does not hold what it should.
+    /// When the secret cannot be read, or does not hold a webhook or token.
     pub async fn resolve(&self, source: &Source) -> Result<Target, WebhookError> {
         match source {
             Source::Webhook(source) => Ok(Target::Webhook(self.webhooks.resolve(source).await?)),

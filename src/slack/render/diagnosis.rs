@@ -46,7 +46,7 @@ pub(super) fn why(alert: &Alert) -> Text {
     let same = troubles.iter().position(|trouble| trouble.cause.category == cause.category);
     let trouble = same.and_then(|same| troubles.get(same));
 
-    text.markup("*Why:* ").outside(cause.category.title(), WHAT);
+    text.markup("*Why:* ").external(cause.category.title(), WHAT);
     if let (Some(trouble), Some(diagnosis)) = (trouble, diagnosis)
         && diagnosis.stopped > 1
         && trouble.count > 0
@@ -54,7 +54,7 @@ pub(super) fn why(alert: &Alert) -> Text {
         text.markup(&format!(" — {} of the last {} tasks", trouble.count, diagnosis.stopped));
     }
     if let Some(hint) = present(Some(&cause.hint)) {
-        text.markup("\n").outside(hint, HINT);
+        text.markup("\n").external(hint, HINT);
     }
     if let Some(example) = trouble.and_then(|trouble| present(trouble.example.as_deref())).filter(is_new) {
         text.markup("\n").quote(example, 3, EXAMPLE);
@@ -80,7 +80,7 @@ pub(super) fn why(alert: &Alert) -> Text {
 /// "Container crashed, exit code 1 (2 tasks)"
 fn in_few_words(trouble: &Trouble) -> Text {
     let mut text = Text::with_limit(OTHERS);
-    text.outside(trouble.cause.category.title(), WHAT);
+    text.external(trouble.cause.category.title(), WHAT);
     if let Some(code) = trouble.exit_code {
         text.markup(&format!(", exit code {code}"));
     }
@@ -146,13 +146,13 @@ fn health_check(check: &HealthCheck) -> Text {
     for (place, (finding, count)) in check.found.iter().take(FINDINGS).enumerate() {
         text.markup(if place > 0 { " and " } else { "" });
         match finding {
-            Finding::Answered(codes) => drop(text.markup("answered ").outside(codes, SHORT_NAME)),
+            Finding::Answered(codes) => drop(text.markup("answered ").external(codes, SHORT_NAME)),
             Finding::TimedOut => match check.timeout {
                 Some(seconds) => drop(text.markup(&format!("no answer within {seconds} s"))),
                 None => drop(text.markup("no answer in time")),
             },
             Finding::Failed => drop(text.markup("no connection, or an answer that makes no sense")),
-            Finding::Said(said) => drop(text.outside(said, HEALTH_CHECK / 2)),
+            Finding::Said(said) => drop(text.external(said, HEALTH_CHECK / 2)),
         }
         if several {
             text.markup(&format!(" ({count})"));
@@ -161,14 +161,14 @@ fn health_check(check: &HealthCheck) -> Text {
     let mut comma = if check.found.is_empty() { "" } else { ", " };
     let answered = check.found.is_empty() || check.found.iter().any(|(found, _)| matches!(found, Finding::Answered(_)));
     if let Some(expected) = check.expected.as_deref().filter(|_| answered) {
-        text.markup(comma).outside(expected, SHORT_NAME).markup(" is expected");
+        text.markup(comma).external(expected, SHORT_NAME).markup(" is expected");
         comma = ", ";
     }
     if let Some(request) = &check.request {
         text.markup(comma).name(request, SHORT_NAME);
     }
     if let Some(port) = &check.port {
-        text.markup(" on ").outside(port, SHORT_NAME);
+        text.markup(" on ").external(port, SHORT_NAME);
     }
     let failed = check.found.iter().fold(0_usize, |sum, (_, count)| sum.saturating_add(*count));
     if let Some(healthy) = check.healthy.filter(|_| failed > 0) {
@@ -254,7 +254,7 @@ fn service_deployment(text: &mut Text, deployment: &ServiceDeployment) {
         Status::Successful | Status::Stopped | Status::RollbackSuccessful | Status::RollbackFailed
     );
     if let Some(stage) = deployment.stage.as_deref().filter(|_| is_under_way) {
-        text.markup(", stage ").outside(&stage.replace('_', " ").to_lowercase(), SHORT_NAME);
+        text.markup(", stage ").external(&stage.replace('_', " ").to_lowercase(), SHORT_NAME);
     }
     if let Some(share) = deployment.production_share.filter(|_| deployment.strategy.is_some() && is_under_way) {
         let tenth = if share % 10 == 0 { String::new() } else { format!(".{}", share % 10) };

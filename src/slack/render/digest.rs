@@ -167,7 +167,7 @@ fn brief(group: &Group, reason_max: usize, account_name: Option<&str>) -> Text {
     if !linked {
         text.name(subject(alert), NAME);
     }
-    text.markup("* ").outside(&alert.what, WHAT);
+    text.markup("* ").external(&alert.what, WHAT);
     title(&mut text, alert);
     if let Some(reason) = reason(alert) {
         text.markup("\n").quote(reason, 1, reason_max);
@@ -185,7 +185,7 @@ fn brief(group: &Group, reason_max: usize, account_name: Option<&str>) -> Text {
 fn carried(alert: &Alert) -> Text {
     let mut text = Text::with_limit(CARRIED + 1);
     if let Some(line) = &alert.carried_for {
-        text.markup("\n").outside(line, CARRIED);
+        text.markup("\n").external(line, CARRIED);
     }
     text
 }
@@ -247,7 +247,7 @@ fn list_heading(list: &[Group]) -> Text {
 
 fn heading(alert: &Alert, what: &str) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
-    text.outside(what, WHAT_IN_LIST);
+    text.external(what, WHAT_IN_LIST);
     title(&mut text, alert);
     text
 }

@@ -8,7 +8,7 @@ use crate::{
     cause::Category,
     slack::{
         message::{Payload, Text},
-        report::{Report, State, Story},
+        report::{Report, IncidentStatus, IncidentSummary},
     },
 };
 
@@ -17,9 +17,9 @@ const CAUSES: usize = 5;
 
 /// The message for one report: a new one, a reply, or what a message is edited to.
 pub fn message(report: &Report, account_name: Option<&str>) -> Payload {
-    let payload = match &report.story {
+    let payload = match &report.incident {
         None => single(&report.alert, account_name),
-        Some(story) => full(&Group { story: Some(story), ..Group::new(&report.alert, 0, 0) }, account_name),
+        Some(incident) => full(&Group { incident: Some(incident), ..Group::new(&report.alert, 0, 0) }, account_name),
     };
     mentioning(payload, [report])
 }
@@ -54,42 +54,42 @@ fn mentioning<'a>(mut payload: Payload, reports: impl IntoIterator<Item = &'a Re
 }
 
 /// "Still going on: 24 events since 14:02, 21 failed tasks"
-pub(super) fn how_it_stands(story: &Story) -> Text {
+pub(super) fn how_it_stands(incident: &IncidentSummary) -> Text {
     const CLOCK: &str = "{date_short_pretty} {time}";
     let mut text = Text::with_limit(MAX_SECTION);
-    let lead = match story.state {
+    let lead = match incident.status {
         // The first message says it all, until there is more to say.
-        State::Opened if story.events < 2 => return text,
-        State::Opened | State::Ongoing | State::Recovered => "",
-        State::Reminder => ":hourglass_flowing_sand: Still going on: ",
-        State::Reopened => ":repeat: It is back, soon after its recovery: ",
+        IncidentStatus::Opened if incident.events < 2 => return text,
+        IncidentStatus::Opened | IncidentStatus::Ongoing | IncidentStatus::Recovered => "",
+        IncidentStatus::Reminder => ":hourglass_flowing_sand: Still going on: ",
+        IncidentStatus::Reopened => ":repeat: It is back, soon after its recovery: ",
     };
-    text.markup(lead).markup(&count(story.events, "event")).markup(" since ").date(story.since, CLOCK);
-    if story.last > story.since {
-        text.markup(", the last ").date(story.last, CLOCK);
+    text.markup(lead).markup(&count(incident.events, "event")).markup(" since ").date(incident.since, CLOCK);
+    if incident.last > incident.since {
+        text.markup(", the last ").date(incident.last, CLOCK);
     }
-    if story.failed_tasks > 0 {
-        dot(&mut text).markup(&count(story.failed_tasks, "failed task"));
+    if incident.failed_tasks > 0 {
+        dot(&mut text).markup(&count(incident.failed_tasks, "failed task"));
     }
-    for (index, cause) in story.causes.iter().take(CAUSES).enumerate().filter(|_| story.causes.len() > 1) {
+    for (index, cause) in incident.causes.iter().take(CAUSES).enumerate().filter(|_| incident.causes.len() > 1) {
         let separator = if index == 0 { " · causes: " } else { ", " };
-        text.markup(separator).outside(cause.title(), NAME);
+        text.markup(separator).external(cause.title(), NAME);
     }
     text
 }
 
 /// The colour of a message; none where the alert's severity decides.
-pub(super) const fn color(story: &Story) -> Option<&'static str> {
-    match story.state {
-        State::Recovered => Some("good"),
+pub(super) const fn color(incident: &IncidentSummary) -> Option<&'static str> {
+    match incident.status {
+        IncidentStatus::Recovered => Some("good"),
         _ => None,
     }
 }
 
 /// The sign at the beginning of a notification.
-pub(super) const fn sign(story: Option<&Story>, severity: crate::alert::Severity) -> &'static str {
-    match story {
-        Some(Story { state: State::Recovered, .. }) => RECOVERED,
+pub(super) const fn sign(incident: Option<&IncidentSummary>, severity: crate::alert::Severity) -> &'static str {
+    match incident {
+        Some(IncidentSummary { status: IncidentStatus::Recovered, .. }) => RECOVERED,
         _ => emoji(severity),
     }
 }
