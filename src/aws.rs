@@ -1,7 +1,7 @@
-//! AWS, as every client of it shares it: one configuration, one cache of credentials, one meaning for each error.
+//! What all AWS clients share: one configuration, one cache of credentials, one classification of errors.
 //!
-//! An answer that says that credentials have expired drops them from the cache, whichever service gave it: the next request
-//! is signed with fresh ones ([`credentials`]).
+//! If any service answers that the credentials have expired, they are removed from the cache, and the next request is signed
+//! with fresh ones ([`credentials`]).
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::outbound::Outbound;
 mod credentials;
 mod error;
 
-/// What is wrong with AWS's part of the configuration.
+/// An error in the AWS configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
 
-/// The SDK's configuration from its own variables, files and roles, for every client in this process.
+/// Loads the SDK's configuration from its variables, files and roles, for every client in this process.
 ///
 /// # Errors
-/// When there is no region, or it is none.
+/// When there is no Region, or its name is not a Region's.
 pub async fn load(outbound: &Outbound) -> Result<SdkConfig, ConfigError> {
     let cache = Arc::new(credentials::Cache::default());
     let http = credentials::Watch::new(outbound.aws(), Arc::clone(&cache));
@@ -38,19 +38,19 @@ pub async fn load(outbound: &Outbound) -> Result<SdkConfig, ConfigError> {
     Ok(aws)
 }
 
-/// Whether the environment or a profile names a region, so that [`load`] need not ask the instance.
+/// Whether the environment or a profile names a Region, so that [`load`] does not ask the instance.
 pub async fn names_region() -> bool {
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new());
     chain.region().await.is_some()
 }
 
-/// Checks that the queue of `queue_url` is where requests for it go: SQS in another region does not know it, and refuses.
+/// Checks that the queue of `queue_url` is in the configured Region: SQS in another Region does not know the queue.
 ///
-/// A host that is not AWS's own, or a configured endpoint, is taken as it is: an emulator, a proxy, a VPC endpoint.
+/// Accepts any host that is not AWS's own, and any configured endpoint: an emulator, a proxy, a VPC endpoint.
 ///
 /// # Errors
-/// Names both regions.
+/// Names both Regions.
 pub fn check_queue_region(queue_url: &str, aws: &SdkConfig) -> Result<(), ConfigError> {
     let for_sqs = std::env::var("AWS_ENDPOINT_URL_SQS").is_ok_and(|url| !url.is_empty());
     let elsewhere = for_sqs || aws.endpoint_url().is_some();
@@ -76,8 +76,8 @@ fn check_region(region: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether a text has the form of a region's name: `eu-west-1`, `us-gov-east-1`, `eusc-de-east-1`. New regions come, so there
-/// is no list. <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>
+/// Whether a text has the form of a Region's name: `eu-west-1`, `us-gov-east-1`, `eusc-de-east-1`. AWS adds Regions, so this
+/// has no list. <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>
 fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
@@ -87,7 +87,7 @@ fn is_region(text: &str) -> bool {
         && (2..=5).contains(&parts[0].len())
 }
 
-/// The region in the host of a queue's URL, if it is one of AWS's public hosts: `sqs.eu-west-1.amazonaws.com`, of old
+/// The Region in the host of a queue's URL, if it is one of AWS's public hosts: `sqs.eu-west-1.amazonaws.com`, and the older
 /// `eu-west-1.queue.amazonaws.com`, and `queue.amazonaws.com` for us-east-1.
 /// <https://docs.aws.amazon.com/general/latest/gr/sqs-service.html>
 fn region_of_queue(url: &str) -> Option<String> {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_region_is_known_by_its_form() {
+    fn a_region_is_recognised_by_its_form() {
         for region in ["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-7", "us-isob-east-1", "eusc-de-east-1"]
         {
             assert!(is_region(region), "{region}");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_in_another_region_is_refused_by_both_names() {
+    fn the_error_for_a_queue_in_another_region_names_both() {
         let client = |region: &'static str| {
             SdkConfig::builder().behavior_version(BehaviorVersion::latest()).region(Region::from_static(region))
         };
@@ -140,7 +140,7 @@ mod tests {
             assert!(check_queue_region(url, &client(region).build()).is_ok(), "{url}");
             let error = check_queue_region(url, &south).unwrap_err().to_string();
             assert!(error.contains(region) && error.contains("ap-south-1") && error.contains("QUEUE_URL"), "{error}");
-            assert!(check_queue_region(url, &relocated).is_ok(), "an endpoint decides where requests go");
+            assert!(check_queue_region(url, &relocated).is_ok(), "a configured endpoint decides where requests go");
         }
         for elsewhere in [
             "http://127.0.0.1:4566/123456789012/q",

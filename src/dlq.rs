@@ -32,7 +32,7 @@ use crate::{
     signals::Signals,
     sqs::{
         BATCH, Message, Queue, QueueState, Receipt, Redrive, SqsError, Undelivered,
-        move_task::{MoveTask, Status},
+        move_task::{MoveStatus, MoveTask},
     },
     text,
 };
@@ -323,7 +323,7 @@ fn describe(
 
 /// When a move runs already: an error that tells how far it is.
 fn refuse_second(tasks: &[MoveTask]) -> Result<()> {
-    let Some(task) = tasks.iter().find(|task| task.status == Status::Active) else { return Ok(()) };
+    let Some(task) = tasks.iter().find(|task| task.status == MoveStatus::Active) else { return Ok(()) };
     let to = task.destination_arn.as_deref().unwrap_or("where each message came from");
     let started = SystemTime::UNIX_EPOCH + Duration::from_millis(task.started.try_into().unwrap_or(0));
     bail!("a move is running already, since {} UTC, to {to}: {}", utc(started), progress(task))
@@ -350,23 +350,23 @@ async fn follow(source: &Source, handle: &str, before: i64, mut stop: Stop) -> R
             continue;
         };
         let progress = progress(&task);
-        show(&progress, task.status != Status::Active);
+        show(&progress, task.status != MoveStatus::Active);
         match task.status {
-            Status::Active => {
+            MoveStatus::Active => {
                 // Only here is that a failure: a task that has ended meanwhile cannot be cancelled.
                 if let Some(Err(error)) = cancelled {
                     return source.explained(Err(error)).context("the move goes on, and cannot be cancelled");
                 }
             }
-            Status::Completed => {
+            MoveStatus::Completed => {
                 say(format_args!("done: {progress}"));
                 return Ok(true);
             }
-            Status::Cancelled => {
+            MoveStatus::Cancelled => {
                 say(format_args!("cancelled: {progress}; the rest is still in {}", source.arn));
                 return Ok(false);
             }
-            Status::Failed => {
+            MoveStatus::Failed => {
                 let reason = text::line(task.failure.as_deref().unwrap_or("SQS does not say why"), 300);
                 bail!("the move failed: {reason}: {progress}; the rest is still in {}", source.arn);
             }

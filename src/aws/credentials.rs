@@ -1,6 +1,6 @@
-//! Credentials are cached until they expire, or until AWS says that they have. [`Watch`] sees every answer on its way to a
-//! client; one that refuses the credentials it was signed with drops these from the [`Cache`], so that the next request,
-//! of whichever client, fetches fresh ones.
+//! Caches credentials until they expire, or until AWS answers that they have expired. [`Watch`] inspects every answer to a
+//! client. If the answer refuses the credentials of its request, [`Watch`] removes them from the [`Cache`], so that the next
+//! request of any client fetches fresh ones.
 
 use std::{
     error::Error,
@@ -26,13 +26,13 @@ use tracing::info;
 
 use super::error::{ErrorClass, find};
 
-/// How long a request waits for credentials: less than its own time-out, so that the failure is known as what it is.
+/// How long a request waits for credentials: less than the request's timeout, so that the error names the credentials.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// There are no credentials to sign a request with.
 #[derive(Debug)]
 pub(super) struct CredentialsFailure {
-    /// True when nobody offers any, or what should is configured wrongly; else what offers them failed.
+    /// True if there is no source of credentials, or it is misconfigured. False if the source failed.
     pub(super) permanent: bool,
     source: Box<dyn Error + Send + Sync>,
 }
@@ -40,9 +40,9 @@ pub(super) struct CredentialsFailure {
 impl fmt::Display for CredentialsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.permanent {
-            "nothing offers AWS credentials (variables, profile, container, instance)"
+            "no source offers AWS credentials (variables, profile, container, instance)"
         } else {
-            "what offers AWS credentials failed"
+            "the source of the AWS credentials failed"
         })
     }
 }
@@ -55,18 +55,18 @@ impl Error for CredentialsFailure {
 
 /// The credentials of this process, for all clients.
 #[derive(Debug)]
-pub(super) struct Cache(Mutex<State>);
+pub(super) struct Cache(Mutex<Cached>);
 
 #[derive(Debug)]
-struct State {
+struct Cached {
     cache: SharedIdentityCache,
-    /// What the cache gave last.
-    given: Option<Credentials>,
+    /// The credentials that the cache returned last.
+    returned: Option<Credentials>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self(Mutex::new(State { cache: empty(), given: None }))
+        Self(Mutex::new(Cached { cache: empty(), returned: None }))
     }
 }
 
@@ -75,21 +75,21 @@ fn empty() -> SharedIdentityCache {
 }
 
 impl Cache {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Cached> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the credentials that `signature` was made with; fresher ones, fetched since, stay.
-    fn drop_if_used(&self, signature: &Signature) {
+    /// Removes the credentials that made `signature`. Fresher ones stay.
+    fn remove_if_used(&self, signature: &Signature) {
         let mut state = self.state();
-        if state.given.as_ref().is_some_and(|given| signature.is_by(given)) {
-            *state = State { cache: empty(), given: None };
+        if state.returned.as_ref().is_some_and(|returned| signature.is_made_with(returned)) {
+            *state = Cached { cache: empty(), returned: None };
             info!("AWS refused the cached credentials; fetching fresh ones");
         }
     }
 }
 
-/// The same as the SDK takes it.
+/// The cache, as the SDK's identity cache.
 #[derive(Debug)]
 pub(super) struct Renewable(pub(super) Arc<Cache>);
 
@@ -103,7 +103,7 @@ impl ResolveCachedIdentity for Renewable {
         IdentityFuture::new(async move {
             let cache = self.0.state().cache.clone();
             let resolved = cache.resolve_cached_identity(resolver, components, config);
-            // The cache bounds one look-up. A request that waits for the look-up of another and then begins its own takes longer.
+            // The cache limits one look-up. A request that waits for another's look-up and then begins its own takes longer.
             let resolved = timeout(LOAD_TIMEOUT, resolved).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
             let identity = resolved.map_err(|source| {
                 let cause = find::<CredentialsError>(&*source);
@@ -113,7 +113,7 @@ impl ResolveCachedIdentity for Renewable {
                 );
                 CredentialsFailure { permanent, source }
             })?;
-            self.0.state().given = identity.data::<Credentials>().cloned();
+            self.0.state().returned = identity.data::<Credentials>().cloned();
             Ok(identity)
         })
     }
@@ -131,14 +131,14 @@ impl Signature {
         Some(Self { authorization: header("authorization")?, token: header("x-amz-security-token") })
     }
 
-    fn is_by(&self, credentials: &Credentials) -> bool {
+    fn is_made_with(&self, credentials: &Credentials) -> bool {
         // AWS4-HMAC-SHA256 Credential=AKIA…/20261125/eu-west-1/sqs/aws4_request, …
         let key = self.authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
         key == Some(credentials.access_key_id()) && self.token.as_deref() == credentials.session_token()
     }
 }
 
-/// An HTTP client that sees what AWS answers.
+/// An HTTP client that inspects AWS's answers.
 #[derive(Debug)]
 pub(super) struct Watch {
     client: SharedHttpClient,
@@ -187,7 +187,7 @@ impl HttpConnector for Watched {
                 let body = body.map_err(|error| ConnectorError::io(error.into()))?.into_bytes();
                 let class = ErrorClass::of_code(&error_code(&response, &body).unwrap_or_default(), "", false);
                 if class.is_about_stale_credentials() {
-                    cache.drop_if_used(&signature);
+                    cache.remove_if_used(&signature);
                 }
                 *response.body_mut() = SdkBody::from(body);
             }
@@ -196,7 +196,7 @@ impl HttpConnector for Watched {
     }
 }
 
-/// The error code of an answer, in a header or in the body, of a service that speaks JSON or XML.
+/// The error code of an answer, from a header or from the body, of a service with a JSON or XML protocol.
 fn error_code(response: &HttpResponse, body: &[u8]) -> Option<String> {
     let code = match response.headers().get("x-amzn-errortype") {
         Some(header) => header.split(':').next()?.to_owned(),
@@ -227,23 +227,23 @@ mod tests {
     }
 
     #[test]
-    fn only_the_credentials_that_were_refused_are_dropped() {
+    fn only_the_refused_credentials_are_removed() {
         let cache = Cache::default();
-        let holds = || cache.state().given.is_some();
-        cache.state().given = Some(credentials("AKIA2", Some("new")));
+        let holds = || cache.state().returned.is_some();
+        cache.state().returned = Some(credentials("AKIA2", Some("new")));
         for other in [signature("AKIA1", Some("old")), signature("AKIA2", Some("old")), signature("AKIA2", None)] {
-            cache.drop_if_used(&other);
+            cache.remove_if_used(&other);
             assert!(holds(), "a late answer to a request with older credentials");
         }
-        cache.drop_if_used(&signature("AKIA2", Some("new")));
+        cache.remove_if_used(&signature("AKIA2", Some("new")));
         assert!(!holds());
-        cache.state().given = Some(credentials("AKIA3", None));
-        cache.drop_if_used(&signature("AKIA3", None));
+        cache.state().returned = Some(credentials("AKIA3", None));
+        cache.remove_if_used(&signature("AKIA3", None));
         assert!(!holds());
     }
 
     #[test]
-    fn the_error_code_is_found_wherever_a_service_puts_it() {
+    fn the_error_code_is_found_in_every_protocol() {
         for (header, body, code) in [
             (
                 None,

@@ -1,5 +1,5 @@
-//! What an error of an AWS request means, by the codes that AWS's services share. Every client classifies here, so that one
-//! failure is one thing everywhere.
+//! Classifies the errors of AWS requests, by the codes that AWS's services share. Every client uses this, so that a failure has
+//! the same class everywhere.
 
 use std::{error::Error, fmt};
 
@@ -7,36 +7,36 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
 use super::credentials::CredentialsFailure;
 
-/// What kind of failure a request met: a label for logs, and what to tell the operator.
+/// The kind of a request's failure: a label for logs, and a message for the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// What the request names is not there.
+    /// The resource does not exist.
     NotFound,
-    /// The credentials are good, but do not allow this.
+    /// The credentials are valid, but do not allow the request.
     Denied,
-    /// They allow it, but not the use of the KMS key that encrypts it.
+    /// The credentials allow the request, but not the use of the resource's KMS key.
     KeyDenied,
-    /// The KMS key that encrypts it is disabled, deleted or of the wrong sort.
+    /// The resource's KMS key is disabled, deleted or of the wrong type.
     KeyUnusable,
-    /// The credentials have expired; they are no longer cached.
+    /// The credentials have expired. They are no longer cached.
     Expired,
     /// AWS does not accept the credentials.
     Rejected,
-    /// There are no credentials, or what should give them is configured wrongly.
+    /// There are no credentials, or their source is misconfigured.
     NoCredentials,
-    /// What gives the credentials did not answer, or failed.
+    /// The source of the credentials did not answer, or failed.
     CredentialsUnavailable,
-    /// The request could not even be made: an endpoint that is none.
+    /// The request could not be built, for example because of an invalid endpoint.
     Unsendable,
-    /// AWS understood the request and refuses it as it is.
+    /// AWS refuses the request as invalid.
     Invalid,
-    /// AWS asks us to slow down.
+    /// AWS throttles the request.
     Throttled,
     /// No answer in time.
     Timeout,
     /// The connection failed.
     Network,
-    /// AWS failed (5xx), or what answered was not AWS.
+    /// AWS failed (5xx), or the answer is not from AWS.
     Server,
     /// Anything else.
     Other,
@@ -51,7 +51,7 @@ impl ErrorClass {
                 Some(failure) if failure.permanent => Self::NoCredentials,
                 Some(_) => Self::CredentialsUnavailable,
                 None if failure.is_timeout() => Self::Timeout,
-                // A connection that closes instead of answering is "other", with the kind of a transient error.
+                // The SDK reports a connection that closes without an answer as "other", with the kind of a transient error.
                 None if failure.is_io() || failure.as_other().is_some() => Self::Network,
                 None => Self::Unsendable,
             },
@@ -66,7 +66,7 @@ impl ErrorClass {
         }
     }
 
-    /// By the error codes that SQS, ECS, Secrets Manager, CloudWatch Logs, DynamoDB and the signature check in front of them document.
+    /// The class of an error code that SQS, ECS, Secrets Manager, CloudWatch Logs, DynamoDB or AWS's signature check documents.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
     /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors>
     pub(super) fn of_code(code: &str, message: &str, server_error: bool) -> Self {
@@ -111,7 +111,7 @@ impl ErrorClass {
                 | "TooManyRequests"
                 | "TooManyRequestsException",
             ) => Self::Throttled,
-            // Secrets Manager's word for a secret that is marked for deletion.
+            // Secrets Manager's code for a secret that is marked for deletion is `InvalidRequestException`.
             (_, "InvalidAddress" | "InvalidParameterException" | "InvalidRequestException" | "ValidationException") => {
                 Self::Invalid
             }
@@ -120,7 +120,7 @@ impl ErrorClass {
         }
     }
 
-    /// True where only a change of configuration or permissions helps, so that retrying at start would hide a mistake.
+    /// True if only a change of configuration or permissions helps. A retry at the start would hide the mistake.
     pub fn is_misconfiguration(self) -> bool {
         match self {
             Self::NotFound
@@ -141,7 +141,7 @@ impl ErrorClass {
         }
     }
 
-    /// True where fresh credentials may be all that is missing; those that were refused are no longer cached.
+    /// True if fresh credentials may help. The refused ones are no longer cached.
     pub fn is_about_stale_credentials(self) -> bool {
         matches!(self, Self::Expired | Self::Rejected)
     }
@@ -169,8 +169,8 @@ impl fmt::Display for ErrorClass {
     }
 }
 
-/// AWS's own words for the error, or what became of the request. Never an answer that could not be understood: it may hold a
-/// secret.
+/// AWS's description of the error, or what happened to the request. Never the text of an answer that could not be parsed: it may
+/// hold a secret.
 pub fn explain<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
     let class = ErrorClass::of(error);
     match error {
@@ -183,17 +183,17 @@ pub fn explain<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -
             let source = failure.as_connector_error().and_then(Error::source);
             source.map_or_else(|| class.to_string(), |source| format!("{class}: {}", chain(source)))
         }
-        _ => "the answer is not AWS's".into(),
+        _ => "the answer is not from AWS".into(),
     }
 }
 
-/// An error and everything that led to it.
+/// An error and all its sources.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let errors = std::iter::successors(Some(error), |&error| error.source());
     errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The first error of this type among those that led to `error`.
+/// The first error of this type among `error` and its sources.
 pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref::<T>())
 }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_by_kms_is_told_from_one_by_the_service() {
+    fn a_denial_by_kms_differs_from_one_by_the_service() {
         for (message, class) in [
             ("Access to KMS is not allowed", ErrorClass::KeyDenied),
             (

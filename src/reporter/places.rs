@@ -25,8 +25,8 @@ use crate::{
         mention::{Mention, is_for_channel},
     },
     slack::{
-        channel::{Destination, PostError, Posted},
         answer::{MessageRef, SlackAnswer},
+        channel::{Destination, PostError, Posted},
         report::Report,
     },
 };

@@ -227,7 +227,8 @@ impl Flusher {
         let has_fallback = self.fallbacks[first.channel.0];
         let answer = self.send(&name, &payload, &to).await;
         debug!(channel = name, edits = matches!(to, Destination::Edit(_)), reports = taken, %answer, "posted");
-        let is_rotated = matches!(answer, SlackAnswer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
+        let is_rotated =
+            matches!(answer, SlackAnswer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
         let interval = self.target.interval(&to);
         let reaction = match clock.learn(&answer, taken, is_rotated, interval, now) {
@@ -299,7 +300,9 @@ impl Flusher {
     fn settle(&mut self, name: &str, batch: Vec<WaitingReport>, reaction: Reaction, answer: SlackAnswer) {
         let is_shared = batch.len() > 1;
         let result = match (reaction, answer) {
-            (Reaction::Deliver, SlackAnswer::Accepted(message)) => Ok(message.map(|message| Posted { message, is_shared })),
+            (Reaction::Deliver, SlackAnswer::Accepted(message)) => {
+                Ok(message.map(|message| Posted { message, is_shared }))
+            }
             (Reaction::Gone, _) => Err(PostError::Gone),
             (Reaction::Refuse, answer) => {
                 error!(channel = name, "Slack {answer}, even as plain text");

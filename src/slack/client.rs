@@ -117,7 +117,10 @@ async fn exchange(
         match request().send().await {
             // The connection was kept from an earlier request and is dead. A new connection is faster than a back-off.
             Err(error) if !error.is_connect() && nothing_was_acknowledged(&error) => {
-                debug!(error = describe(error), "a kept connection to Slack was dead; sending the request again on a new one");
+                debug!(
+                    error = describe(error),
+                    "a kept connection to Slack was dead; sending the request again on a new one"
+                );
                 request().send().await
             }
             sent => sent,

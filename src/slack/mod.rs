@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 use self::{
     answer::SlackAnswer,
-    channel::{Destination, Flusher, Item, Place, PostError, ChannelState},
+    channel::{ChannelState, Destination, Flusher, Item, Place, PostError},
     client::Client,
     report::Report,
     target::{Secrets, Source, Target},
@@ -177,7 +177,10 @@ impl Slack {
     /// later one shows the same.
     pub fn is_behind_with_edits(&self, channel: ChannelId) -> bool {
         const EDITS_PER_MINUTE: usize = 50;
-        self.channels[channel.0].edits.as_ref().is_some_and(|edits| edits.held.load(Ordering::Relaxed) >= EDITS_PER_MINUTE)
+        self.channels[channel.0]
+            .edits
+            .as_ref()
+            .is_some_and(|edits| edits.held.load(Ordering::Relaxed) >= EDITS_PER_MINUTE)
     }
 
     /// The id of the Slack channel in which it can reply and edit; `None` for a webhook, which can only post.
@@ -202,7 +205,8 @@ impl Slack {
     pub fn takes(&self, channel: ChannelId) -> bool {
         let states = self.states.borrow();
         let chain = std::iter::successors(Some(channel), |channel| self.fallback(*channel));
-        let first = chain.map(|channel| &states[channel.0]).find(|state| !matches!(state, ChannelState::Refused { .. }));
+        let first =
+            chain.map(|channel| &states[channel.0]).find(|state| !matches!(state, ChannelState::Refused { .. }));
         first == Some(&ChannelState::Open)
     }
 

@@ -1,4 +1,4 @@
-//! Alerts become a message: one alert in full here, a storm of them folded into a [`digest`]. Pure.
+//! Renders alerts as a message: one alert in full here, many alerts folded into a [`digest`]. Pure.
 //!
 //! Invariant: every payload is within Slack's limits, whatever the alerts hold.
 
@@ -16,8 +16,8 @@ use crate::alert::{Alert, Severity};
 use crate::cause::Category;
 use crate::event::Event;
 
-// How much of each part is shown, in characters. Those of any real alert stay well under `MAX_MESSAGE`; what goes beyond it is
-// left out, the last part first.
+// The limit of each part, in characters. Real alerts stay well under `MAX_MESSAGE`. If an alert exceeds it, the last parts are
+// left out.
 
 /// The notification.
 const NOTIFICATION: usize = 700;
@@ -28,38 +28,38 @@ const WHAT: usize = 300;
 const REASON: usize = 1_200;
 const REASON_LINES: usize = 8;
 const HINT: usize = 600;
-/// What its owner wrote about it: CloudWatch takes 1,024 characters for an alarm's description.
+/// The owner's description: CloudWatch accepts 1,024 characters for an alarm's.
 const NOTE: usize = 1_100;
 const NOTE_LINES: usize = 8;
 const FACTS: usize = 5;
-/// As many as `diagnose.tags` may name.
+/// `diagnose.tags` may name as many.
 const TAGS: usize = 5;
 const LABEL: usize = 40;
 const FACT: usize = 300;
-/// For which channel it is, and what Slack says of that: 80 and 64 characters at most, and the words between.
+/// The channel it is for, and Slack's error code: at most 80 and 64 characters, and the words between them.
 const CARRIED: usize = 200;
 const ACCOUNT: usize = 100;
 const REGION: usize = 40;
-/// The grey line below: where and when.
+/// The grey line at the end: where and when.
 const CONTEXT: usize = 800;
 const LINKS: usize = 2_500;
 
-/// The message for one alert alone.
+/// The message for a single alert.
 pub fn single(alert: &Alert, account_name: Option<&str>) -> Payload {
     full(&Group::new(alert, 0, 0), account_name)
 }
 
-/// A message such as alerts make, for Slack to look at without posting it.
+/// An example of an alert's message, which Slack validates without posting it.
 pub fn example() -> Payload {
     let event = r#"{"source":"aws.ecs","detail-type":"ECS Service Action","account":"123456789012","region":"eu-west-1",
         "time":"2026-01-01T00:00:00Z","resources":["arn:aws:ecs:eu-west-1:123456789012:service/example/checkout"],
         "detail":{"eventName":"SERVICE_TASK_START_IMPAIRED","reason":"An example that is not posted."}}"#;
     let event = Event::decode(event).ok().and_then(|events| events.into_iter().next());
-    // The text above is JSON, so there is one.
+    // The text above is valid, so this always finds an event.
     event.map_or_else(|| Payload::plain(Text::with_limit(0)), |event| single(&Alert::from_event(&event), None))
 }
 
-/// The last resort when Slack refuses the blocks of an alert: short text without markup, in ASCII and letters only.
+/// The last attempt after Slack refuses the blocks of an alert: short text without markup, of ASCII and letters only.
 pub fn plain_text(alert: &Alert, account_name: Option<&str>) -> Payload {
     let simple = |text: &str, max: usize| -> String {
         text.chars().take(max).map(|c| if c.is_ascii() || c.is_alphanumeric() { c } else { '?' }).collect()
@@ -76,25 +76,25 @@ pub fn plain_text(alert: &Alert, account_name: Option<&str>) -> Payload {
     if let Some(reason) = reason(alert) {
         text.markup(": ").external(&simple(reason, WHAT), WHAT);
     }
-    // Half a URL is worse than none.
+    // A truncated URL is worse than no URL.
     if let Some(link) = alert.links.first().filter(|link| link.url.len() < MAX_SECTION / 3) {
         text.markup(" ").external(&link.url, MAX_SECTION);
     }
     Payload::plain(text)
 }
 
-/// Alerts that differ only in when they came.
+/// Alerts that differ only in their time.
 struct Group<'a> {
-    /// The latest of them.
+    /// The latest one.
     alert: &'a Alert,
     count: usize,
-    /// How the incident stands that it belongs to.
+    /// The incident of these alerts.
     incident: Option<&'a IncidentSummary>,
     first: Option<OffsetDateTime>,
     last: Option<OffsetDateTime>,
-    /// Groups of one severity, kind and cause have the same number here: they can share a list.
+    /// Groups of the same severity, kind and cause have the same number: they can share a list.
     list: usize,
-    /// Groups of one list that are in the same place have the same number here: they can share a line.
+    /// Groups of the same list and place have the same number: they can share a line.
     place: usize,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// One alert, and its repeats, with all there is to say: who and what; why, and what to do; then AWS's own words, and the rest.
+/// One alert and its repeats, in full: who and what; why, and what to do; then AWS's text, and the rest.
 fn full(group: &Group, account_name: Option<&str>) -> Payload {
     let alert = group.alert;
     let mut blocks = Vec::new();
@@ -160,7 +160,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
             tags.markup("\n");
         }
         tags.external(key, LABEL).markup(": ");
-        // An address can be tapped, and shows where it leads; anything else stays text.
+        // An address is a link that shows its target; anything else stays text.
         if value.starts_with("https://") {
             tags.linking(value, FACT)
         } else {
@@ -169,7 +169,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     }
     add(tags, section);
 
-    add(group.incident.map(incident::how_it_stands).unwrap_or(Text::with_limit(0)), context);
+    add(group.incident.map(incident::status_line).unwrap_or(Text::with_limit(0)), context);
     let mut below = Text::with_limit(CONTEXT);
     where_and_when(&mut below, group, account_name);
     add(below, context);
@@ -194,7 +194,7 @@ fn full(group: &Group, account_name: Option<&str>) -> Payload {
     Payload::new(text, color, blocks)
 }
 
-/// What follows, the commands to copy, and what the alarm's owner wrote for whoever reads this.
+/// The advice, the commands to copy, and the description that the alarm's owner wrote.
 fn what_to_do(alert: &Alert) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
     if let Some(advice) = present(alert.advice.as_deref()) {
@@ -215,18 +215,18 @@ fn what_to_do(alert: &Alert) -> Text {
     text
 }
 
-/// " — Image not found", unless the sentence before it says so already.
+/// " — Image not found", unless the sentence before it already contains it.
 fn title(text: &mut Text, alert: &Alert) {
     let Some(category) = alert.cause.as_ref().map(|cause| cause.category) else { return };
-    let said = ALREADY_SAID.iter().find(|(said, phrase, _)| *said == category && alert.what.contains(phrase));
-    let title = said.map_or(category.title(), |(_, _, rest)| rest);
+    let repeated = REPEATED_TITLES.iter().find(|(of, phrase, _)| *of == category && alert.what.contains(phrase));
+    let title = repeated.map_or(category.title(), |(_, _, rest)| rest);
     if !title.is_empty() {
         text.markup(" — ").external(title, LABEL);
     }
 }
 
-/// What [`Alert::what`] may hold of a cause's title, and what of the title is then left to say.
-const ALREADY_SAID: &[(Category, &str, &str)] = &[
+/// Phrases of [`Alert::what`] that repeat a category's title, and the part of the title that is still new beside each.
+const REPEATED_TITLES: &[(Category, &str, &str)] = &[
     (Category::Spot, "Spot interruption", ""),
     (Category::User, "by a user", ""),
     (Category::RoutineScaling, "by the service scheduler", ""),
@@ -261,7 +261,7 @@ fn where_parts<'a>(alert: &'a Alert, account_name: Option<&'a str>) -> impl Iter
         .filter_map(|(part, max)| Some((present(part)?, max)))
 }
 
-/// One time as its age, which stays true when it is read hours later; two as the clock showed them.
+/// A single time as its age, which stays correct when it is read hours later; two times as clock times.
 fn span(text: &mut Text, first: Option<OffsetDateTime>, last: Option<OffsetDateTime>) {
     const CLOCK: &str = "{date_short_pretty} {time_secs}";
     match (first, last) {

@@ -129,7 +129,9 @@ fn classify(status: StatusCode, headers: &HeaderMap, text: &str) -> SlackAnswer 
         }
     };
     match code.as_str() {
-        "ratelimited" | "rate_limited" | "message_limit_exceeded" => SlackAnswer::RateLimited(retry_after(headers, text)),
+        "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
+            SlackAnswer::RateLimited(retry_after(headers, text))
+        }
         "internal_error"
         | "fatal_error"
         | "service_unavailable"

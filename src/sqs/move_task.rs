@@ -1,7 +1,7 @@
-//! SQS's own way to empty a dead-letter queue: a message move task, which runs in AWS. It is started, watched and cancelled
-//! from here, and goes on whether anybody watches or not.
+//! SQS's way to empty a dead-letter queue: a message move task, which runs in AWS. This module starts, watches and cancels it.
+//! The task continues even if nobody watches it.
 //!
-//! A queue has one at a time. What it moves gets new message ids and receive counts.
+//! A queue has one task at a time. The moved messages get new message ids and receive counts.
 
 use super::{Queue, SqsError, request};
 
@@ -12,40 +12,40 @@ pub const MAX_RATE: u32 = 500;
 /// A move task, running or ended. SQS calls its counts approximate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveTask {
-    /// How far it has come.
-    pub status: Status,
-    /// Messages that have reached their destination.
+    /// Its status.
+    pub status: MoveStatus,
+    /// The number of messages moved so far.
     pub moved: u64,
-    /// Messages that there were when it began; none before it has.
+    /// The number of messages at the start; `None` before the task has started.
     pub to_move: Option<u64>,
-    /// When it was started, in AWS's milliseconds since 1970. Tells the tasks of a queue apart: only one that runs has a
-    /// handle in a list.
+    /// The start time, in milliseconds since 1970. It identifies the task among the queue's tasks: SQS lists a handle only for a
+    /// running task.
     pub started: i64,
-    /// Where messages go; none is where each came from.
+    /// Where messages go. `None`: each to its source queue.
     pub destination_arn: Option<String>,
-    /// Why it failed, as an error code, such as `AWS.SimpleQueueService.NonExistentQueue`.
+    /// The error code if it failed, such as `AWS.SimpleQueueService.NonExistentQueue`.
     pub failure: Option<String>,
 }
 
-/// How far a move task has come.
+/// The status of a move task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It moves messages, or is about to stop doing so.
+pub enum MoveStatus {
+    /// It moves messages, or is being cancelled.
     Active,
-    /// It moved what there was.
+    /// It moved all messages.
     Completed,
     /// Somebody cancelled it.
     Cancelled,
-    /// It gave up.
+    /// It failed.
     Failed,
 }
 
 impl Queue {
-    /// Starts to move all that the dead-letter queue `source_arn` holds to `destination_arn`, at most `max_rate` messages a
-    /// second (1 to [`MAX_RATE`]; none is as fast as SQS sees fit). Gives the handle by which to cancel it.
+    /// Starts to move all messages of the dead-letter queue `source_arn` to `destination_arn`, at most `max_rate` messages a second
+    /// (1 to [`MAX_RATE`]; `None`: SQS chooses). Returns the handle for [`Queue::cancel_move`].
     ///
     /// # Errors
-    /// Any failure of the request, classified; also when a task runs already.
+    /// Any failure of the request, classified; also when a task is already running.
     pub async fn start_move(
         &self,
         source_arn: &str,
@@ -72,7 +72,7 @@ impl Queue {
         Ok(tasks.into_iter().map(MoveTask::new).collect())
     }
 
-    /// Cancels a move task; what it has moved stays moved.
+    /// Cancels a move task. Moved messages stay moved.
     ///
     /// # Errors
     /// Any failure of the request, classified; also when the task has ended.
@@ -87,11 +87,11 @@ impl MoveTask {
         let count = |count: i64| count.try_into().unwrap_or(0);
         Self {
             status: match task.status.as_deref() {
-                Some("COMPLETED") => Status::Completed,
-                Some("CANCELLED") => Status::Cancelled,
-                Some("FAILED") => Status::Failed,
+                Some("COMPLETED") => MoveStatus::Completed,
+                Some("CANCELLED") => MoveStatus::Cancelled,
+                Some("FAILED") => MoveStatus::Failed,
                 // RUNNING, CANCELLING
-                _ => Status::Active,
+                _ => MoveStatus::Active,
             },
             moved: count(task.approximate_number_of_messages_moved),
             to_move: task.approximate_number_of_messages_to_move.map(count),

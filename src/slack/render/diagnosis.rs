@@ -1,4 +1,4 @@
-//! What ECS said about a service, for people: why, what changed, how bad.
+//! Renders a diagnosis: why, what changed, how bad.
 
 use super::{HINT, NAME, WHAT, dot, present, reason};
 use crate::alert::Alert;
@@ -8,23 +8,23 @@ use crate::diagnosis::{
 };
 use crate::slack::message::{MAX_SECTION, Text};
 
-// As in a whole message: how much of each part is shown, in characters.
+// The limit of each part, in characters.
 
-/// One example in ECS's own words.
+/// One example, as ECS describes it.
 const EXAMPLE: usize = 400;
-/// Causes besides the first.
+/// The other causes.
 const OTHERS: usize = 300;
 const CHANGE: usize = 1_100;
-/// Differences of two task definitions, and the most of one.
+/// Differences between two task definitions, and the length of each.
 const DIFFERENCES: usize = 8;
 const DIFFERENCE: usize = 160;
 const STATE: usize = 1_200;
 /// ECS's reason for a rollback: it names whole ARNs.
 const ROLLBACK: usize = 600;
-/// Names of alarms or hooks, and the most of one.
+/// Names of alarms or hooks, and the length of each.
 const NAMES: usize = 3;
 const SHORT_NAME: usize = 80;
-/// The health check of one target group, and how many things are told that are wrong with its targets.
+/// The health check of one target group, and how many findings about its targets are shown.
 const HEALTH_CHECK: usize = 300;
 const FINDINGS: usize = 3;
 const LOG: usize = 1_000;
@@ -59,7 +59,7 @@ pub(super) fn why(alert: &Alert) -> Text {
     if let Some(example) = trouble.and_then(|trouble| present(trouble.example.as_deref())).filter(is_new) {
         text.markup("\n").quote(example, 3, EXAMPLE);
     }
-    // Of another cause than the alert's own an event would only distract.
+    // For other causes, the service event would distract: it may be about something else.
     let failed_health_check = matches!(cause.category, Category::HealthCheckLb | Category::HealthCheckContainer);
     let only_a_symptom = matches!(cause.category, Category::Deployment | Category::Unknown);
     if let Some(said) = said.filter(|_| failed_health_check || only_a_symptom) {
@@ -187,21 +187,21 @@ pub(super) fn state(diagnosis: &Diagnosis) -> Text {
     }
     match (&state.task_set, &state.deployment) {
         (Some(set), _) => task_set(&mut text, set),
-        // That it has completed the outlook says.
+        // The outlook shows that it has completed.
         (None, Some(_)) if state.outlook == Some(Outlook::Completed) => {}
         (None, Some(deployment)) => service_deployment(&mut text, deployment),
         (None, None) => rollout(&mut text, state),
     }
     if let Some(outlook) = state.outlook {
         dot(&mut text);
-        // The count leads on to what happens at its end.
+        // The count comes before what happens when it reaches the threshold.
         let count = state.deployment.as_ref().and_then(|deployment| deployment.breaker);
-        let says = says(outlook, diagnosis);
+        let phrases = phrases(outlook, diagnosis);
         match count.filter(|_| is_counted(outlook)) {
             Some((failures, threshold)) => {
-                text.markup(&format!("circuit breaker {failures} of {threshold}, {}", says.1));
+                text.markup(&format!("circuit breaker {failures} of {threshold}, {}", phrases.1));
             }
-            None => drop(text.markup(says.0)),
+            None => drop(text.markup(phrases.0)),
         }
     }
     if let Some(deployment) = &state.deployment {
@@ -215,7 +215,7 @@ pub(super) fn state(diagnosis: &Diagnosis) -> Text {
     text
 }
 
-/// As DescribeServices tells it.
+/// The rollout's state, from DescribeServices.
 fn rollout(text: &mut Text, state: &State) {
     match state.rollout {
         Some(Rollout::InProgress) => {
@@ -280,8 +280,8 @@ fn task_set(text: &mut Text, set: &TaskSet) {
     text.markup(if set.is_steady { ", steady" } else { ", not steady" });
 }
 
-/// What will become of it: in a sentence of its own, and after the breaker's count.
-fn says(outlook: Outlook, diagnosis: &Diagnosis) -> (&'static str, &'static str) {
+/// What happens next: as a separate sentence, and as the end of one that begins with the breaker's count.
+fn phrases(outlook: Outlook, diagnosis: &Diagnosis) -> (&'static str, &'static str) {
     let fails = diagnosis.stopped > 0;
     match outlook {
         Outlook::TriesOn => ("no circuit breaker: ECS tries on and on", ""),

@@ -1,6 +1,7 @@
 //! Many alerts in one message.
 //!
-//! Invariant: every service whose alert is taken is named; what does not fit is left for the next message, never summarised.
+//! Invariant: the message names every service whose alert it takes. Alerts that do not fit are left for the next message, and
+//! never summarised.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -15,11 +16,11 @@ use super::{
 use crate::alert::{Alert, Severity};
 use crate::slack::message::{BLOCK, MAX_MESSAGE, MAX_SECTION, Payload, Text, context, section};
 
-/// Beyond so many groups, services with the same trouble share a list.
+/// With more groups than this, services with the same problem share a list.
 const MAX_SECTIONS: usize = 20;
-/// Lists in one digest. Each is a section; a long one goes on in another, which happens six times at most: a section is left
-/// only when fewer characters remain in it than an entry and its place can take, so `MAX_MESSAGE` does not fill more. With the
-/// line below that stays under `MAX_BLOCKS`.
+/// Lists in one digest. Each is a section. A long list continues in another section, at most six times: a section ends only if
+/// fewer characters remain than an entry and its place can need, so `MAX_MESSAGE` fills no more sections. With the line below
+/// the lists, this stays under `MAX_BLOCKS`.
 const MAX_LISTS: usize = 40;
 /// A linked entry of a list; a longer one is not linked.
 const ENTRY: usize = NAME + 400;
@@ -27,42 +28,43 @@ const ENTRY: usize = NAME + 400;
 const LIST_COUNT: usize = 32;
 /// The grey line below a digest's lists.
 const LISTS_CONTEXT: usize = 400;
-/// What lists need beside what is reckoned for each alert: that line, and the sections in which long lists go on.
+/// Characters that lists need besides the cost of each alert: that line, and the sections in which long lists continue.
 const LISTS_RESERVE: usize = LISTS_CONTEXT + 7 * BLOCK;
-/// What is wrong, in a list's heading.
+/// The description of the problem in a list's heading.
 const WHAT_IN_LIST: usize = 150;
-/// A reason in a digest is one line of so many characters; of fewer, if the sections would not fit.
+/// The length of a reason in a digest, which is one line: the second limit applies if the sections do not fit with the first.
 const REASON_IN_DIGEST: [usize; 2] = [160, 60];
-/// What is left of names in a notification that lists several.
+/// The length of each name in a notification that lists several.
 const NOTIFIED_NAME: usize = 80;
 
-/// One message for as many alerts from the front (oldest first) as fit, and how many that is: at least one, if there is one.
+/// One message for as many alerts from the front (oldest first) as fit, and their number: at least one, unless there are no
+/// alerts.
 ///
-/// Repeats are folded. Up to about twenty groups of alerts get a section each; more are listed by kind and cause, with links as
-/// far as there is room. What does not fit is not taken, so it can lead the next message.
+/// Repeats are folded. Up to about twenty groups of alerts get a section each. More groups are listed by kind and cause, with
+/// links while there is room. Alerts that do not fit are not taken, so they can lead the next message.
 pub(super) fn digest(alerts: &[&Alert], is_recovery: bool, account_name: Option<&str>) -> (Payload, usize) {
-    let shared = Shared::of(alerts, account_name);
-    let Fold { mut groups, taken, spare } = fold(alerts, &shared);
+    let common = Common::of(alerts, account_name);
+    let Fold { mut groups, taken, spare } = fold(alerts, &common);
     if let [group] = groups.as_slice()
         && !is_recovery
     {
         return (full(group, account_name), taken);
     }
-    // What matters most comes first; among equals, what came first.
+    // The most severe groups first, then the oldest.
     groups.sort_by_key(|group| (Reverse(group.alert.severity), group.list, group.place));
-    let blocks = sections(&groups, account_name).unwrap_or_else(|| lists(&groups, &shared, spare));
+    let blocks = sections(&groups, account_name).unwrap_or_else(|| lists(&groups, &common, spare));
     let worst = groups.first().map_or(Severity::Info, |group| group.alert.severity);
     let color = if is_recovery { "good" } else { color(worst) };
     (Payload::new(notification(&groups, worst, is_recovery), color, blocks), taken)
 }
 
-/// What all alerts have in common is said once, below the lists, and not at each place in them.
-struct Shared<'a> {
+/// The account and Region, if all alerts have the same: shown once, below the lists, and not at each place in them.
+struct Common<'a> {
     account: Option<&'a str>,
     region: Option<&'a str>,
 }
 
-impl<'a> Shared<'a> {
+impl<'a> Common<'a> {
     fn of(alerts: &[&'a Alert], account_name: Option<&'a str>) -> Self {
         let same = |field: fn(&'a Alert) -> Option<&'a str>| {
             let first = field(alerts.first()?);
@@ -99,37 +101,36 @@ struct Fold<'a> {
     spare: usize,
 }
 
-/// Lists are the shortest layout, so what is taken is what fits into them. Each alert's cost is reckoned as it is added, which
-/// keeps this linear.
-fn fold<'a>(alerts: &[&'a Alert], shared: &Shared<'a>) -> Fold<'a> {
-    let mut lists = HashMap::new();
-    let mut lines = HashMap::new();
-    let mut index: HashMap<(usize, &str), usize> = HashMap::new();
+/// Lists are the shortest layout, so this takes as many alerts as fit into lists. The cost of each alert is computed when it is
+/// added, so the whole is linear.
+fn fold<'a>(alerts: &[&'a Alert], common: &Common<'a>) -> Fold<'a> {
+    let mut lists = Numbers::new();
+    let mut places = Numbers::new();
+    let mut subjects = Numbers::new();
     let mut fold = Fold { groups: Vec::new(), taken: 0, spare: MAX_MESSAGE - LISTS_RESERVE };
     for &alert in alerts {
-        let mut cost = 0;
+        // Alerts for another channel have their own lists, below the line that names that channel.
         let category = alert.cause.as_ref().map(|cause| cause.category.as_str());
-        // Those for another channel have lists of their own, below the line that says so.
-        let list = number(&mut lists, (alert.severity, alert.kind.as_str(), category, &alert.carried_for), || {
-            let heading = [&alert.what, &alert.kind].map(|what| heading(alert, what).units());
-            cost += heading[0].max(heading[1]) + carried(alert).units() + LIST_COUNT + BLOCK;
-        });
-        let (cluster, account, region) = (&alert.cluster, &alert.account, &alert.region);
-        let place = number(&mut lines, (list, cluster, account, region), || cost += 1 + shared.label(alert).units());
-        let known = index.get(&(place, alert.subject.as_str())).copied();
-        match known.and_then(|known| fold.groups.get(known)) {
-            Some(group) => cost += times(group.count + 1).len() - times(group.count).len(),
-            None => cost += 2 + entry(alert, 1).units(),
-        }
-        if list == MAX_LISTS || (cost > fold.spare && fold.taken > 0) {
+        let list = lists.of((alert.severity, alert.kind.as_str(), category, &alert.carried_for));
+        let place = places.of((list.number, &alert.cluster, &alert.account, &alert.region));
+        let subject = subjects.of((place.number, alert.subject.as_str()));
+
+        let known = fold.groups.get(subject.number);
+        let cost = [
+            if list.is_new { list_cost(alert) } else { 0 },
+            if place.is_new { 1 + common.label(alert).units() } else { 0 },
+            known.map_or_else(
+                || 2 + entry(alert, 1).units(),
+                |group| times(group.count + 1).len() - times(group.count).len(),
+            ),
+        ];
+        let cost: usize = cost.into_iter().sum();
+        if list.number == MAX_LISTS || (cost > fold.spare && fold.taken > 0) {
             break;
         }
-        match known.and_then(|known| fold.groups.get_mut(known)) {
+        match fold.groups.get_mut(subject.number) {
             Some(group) => group.add(alert),
-            None => {
-                index.insert((place, &alert.subject), fold.groups.len());
-                fold.groups.push(Group::new(alert, list, place));
-            }
+            None => fold.groups.push(Group::new(alert, list.number, place.number)),
         }
         fold.spare = fold.spare.saturating_sub(cost);
         fold.taken += 1;
@@ -137,16 +138,34 @@ fn fold<'a>(alerts: &[&'a Alert], shared: &Shared<'a>) -> Fold<'a> {
     fold
 }
 
-/// The number of this key: a new one gets the next, and `new` is called.
-fn number<K: Hash + Eq>(numbers: &mut HashMap<K, usize>, key: K, new: impl FnOnce()) -> usize {
-    let next = numbers.len();
-    *numbers.entry(key).or_insert_with(|| {
-        new();
-        next
-    })
+/// Characters of a new list besides its entries: the longer of its two possible headings, and the block.
+fn list_cost(alert: &Alert) -> usize {
+    let headings = [&alert.what, &alert.kind].map(|what| heading(alert, what).units());
+    headings[0].max(headings[1]) + carried(alert).units() + LIST_COUNT + BLOCK
 }
 
-/// A section for each group, if there are few enough and they fit, if need be with less of ECS's words.
+/// Numbers keys in the order of their first use.
+struct Numbers<K>(HashMap<K, usize>);
+
+/// The number of a key.
+struct Numbered {
+    number: usize,
+    is_new: bool,
+}
+
+impl<K: Hash + Eq> Numbers<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    fn of(&mut self, key: K) -> Numbered {
+        let next = self.0.len();
+        let number = *self.0.entry(key).or_insert(next);
+        Numbered { number, is_new: number == next }
+    }
+}
+
+/// A section for each group, if there are few enough and they fit, with shorter reasons if necessary.
 fn sections(groups: &[Group], account_name: Option<&str>) -> Option<Vec<Value>> {
     if groups.len() > MAX_SECTIONS {
         return None;
@@ -181,7 +200,7 @@ fn brief(group: &Group, reason_max: usize, account_name: Option<&str>) -> Text {
     text
 }
 
-/// The line that says for which channel it is; nothing where it is for this one.
+/// The line that names the channel that the alert is for; empty if that is this channel.
 fn carried(alert: &Alert) -> Text {
     let mut text = Text::with_limit(CARRIED + 1);
     if let Some(line) = &alert.carried_for {
@@ -190,14 +209,14 @@ fn carried(alert: &Alert) -> Text {
     text
 }
 
-/// Every group's name, listed by trouble and place. What `fold` left spare goes into links.
-fn lists(groups: &[Group], shared: &Shared, mut spare: usize) -> Vec<Value> {
+/// Every group's name, listed by problem and place. The characters that `fold` left are used for links.
+fn lists(groups: &[Group], common: &Common, mut spare: usize) -> Vec<Value> {
     let mut blocks = Vec::new();
     for list in groups.chunk_by(|a, b| a.list == b.list) {
         let mut text = list_heading(list);
         for line in list.chunk_by(|a, b| a.place == b.place) {
             let mut separator = "\n";
-            let mut label = line.first().map(|group| shared.label(group.alert));
+            let mut label = line.first().map(|group| common.label(group.alert));
             for group in line {
                 let mut entry = entry(group.alert, group.count);
                 if let Some(linked) = linked_entry(group).filter(|linked| linked.units() - entry.units() <= spare) {
@@ -217,7 +236,7 @@ fn lists(groups: &[Group], shared: &Shared, mut spare: usize) -> Vec<Value> {
     }
 
     let mut below = Text::with_limit(LISTS_CONTEXT);
-    for (part, max) in [(shared.account, ACCOUNT), (shared.region, REGION)] {
+    for (part, max) in [(common.account, ACCOUNT), (common.region, REGION)] {
         if let Some(part) = present(part) {
             dot(&mut below).name(part, max);
         }
@@ -231,7 +250,7 @@ fn lists(groups: &[Group], shared: &Shared, mut spare: usize) -> Vec<Value> {
     blocks
 }
 
-/// "23 services: each is unable to … — Image not found". Where ECS's words differ, the event's name stands for them.
+/// "23 services: each is unable to … — Image not found". If the descriptions differ, the event's name replaces them.
 fn list_heading(list: &[Group]) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
     let Some(first) = list.first().map(|group| group.alert) else {
@@ -271,10 +290,10 @@ fn times(count: usize) -> String {
     if count > 1 { format!(" ×{count}") } else { String::new() }
 }
 
-/// What a phone shows of a digest: how many are in trouble, and as many names as one can read there.
+/// The notification of a digest: how many services have a problem, and as many names as fit.
 fn notification(groups: &[Group], worst: Severity, is_recovery: bool) -> Text {
     let mut seen = HashSet::new();
-    // The groups are sorted, so the routine ones are a tail that says nothing of trouble.
+    // The groups are sorted, so the routine ones come last and are no problems.
     let names: Vec<&str> = groups
         .iter()
         .map(|group| group.alert)

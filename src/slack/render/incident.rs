@@ -1,21 +1,21 @@
-//! What an alert means to its incident, in the message that reports it. Pure.
+//! The incident in the message that reports its alert. Pure.
 //!
-//! A message for an incident says all that the alert alone would, and beside it how the incident stands: since when, how many
-//! events, how many failed tasks.
+//! A message for an incident shows everything that the alert alone would show. It adds the incident's status: since when, how
+//! many events, how many failed tasks.
 
 use super::{Group, MAX_SECTION, NAME, dot, emoji, full, plain_text, single};
 use crate::{
     cause::Category,
     slack::{
         message::{Payload, Text},
-        report::{Report, IncidentStatus, IncidentSummary},
+        report::{IncidentStatus, IncidentSummary, Report},
     },
 };
 
-/// So many causes are named; there are rarely more than two.
+/// How many causes are named. More than two are rare.
 const CAUSES: usize = 5;
 
-/// The message for one report: a new one, a reply, or what a message is edited to.
+/// The message for one report: a new message, a reply, or the new content of a message.
 pub fn message(report: &Report, account_name: Option<&str>) -> Payload {
     let payload = match &report.incident {
         None => single(&report.alert, account_name),
@@ -24,8 +24,8 @@ pub fn message(report: &Report, account_name: Option<&str>) -> Payload {
     mentioning(payload, [report])
 }
 
-/// One message for as many reports from the front as fit, and how many that is: at least one, if there is one. All are of
-/// problems, or all of recoveries.
+/// One message for as many reports from the front as fit, and their number: at least one, unless there are no reports. All are
+/// problems, or all are recoveries.
 pub fn digest(reports: &[&Report], account_name: Option<&str>) -> (Payload, usize) {
     if let [report] = reports {
         return (message(report, account_name), 1);
@@ -36,17 +36,17 @@ pub fn digest(reports: &[&Report], account_name: Option<&str>) -> (Payload, usiz
     (mentioning(payload, reports.iter().take(taken).copied()), taken)
 }
 
-/// The last resort when Slack refuses the blocks of a report.
+/// The last attempt after Slack refuses the blocks of a report.
 pub fn plain(report: &Report, account_name: Option<&str>) -> Payload {
     mentioning(plain_text(&report.alert, account_name), [report])
 }
 
-/// Whom to notify is said once, however many reports ask for it.
+/// Appends each mention once, even if several reports ask for it.
 fn mentioning<'a>(mut payload: Payload, reports: impl IntoIterator<Item = &'a Report>) -> Payload {
-    let mut said: Vec<&str> = Vec::new();
+    let mut added: Vec<&str> = Vec::new();
     for mention in reports.into_iter().filter_map(|report| report.mention.as_deref()).flat_map(|whom| whom.split(' ')) {
-        if !said.contains(&mention) {
-            said.push(mention);
+        if !added.contains(&mention) {
+            added.push(mention);
             payload.append_text(&format!(" {mention}"));
         }
     }
@@ -54,11 +54,11 @@ fn mentioning<'a>(mut payload: Payload, reports: impl IntoIterator<Item = &'a Re
 }
 
 /// "Still going on: 24 events since 14:02, 21 failed tasks"
-pub(super) fn how_it_stands(incident: &IncidentSummary) -> Text {
+pub(super) fn status_line(incident: &IncidentSummary) -> Text {
     const CLOCK: &str = "{date_short_pretty} {time}";
     let mut text = Text::with_limit(MAX_SECTION);
     let lead = match incident.status {
-        // The first message says it all, until there is more to say.
+        // The first message needs no status line while there is only one event.
         IncidentStatus::Opened if incident.events < 2 => return text,
         IncidentStatus::Opened | IncidentStatus::Ongoing | IncidentStatus::Recovered => "",
         IncidentStatus::Reminder => ":hourglass_flowing_sand: Still going on: ",
@@ -78,7 +78,7 @@ pub(super) fn how_it_stands(incident: &IncidentSummary) -> Text {
     text
 }
 
-/// The colour of a message; none where the alert's severity decides.
+/// The colour of a message; `None` if the alert's severity decides.
 pub(super) const fn color(incident: &IncidentSummary) -> Option<&'static str> {
     match incident.status {
         IncidentStatus::Recovered => Some("good"),

@@ -1,5 +1,5 @@
-//! What holds of every message, whatever the events hold: those of `tests/fixtures` and `tests/cases`, and the answers of
-//! `tests/answers`, each made as bad as can be.
+//! Properties of every message, whatever the events hold: the events of `tests/fixtures` and `tests/cases` and the answers of
+//! `tests/answers`, each with random hostile changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn digest(alerts: &[&Alert], account_name: Option<&str>) -> (Payload, usize) {
     super::digest::digest(alerts, false, account_name)
 }
 
-/// Stands in an environment, and nowhere else.
+/// A value that appears only in container environments.
 const CANARY: &str = "hunter2-hunter2";
 
 proptest! {
@@ -65,7 +65,7 @@ proptest! {
         for (number, (body, name, repeats)) in storm.iter().enumerate() {
             let Some(event) = Event::decode(body).ok().and_then(|events| events.into_iter().next()) else { continue };
             let mut alert = Alert::from_event(&event);
-            // All of them at their worst, sometimes.
+            // Sometimes all names are as long as possible.
             let name = long.map_or(name.clone(), |piece| piece.repeat(255));
             alert.subject = crate::text::line(&format!("service{number:03} {name}"), 255);
             alerts.extend(vec![alert; *repeats]);
@@ -89,7 +89,7 @@ fn check(payload: &Payload) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What has a meaning in Slack's markup, in a terminal, in JSON or to this program; and some plain text.
+/// Text with a meaning in Slack's markup, in a terminal, in JSON or in this program; and some plain text.
 const PIECES: [&str; 34] = [
     "<!channel>",
     "<!here|x>",
@@ -156,7 +156,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// One thing to do to a JSON value, somewhere in it.
+/// One change of a JSON value, somewhere inside it.
 #[derive(Debug, Clone)]
 enum Change {
     Replace(Value),
@@ -173,7 +173,7 @@ fn changes() -> impl Strategy<Value = Vec<(Index, Change)>> {
 }
 
 fn apply(value: &mut Value, changes: Vec<(Index, Change)>) {
-    // Whatever of it is shown cannot quote anything: names of images, of roles and their sessions …
+    // A task definition's shown strings cannot quote an environment: names of images, of roles and their sessions …
     let cannot_quote = value.get("taskDefinition").is_some();
     for (index, change) in changes {
         let mut pointers = Vec::new();
@@ -201,7 +201,7 @@ fn collect(value: &Value, pointer: String, pointers: &mut Vec<String>) {
     pointers.push(pointer);
 }
 
-/// An environment, as ECS writes it or as a text quotes it.
+/// Adds an environment, as ECS writes it or as a text quotes it.
 fn plant(place: &mut Value, form: usize) {
     let list = json!([{ "name": "TOKEN", "value": CANARY }]);
     match place {
@@ -223,7 +223,7 @@ fn plant(place: &mut Value, form: usize) {
     }
 }
 
-/// A message as it may lie on the queue: the event, or one of the wrappers that it can come in.
+/// A message of the queue: the event, bare or in one of its possible wrappers.
 fn message() -> impl Strategy<Value = String> {
     let fixture = select(FIXTURES.as_slice());
     (fixture, changes(), 0..8usize).prop_map(|(mut event, changes, wrapper)| {
@@ -242,7 +242,7 @@ fn message() -> impl Strategy<Value = String> {
     })
 }
 
-/// An event, and what ECS answered about its service.
+/// An event, and ECS's answers about its service.
 fn diagnosed() -> impl Strategy<Value = (Value, Vec<Value>)> {
     let scenario = select(ANSWERS.as_slice());
     (scenario, changes(), changes(), any::<Index>()).prop_map(|((event, mut answers), some, more, which)| {

@@ -92,11 +92,7 @@ fn an_address_in_a_text_is_a_link_that_shows_its_target() {
     ] {
         assert!(!linking(text, 200).contains('<'), "{text}");
     }
-    assert_eq!(
-        linking("<https://evil.example|x>", 200),
-        "&lt;<https://evil.example>|x&gt;",
-        "the label stays text"
-    );
+    assert_eq!(linking("<https://evil.example|x>", 200), "&lt;<https://evil.example>|x&gt;", "the label stays text");
     for max in 0..70 {
         let cut = linking("Look at https://wiki.example.com/a/long/way and think", max);
         assert!(!cut.contains('<') || cut.contains("<https://wiki.example.com/a/long/way>"), "{cut}");
