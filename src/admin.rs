@@ -65,8 +65,8 @@ pub struct Status {
 
 impl Status {
     /// Why this process should be restarted, if it should. Start-up has no pollers yet and is healthy; it ends by itself.
-    fn sickness(&self) -> Option<String> {
-        self.running.get()?.sickness()
+    fn unhealthy_reason(&self) -> Option<String> {
+        self.running.get()?.unhealthy_reason()
     }
 
     fn unreadiness(&self) -> Option<&'static str> {
@@ -190,7 +190,7 @@ fn respond(request: &Request<Incoming>, process: &Collector, status: &Status) ->
             metrics.headers_mut().insert(CONTENT_TYPE, format);
             metrics
         }
-        "/healthz" => verdict(status.sickness()),
+        "/healthz" => verdict(status.unhealthy_reason()),
         "/readyz" => verdict(status.unreadiness()),
         _ => answer(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
     }

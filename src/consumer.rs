@@ -1,15 +1,15 @@
-//! Takes messages from the queue and settles them: slots first, then the receive, then the work, then delete or put back.
+//! Receives messages and settles them: takes slots, receives, works, then deletes or puts back.
 //!
-//! Three actors. *Pollers* receive: one when idle, more while batches come back full, none while no channel can take
-//! anything. One *task per message* runs the pipeline and settles by its answer. [`Consumer::run`] restarts pollers that die
-//! and, when told to stop, waits for the tasks.
+//! There are three actors. *Pollers* receive: one when idle, more while receives return full batches, none while no channel can
+//! take a post. One *task for each message* runs the pipeline and settles the message by its result. [`Consumer::run`] restarts
+//! pollers that panic and, during shutdown, waits for the tasks.
 //!
-//! A message is deleted in exactly one place, [`Consumer::settle`], and only an `Ok(Outcome)` gets there.
+//! A message is deleted in exactly one place, [`Consumer::settle`], and only for an `Ok(Outcome)`.
 
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -23,51 +23,45 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
-use self::{
-    delays::{CUT_SHORT, blocked_delay, poison_delay, put_back_delay},
-    hidden::{Entry, Hidden},
-    pacer::Pacer,
-    progress::Progress,
-};
+use self::{hidden::Hidden, pacer::Pacer, progress::Progress};
 use crate::{
-    metrics::{self, MessageOutcome},
-    pipeline::{Failure, Outcome, Pipeline},
-    reporter::Unsaid,
-    route::ChannelId,
+    metrics,
+    pipeline::Pipeline,
     shutdown::{Stop, drained},
     slack::Slack,
-    sqs::{self, Message, Queue, Receipt, SqsError},
+    sqs::{self, Message, Queue, SqsError},
 };
 
 mod delays;
 mod hidden;
 mod pacer;
 mod progress;
+mod settle;
 
-/// How the queue is consumed. All durations are positive.
+/// Settings of the consumer. All durations are positive.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Set on every receive; all work on a message happens within.
+    /// Set on every receive. All work on a message happens within it.
     pub visibility_timeout: Duration,
-    /// How long a receive waits for its first message, whole seconds.
+    /// How long a receive waits for its first message, in whole seconds.
     pub wait: Duration,
-    /// Messages held at once.
+    /// The most messages in flight.
     pub max_in_flight: usize,
-    /// Receives at once under load.
+    /// The number of pollers under load.
     pub pollers: usize,
 }
 
 impl Settings {
-    /// How long one request to Slack, or one look-up of a webhook, may take: ten seconds, or less where the visibility time-out
-    /// is short, so that an attempt begun at the last moment ends before the message becomes visible again.
+    /// How long one request to Slack, or one read of a webhook's secret, may take: ten seconds, or less if the visibility timeout is
+    /// short, so that a request that begins at the last moment ends before the message becomes visible again.
     pub fn request_timeout(&self) -> Duration {
         crate::slack::client::TIMEOUT.min(self.visibility_timeout / 5)
     }
 
-    /// How long after its receive a message may still begin an attempt: what remains holds that attempt, the look-up of a
-    /// webhook that Slack refuses, and five seconds (or a fifth) to settle.
+    /// How long after its receive a message may begin a request. The remaining time is enough for that request, for reading the
+    /// secret of a webhook that Slack refuses, and for five seconds (or a fifth) to settle.
     fn work_time(&self) -> Duration {
         let settling = Duration::from_secs(5).min(self.visibility_timeout / 5);
         self.visibility_timeout - settling - 2 * self.request_timeout()
@@ -83,24 +77,24 @@ pub struct Consumer {
     settings: Settings,
     slots: Arc<Semaphore>,
     progress: Arc<Progress>,
-    /// What was put back for channels that are blocked.
+    /// Messages that were put back because their channel is blocked.
     hidden: Arc<Hidden>,
     /// Wakes one more poller.
     more: Notify,
     tasks: TaskTracker,
     stop: Stop,
-    /// No receive is open any more.
-    deaf: CancellationToken,
-    pulses: Vec<Pulse>,
+    /// Cancelled when every receive has ended and none will begin.
+    receives_closed: CancellationToken,
+    /// When the open receive of each poller began; `None` while it has no open receive.
+    receives_since: Vec<Moment>,
     /// When a receive succeeded last.
-    received: Pulse,
+    received: Moment,
 }
 
-/// When a poller's receive began; `None` while it waits for something else, by design.
-type Pulse = Mutex<Option<Instant>>;
+type Moment = Mutex<Option<Instant>>;
 
 impl Consumer {
-    /// A consumer that has not begun.
+    /// A consumer that has not started.
     pub fn new(queue: Arc<Queue>, pipeline: Pipeline, slack: Arc<Slack>, settings: Settings, stop: Stop) -> Self {
         Self {
             queue,
@@ -113,16 +107,16 @@ impl Consumer {
             more: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
-            deaf: CancellationToken::new(),
-            pulses: (0..settings.pollers).map(|_| Mutex::new(None)).collect(),
+            receives_closed: CancellationToken::new(),
+            receives_since: (0..settings.pollers).map(|_| Mutex::new(None)).collect(),
             received: Mutex::default(),
         }
     }
 
-    /// Consumes until told to stop; returns when every message in flight is settled.
+    /// Consumes until shutdown begins. Returns when every message in flight is settled.
     ///
     /// # Errors
-    /// When the very first receive shows that the queue does not exist or may not be read. Later, the same is ridden out.
+    /// When the first receive shows that the queue does not exist or may not be read. Later, the same error is retried.
     pub async fn run(self: &Arc<Self>) -> Result<(), SqsError> {
         let watch = Arc::clone(&self.hidden).watch(Arc::clone(&self.queue), Arc::clone(&self.slack));
         let watch = AbortOnDropHandle::new(tokio::spawn(watch));
@@ -134,7 +128,7 @@ impl Consumer {
         while let Some(ended) = pollers.join_next().await {
             ended.unwrap_or(Ok(()))?;
         }
-        self.deaf.cancel();
+        self.receives_closed.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         drop(watch);
@@ -142,45 +136,45 @@ impl Consumer {
         Ok(())
     }
 
-    /// Why the consumer should be restarted from outside, if it should.
-    pub fn sickness(&self) -> Option<String> {
-        let limit = self.patience();
-        let overdue = |(index, pulse): (usize, &Pulse)| {
-            let begun = (*lock(pulse))?;
+    /// Why the consumer is unhealthy and should be restarted, if it is.
+    pub fn unhealthy_reason(&self) -> Option<String> {
+        let limit = self.receive_limit();
+        let overdue = |(index, since): (usize, &Moment)| {
+            let begun = (*lock(since))?;
             (begun.elapsed() > limit).then(|| format!("poller {index} has waited for SQS for {:.0?}", begun.elapsed()))
         };
-        self.pulses
+        self.receives_since
             .iter()
             .enumerate()
             .find_map(overdue)
             .or_else(|| self.progress.stall(self.settings.visibility_timeout))
     }
 
-    /// Whether a receive succeeded lately: within the time in which every poller must have had an answer.
+    /// Whether a receive succeeded within the time in which every receive must end.
     pub fn is_receiving(&self) -> bool {
-        lock(&self.received).is_some_and(|received| received.elapsed() <= self.patience())
+        lock(&self.received).is_some_and(|received| received.elapsed() <= self.receive_limit())
     }
 
-    /// How long a receive may take before something is wrong.
-    fn patience(&self) -> Duration {
+    /// How long a receive may take before the consumer counts as unhealthy.
+    fn receive_limit(&self) -> Duration {
         3 * self.settings.wait
     }
 
-    /// A poller that survives its own death.
+    /// Runs a poller, and restarts it if it panics.
     async fn keep_polling(self: &Arc<Self>, index: usize) -> Result<(), SqsError> {
         loop {
             let ended = AssertUnwindSafe(self.poll(index)).catch_unwind().await;
-            *lock(&self.pulses[index]) = None;
+            *lock(&self.receives_since[index]) = None;
             match ended {
                 Ok(result) => return result,
-                Err(_) => error!(poller = index, "a poller died; starting it again"),
+                Err(_) => error!(poller = index, "a poller panicked; starting it again"),
             }
             sleep(Duration::from_secs(1)).await;
         }
     }
 
-    /// Receives until told to stop. The first poller always; each of the others from when a batch comes back full until one
-    /// does not.
+    /// Receives until shutdown begins. The first poller always receives. Each other poller starts after a full batch and pauses
+    /// after one that is not full.
     async fn poll(self: &Arc<Self>, index: usize) -> Result<(), SqsError> {
         let mut backoff = receive_backoff();
         let mut proven = index > 0;
@@ -195,7 +189,7 @@ impl Consumer {
             let begun = Instant::now();
             let received = tokio::select! {
                 received = self.receive(index, max) => received,
-                // SQS should have answered long before. What it may still hand out comes again, as it would after an end by force.
+                // SQS should have answered long before. Messages that it still returns become visible again after their timeout.
                 () = drained(self.stop.clone()) => return Ok(()),
             };
             match received {
@@ -233,8 +227,8 @@ impl Consumer {
         }
     }
 
-    /// Slots for what the next receive may bring. While no channel can take anything there are none, except that with
-    /// nothing in flight a single message may come in, to probe whether Slack is back.
+    /// Takes slots for the messages of the next receive. While no channel can take a post there are none, with one exception: if
+    /// no message is in flight, a single slot, whose message probes Slack.
     async fn slots(&self) -> OwnedSemaphorePermit {
         let acquire = async |count: usize| {
             let slots = Arc::clone(&self.slots).acquire_many_owned(count as u32).await;
@@ -254,7 +248,7 @@ impl Consumer {
             };
             tokio::select! {
                 () = self.slack.unblocked() => {}
-                // The wait may have been long, and Slack have asked for another.
+                // The wait may have been long, and Slack may have asked for another one.
                 mut all = nothing_in_flight => if self.slack.blocked_until().is_some_and(|until| until <= Instant::now()) {
                     return all.split(1).expect("there is at least one slot");
                 },
@@ -263,13 +257,13 @@ impl Consumer {
     }
 
     async fn receive(&self, index: usize, max: usize) -> Result<Vec<Message>, SqsError> {
-        *lock(&self.pulses[index]) = Some(Instant::now());
+        *lock(&self.receives_since[index]) = Some(Instant::now());
         let received = self.queue.receive(max, self.settings.visibility_timeout, self.settings.wait).await;
-        *lock(&self.pulses[index]) = None;
+        *lock(&self.receives_since[index]) = None;
         received
     }
 
-    /// Starts a task for each message, which holds its slot until it is settled.
+    /// Starts a task for each message. The task holds the message's slot until the message is settled.
     fn begin(self: &Arc<Self>, messages: Vec<Message>, mut slots: OwnedSemaphorePermit) {
         metrics::messages_received(messages.len());
         for message in messages {
@@ -282,111 +276,11 @@ impl Consumer {
         }
     }
 
-    async fn work(&self, mut message: Message) {
-        if let (Some(sent), 1) = (message.sent, message.receive_count) {
-            metrics::queue_delay(SystemTime::now().duration_since(sent).unwrap_or_default());
-        }
-        if self.is_stopping() {
-            // It came with the last receives, and nothing has begun.
-            let outcome = MessageOutcome::Deferred;
-            metrics::message(outcome);
-            info!(
-                message_id = message.id,
-                outcome = outcome.as_str(),
-                receive_count = message.receive_count,
-                "stopping"
-            );
-            return self.give_back(&message.receipt).await;
-        }
-        let start_by = message.received + self.settings.work_time();
-        match AssertUnwindSafe(self.pipeline.handle(&mut message, start_by)).catch_unwind().await {
-            Ok(result) => self.settle(message, result).await,
-            Err(_) => {
-                error!(message_id = message.id, "handling the message panicked; it is put back");
-                metrics::message(MessageOutcome::Deferred);
-                self.put_back(&message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
-            }
-        }
-    }
-
-    /// The end of a message's life here.
-    async fn settle(&self, message: Message, result: Result<Outcome, Failure>) {
-        metrics::message(MessageOutcome::from(&result));
-        match result {
-            Ok(
-                Outcome::Posted
-                | Outcome::Folded
-                | Outcome::Duplicate
-                | Outcome::Unrouted
-                | Outcome::Muted
-                | Outcome::Canary,
-            ) => {
-                if let Err(error) = self.queue.delete(message.receipt).await {
-                    let error = error.chain();
-                    warn!(
-                        message_id = message.id,
-                        error, "a finished message could not be deleted; it will come again"
-                    );
-                }
-            }
-            Err(Failure::Undecodable(_)) => {
-                self.put_back(&message.receipt, poison_delay(message.receive_count)).await;
-            }
-            Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(&message.receipt).await,
-            Err(Failure::Deferred { channel, error: Unsaid::NotPosted(_), .. }) if !self.slack.takes(channel) => {
-                self.hide(message, channel).await;
-            }
-            Err(failure @ Failure::Deferred { .. }) => {
-                let delay = put_back_delay(message.receive_count, fastrand::f64());
-                self.put_back(&message.receipt, failure.again_in().unwrap_or(delay)).await;
-            }
-        }
-    }
-
-    /// Puts a message back because its channel is blocked. While it stays so, and there is room to remember it, the usual delay
-    /// is extended; without room it is as long from the start.
-    async fn hide(&self, message: Message, channel: ChannelId) {
-        let now = Instant::now();
-        // An attempt that begins at the last moment may take ten seconds.
-        let most = (message.received + sqs::MAX_HIDDEN).duration_since(now).saturating_sub(Duration::from_secs(30));
-        let jitter = fastrand::f64();
-        let whole = blocked_delay(message.receive_count, jitter).min(most);
-        let usual = put_back_delay(message.receive_count, jitter).min(most);
-        let first = if self.hidden.has_room() { usual } else { whole };
-        if self.put_back(&message.receipt, first).await {
-            let earliest = if message.receive_count <= CUT_SHORT { now } else { now + usual };
-            let (visible_at, until) = (now + first, now + whole);
-            self.hidden.keep(Entry { receipt: message.receipt, channel, visible_at, until, earliest });
-        }
-    }
-
-    /// Puts a message back at once, when stopping; but not while a receive of ours is open, which would only take it again and
-    /// so bring it nearer to the dead-letter queue.
-    async fn give_back(&self, receipt: &Receipt) {
-        tokio::select! {
-            () = self.deaf.cancelled() => {}
-            () = drained(self.stop.clone()) => {}
-        }
-        self.put_back(receipt, Duration::ZERO).await;
-    }
-
-    /// Whether it was put back.
-    async fn put_back(&self, receipt: &Receipt, delay: Duration) -> bool {
-        let put_back = self.queue.put_back(receipt, delay).await;
-        if let Err(error) = &put_back {
-            warn!(
-                error = error.chain(),
-                "a message could not be put back; it is visible again when its visibility time-out ends"
-            );
-        }
-        put_back.is_ok()
-    }
-
     fn is_stopping(&self) -> bool {
         self.stop.borrow().is_some()
     }
 
-    /// The future's output, or `None` if told to stop first.
+    /// The future's output, or `None` if shutdown begins first.
     async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut stop = self.stop.clone();
         tokio::select! {
@@ -397,14 +291,14 @@ impl Consumer {
     }
 }
 
-/// A pulse is plain data: a poisoned lock means nothing.
-fn lock(pulse: &Pulse) -> MutexGuard<'_, Option<Instant>> {
-    pulse.lock().unwrap_or_else(PoisonError::into_inner)
+/// A moment is plain data: a poisoned lock means nothing.
+fn lock(moment: &Moment) -> MutexGuard<'_, Option<Instant>> {
+    moment.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const MAX_RECEIVE_BACKOFF: Duration = Duration::from_secs(60);
 
-/// After a receive that failed, whatever the error: half a second, doubling to a minute. The jitter adds up to as much again.
+/// The delays after failed receives, for any error: half a second, doubling to a minute. The jitter adds up to 100 %.
 fn receive_backoff() -> ExponentialBackoff {
     let delays = ExponentialBuilder::new().with_min_delay(Duration::from_millis(500));
     delays.with_max_delay(MAX_RECEIVE_BACKOFF / 2).without_max_times().with_jitter().build()

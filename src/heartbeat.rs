@@ -198,7 +198,7 @@ impl Heartbeat {
         if !consumer.is_receiving() {
             return Some("no receive has succeeded lately");
         }
-        if consumer.sickness().is_some() {
+        if consumer.unhealthy_reason().is_some() {
             return Some("the worker is not healthy: /healthz says why");
         }
         let is_silent = |within: Duration| canaries.silent_for() > within;

@@ -1,28 +1,29 @@
-//! How long messages that are put back stay away. Pure.
+//! How long messages that are put back stay hidden. Pure.
 
 use std::time::Duration;
 
-/// When its channel opens, a message that was received so often at most comes back at once. That may cost it these receives
-/// within seconds, where a channel opens and shuts again and again; the other receives take their time.
+/// When its channel opens, a message with at most this many receives becomes visible at once. If a channel opens and closes
+/// repeatedly, that may use up these receives within seconds; the other receives are spaced by their usual delays.
 pub(super) const CUT_SHORT: u32 = 3;
 
-/// How long a message that could not be posted stays away: 30 s, doubling with each receive to an hour, of which up to a
-/// fifth is taken off at random (`jitter` is in 0..1), so that what failed together does not come back together. Ten receives
-/// span some three hours, which is why [`blocked_delay`] extends it.
+/// How long a message that could not be posted stays hidden: 30 s, doubling with each receive up to an hour. Up to a fifth is
+/// subtracted at random (`jitter` is in 0..1), so that messages that failed together do not return together. Ten receives span
+/// about three hours, which is why [`blocked_delay`] extends the delay.
 pub(super) fn put_back_delay(receive_count: u32, jitter: f64) -> Duration {
     let doubled = 30u32.saturating_mul(2u32.saturating_pow(receive_count.saturating_sub(1)));
     let delay = f64::from(doubled.min(3600)) * (1.0 - jitter / 5.0);
     Duration::from_secs(delay.round() as u64)
 }
 
-/// How long a message stays away whose channel is blocked, as long as that lasts: 30 s, ten times as long with each receive, to
-/// eleven and three quarter hours, of which a twentieth at most is taken off at random. SQS hides a message for twelve hours
-/// after its receive at most, so the tenth receive, the last before the dead-letter queue of a queue with a `maxReceiveCount`
-/// of ten, comes 64 to 68 hours after the first: later than Friday 18:00 to Monday 09:00, which are 63. The first three delays
-/// are short, for an outage of a few minutes; a slower growth would not reach a weekend in nine delays.
+/// How long a message stays hidden while its channel is blocked: 30 s, ten times as long with each receive, up to eleven and
+/// three quarter hours. Up to a twentieth is subtracted at random. SQS hides a message for at most twelve hours after its
+/// receive. With a `maxReceiveCount` of ten, the tenth receive is the last before the dead-letter queue. It comes 64 to 68 hours
+/// after the first: more than the 63 hours from Friday 18:00 to Monday 09:00. The first three delays are short, for an outage of
+/// a few minutes. A slower growth would not reach a weekend in nine delays.
 ///
-/// The message is put back for [`put_back_delay`] and extended up to this, an hour at a time. So a worker that is killed leaves
-/// it hidden for an hour at most, and a channel that opens does not wait for it at all ([`super::hidden`]).
+/// The message is put back for [`put_back_delay`], and that is extended up to this delay, an hour at a time. So after a worker is
+/// killed, the message stays hidden for at most an hour, and when a channel opens, its messages become visible at once
+/// ([`super::hidden`]).
 pub(super) fn blocked_delay(receive_count: u32, jitter: f64) -> Duration {
     const LONGEST: u32 = 42_300;
     let tenfold = 30u32.saturating_mul(10u32.saturating_pow(receive_count.saturating_sub(1)));
@@ -30,8 +31,8 @@ pub(super) fn blocked_delay(receive_count: u32, jitter: f64) -> Duration {
     Duration::from_secs(delay.round() as u64)
 }
 
-/// How long a message that nobody will ever understand stays away: as many seconds as it was received times, so that the
-/// dead-letter queue has it within a minute and a queue without one is not hammered for ever.
+/// How long a message that cannot be decoded stays hidden: one second for each receive. So it reaches the dead-letter queue
+/// within a minute, and a queue without one does not return it in a tight loop.
 pub(super) fn poison_delay(receive_count: u32) -> Duration {
     Duration::from_secs(receive_count.clamp(1, 300).into())
 }
@@ -66,7 +67,7 @@ mod tests {
         assert!(last_receive(0.0) <= Duration::from_secs(68 * 3600 + 60), "{:?}", last_receive(0.0));
         for count in 1..=10 {
             assert!(blocked_delay(count, 1.0) >= put_back_delay(count, 1.0), "{count}");
-            // With the work before it, it is within what SQS allows.
+            // Together with the work before it, the delay is within SQS's limit.
             assert!(blocked_delay(count, 0.0) + Duration::from_secs(120 + 30) < sqs::MAX_HIDDEN, "{count}");
         }
     }

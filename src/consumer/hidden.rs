@@ -1,16 +1,16 @@
-//! Messages that were put back because their channel is blocked: kept out of sight while that lasts, and made visible at once
-//! when the channel takes alerts again.
+//! Messages that were put back because their channel is blocked. They stay hidden while the channel is blocked, and become visible
+//! at once when the channel takes alerts again.
 //!
-//! A put-back lasts an hour at most, so that a worker that is killed leaves nothing hidden for longer. While this worker lives
-//! and the channel stays blocked, it extends the put-back in such steps, up to the delay that [`super::delays::blocked_delay`] gives:
-//! then a receive count of ten outlasts a weekend.
+//! A put-back lasts at most an hour, so a worker that is killed leaves no message hidden for longer. While the worker runs and the
+//! channel stays blocked, the worker extends the put-back by an hour at a time, up to [`super::delays::blocked_delay`]. With these
+//! delays a receive count of ten outlasts a weekend.
 //!
-//! A channel may open and shut often, as Slack's rate limit makes it, and each time a message is woken costs one of its receives. So only
-//! the first receives are cut short; after them a message is not woken before its usual put-back is over, and ten receives take
-//! some three hours even then.
+//! Slack's rate limit may open and close a channel often, and each early return costs a message one of its receives. So only the
+//! first receives are cut short. Later ones do not return before their usual delay ends, so that ten receives span about three
+//! hours even then.
 //!
-//! Invariant: a receipt kept here is used only to change when its message is visible, and only while the message is hidden by
-//! it: after that it may be another receive's. A message is never deleted by it.
+//! Invariant: a receipt kept here is only used to change when its message is visible, and only while the message is hidden by this
+//! receipt: afterwards the message may belong to another receive. A receipt kept here never deletes a message.
 
 use std::{
     collections::VecDeque,
@@ -31,17 +31,17 @@ use crate::{
     sqs::{Queue, Receipt},
 };
 
-/// So many are kept; each takes about half a KiB, most of it the receipt.
+/// How many are kept. Each takes about half a KiB, most of it the receipt.
 const MAX: usize = 10_000;
-/// One extension hides a message for so long at most.
+/// The longest time of one extension.
 const STEP: Duration = Duration::from_secs(3600);
-/// An extension is asked for so long before the message would be visible: an attempt may take ten seconds.
+/// How long before a message would become visible its extension is requested: a request may take ten seconds.
 const MARGIN: Duration = Duration::from_secs(20);
-/// What will be visible sooner is left alone.
+/// Messages that become visible sooner than this are left alone.
 const TOO_LATE: Duration = Duration::from_secs(2);
-/// So many a second become visible when a channel opens.
+/// How many messages a second become visible when a channel opens.
 const WAKE_RATE: usize = 50;
-/// At the end of the program, so many are made visible soon, within this time.
+/// At the end of the program, how many messages are made visible soon, and how long that may take.
 const RELEASED: usize = 500;
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -51,11 +51,11 @@ pub(super) struct Entry {
     pub(super) receipt: Receipt,
     /// The channel that did not take its alert.
     pub(super) channel: ChannelId,
-    /// When it is visible again, or a little earlier.
+    /// When it becomes visible, or a little earlier.
     pub(super) visible_at: Instant,
-    /// Until when it is to stay hidden, while the channel is blocked.
+    /// Until when it should stay hidden while the channel is blocked.
     pub(super) until: Instant,
-    /// It is not made visible before this.
+    /// It is not made visible before this time.
     pub(super) earliest: Instant,
 }
 
@@ -66,10 +66,10 @@ pub(super) struct Hidden {
     added: Notify,
 }
 
-/// What is due now.
+/// The entries that are due now.
 #[derive(Debug, Default)]
 struct Due {
-    /// Their channel takes alerts.
+    /// Their channel takes alerts again.
     wake: Vec<Entry>,
     /// Their channel is still blocked.
     extend: Vec<Entry>,
@@ -81,7 +81,7 @@ impl Hidden {
         self.lock().len() < MAX
     }
 
-    /// Keeps one. Without room for it, it is visible when its delay ends.
+    /// Keeps one. Without room, it becomes visible when its delay ends.
     pub(super) fn keep(&self, entry: Entry) {
         let mut entries = self.lock();
         if entries.len() < MAX {
@@ -91,7 +91,7 @@ impl Hidden {
         }
     }
 
-    /// Extends and wakes what is kept, for ever.
+    /// Extends and wakes the kept entries until cancelled.
     pub(super) async fn watch(self: Arc<Self>, queue: Arc<Queue>, slack: Arc<Slack>) {
         let mut changes = slack.changes();
         loop {
@@ -99,7 +99,7 @@ impl Hidden {
             let Due { wake, extend } = self.due(now, |channel| slack.takes(channel));
             if !wake.is_empty() {
                 let count = wake.len();
-                info!(count, "a channel takes alerts again: what was put back for it becomes visible");
+                info!(count, "a channel takes alerts again: the messages that were put back for it become visible");
                 show(&queue, wake, || Duration::from_secs(fastrand::usize(0..=count / WAKE_RATE) as u64)).await;
                 continue;
             }
@@ -123,8 +123,8 @@ impl Hidden {
         }
     }
 
-    /// Makes what is kept visible in half a minute to a minute, for the worker that comes next. What is more comes when its
-    /// delay ends.
+    /// Makes the kept messages visible in half a minute to a minute, for the next worker. Those beyond the limit become visible when
+    /// their delay ends.
     pub(super) async fn release(&self, queue: &Queue) {
         let now = Instant::now();
         let entries: Vec<Entry> = self.lock().drain(..).filter(|entry| entry.is_hidden(now)).take(RELEASED).collect();
@@ -132,7 +132,7 @@ impl Hidden {
         let _ = timeout(RELEASE_WITHIN, shown).await;
     }
 
-    /// Takes out what is due, and drops what may be visible.
+    /// Takes out the due entries, and drops those that may be visible.
     fn due(&self, now: Instant, takes: impl Fn(ChannelId) -> bool) -> Due {
         let mut due = Due::default();
         let mut entries = self.lock();
@@ -141,7 +141,7 @@ impl Hidden {
                 continue;
             }
             if takes(entry.channel) {
-                // What was not extended yet is visible at its earliest by itself.
+                // An entry that is not extended yet becomes visible at its `earliest` by itself.
                 if entry.earliest <= now + MARGIN {
                     due.wake.push(entry);
                 }
@@ -154,7 +154,7 @@ impl Hidden {
         due
     }
 
-    /// When something is due if nothing changes.
+    /// When the next entry is due if no channel changes.
     fn next(&self) -> Option<Instant> {
         let at =
             |entry: &Entry| if entry.is_to_stay() { entry.visible_at - MARGIN } else { entry.visible_at - TOO_LATE };
@@ -181,7 +181,10 @@ impl Entry {
 async fn show(queue: &Queue, entries: Vec<Entry>, delay: impl Fn() -> Duration) {
     let shown = entries.into_iter().map(|entry| (entry, delay())).map(async |(entry, delay)| {
         if let Err(error) = queue.put_back(&entry.receipt, delay).await {
-            debug!(error = error.chain(), "a message could not be made visible; it is when its delay ends");
+            debug!(
+                error = error.chain(),
+                "a message could not be made visible; it becomes visible when its delay ends"
+            );
         }
     });
     join_all(shown).await;
@@ -193,9 +196,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
     const OPEN: ChannelId = ChannelId(0);
-    const SHUT: ChannelId = ChannelId(1);
+    const BLOCKED: ChannelId = ChannelId(1);
 
-    /// Each with its channel, and in how long it is visible, to be visible, and may be woken at the earliest.
+    /// Entries with a channel and three delays from `now`: `visible_at`, `until` and `earliest`.
     fn hidden(entries: &[(ChannelId, Duration, Duration, Duration)], now: Instant) -> Hidden {
         let hidden = Hidden::default();
         for (number, &(channel, visible_in, until_in, earliest_in)) in entries.iter().enumerate() {
@@ -207,21 +210,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_woken_extended_or_left_alone() {
+    fn hidden_messages_are_woken_extended_or_left_alone() {
         let now = Instant::now();
         let seconds = Duration::from_secs;
         let hidden = hidden(
             &[
                 (OPEN, HOUR, 8 * HOUR, seconds(0)),
                 (OPEN, seconds(30), seconds(30), seconds(0)),
-                // It may be visible before a request arrives.
+                // It may become visible before a request arrives.
                 (OPEN, seconds(1), HOUR, seconds(0)),
-                (SHUT, HOUR, 8 * HOUR, seconds(0)),
-                (SHUT, seconds(15), 8 * HOUR, seconds(0)),
-                // Its time is over: it is to come back.
-                (SHUT, seconds(15), seconds(15), seconds(0)),
-                (SHUT, seconds(0), 8 * HOUR, seconds(0)),
-                // Its usual put-back goes on: it is left to end.
+                (BLOCKED, HOUR, 8 * HOUR, seconds(0)),
+                (BLOCKED, seconds(15), 8 * HOUR, seconds(0)),
+                // Its time is over: it may become visible.
+                (BLOCKED, seconds(15), seconds(15), seconds(0)),
+                (BLOCKED, seconds(0), 8 * HOUR, seconds(0)),
+                // Its usual delay has not ended: it is left alone.
                 (OPEN, seconds(600), 8 * HOUR, seconds(600)),
             ],
             now,
@@ -233,16 +236,16 @@ mod tests {
         assert_eq!(receipts(&due.extend), ["Receipt(\"4\")"]);
         assert_eq!(hidden.lock().len(), 2);
         assert_eq!(hidden.next(), Some(now + seconds(15) - TOO_LATE));
-        // Later the rest is due, or gone.
+        // Later the rest is due, or dropped.
         let due = hidden.due(now + HOUR - seconds(10), |_| false);
         assert_eq!(receipts(&due.extend), ["Receipt(\"3\")"]);
         assert_eq!(hidden.next(), None);
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn the_number_of_kept_messages_is_bounded() {
         let now = Instant::now();
-        let hidden = hidden(&vec![(SHUT, HOUR, HOUR, Duration::ZERO); MAX + 3], now);
+        let hidden = hidden(&vec![(BLOCKED, HOUR, HOUR, Duration::ZERO); MAX + 3], now);
         assert!(!hidden.has_room());
         assert_eq!(hidden.lock().len(), MAX);
     }

@@ -1,6 +1,6 @@
-//! Pauses after receives that come back empty although they should have waited for messages.
+//! Pauses after receives that return empty at once, although they should have waited for messages.
 //!
-//! SQS waits. What stands in its place, or before it, may not, and would be asked as fast as it answers.
+//! SQS waits. An emulator or a proxy may not, and without pauses the poller would send requests as fast as they are answered.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use tracing::warn;
 
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How one poller is paced.
+/// Paces one poller.
 #[derive(Debug)]
 pub(super) struct Pacer {
     wait: Duration,
-    /// Those to come, since a receive last was as it should be.
+    /// The next pauses, since the last receive that was as expected.
     pauses: Option<ExponentialBackoff>,
-    /// It was reported, and no receive has waited since.
+    /// Whether this was logged, and no receive has waited since.
     reported: bool,
 }
 
 impl Pacer {
-    /// For receives that ask for so much waiting.
+    /// For receives with this wait.
     pub(super) fn new(wait: Duration) -> Self {
         Self { wait, pauses: None, reported: false }
     }
 
-    /// How long to pause after a receive that took so long: not at all unless it was empty, and back long before it should be.
+    /// How long to pause after a receive. `None`, unless the receive was empty and took less than half its wait.
     pub(super) fn pause(&mut self, empty: bool, took: Duration) -> Option<Duration> {
         if !empty || took >= self.wait / 2 {
             self.reported &= !empty;
@@ -36,14 +36,14 @@ impl Pacer {
             self.reported = true;
             let wait = self.wait;
             warn!(
-                "a receive came back empty at once, not after {wait:?}: is this SQS, with long polls? pausing in between"
+                "a receive returned empty at once, not after {wait:?}: is this SQS, with long polls? pausing between receives"
             );
         }
         self.pauses.get_or_insert_with(pauses).next()
     }
 }
 
-/// A tenth of a second, doubling to 2.5; the jitter adds up to as much again.
+/// A tenth of a second, doubling to 2.5 s. The jitter adds up to 100 %.
 fn pauses() -> ExponentialBackoff {
     let delays = ExponentialBuilder::new().with_min_delay(Duration::from_millis(100));
     delays.with_max_delay(MAX_PAUSE / 2).without_max_times().with_jitter().build()
@@ -72,7 +72,7 @@ mod tests {
         assert!(pauses[10..].iter().all(|pause| *pause >= MAX_PAUSE / 2 && *pause <= MAX_PAUSE), "{pauses:?}");
         assert_eq!(pacer.pause(false, AT_ONCE), None);
         assert!(pacer.pause(true, AT_ONCE).unwrap() < Duration::from_millis(300));
-        // It still is what it was reported to be, until a receive waits.
+        // It stays reported until a receive waits.
         assert!(pacer.reported);
         pacer.pause(true, WAIT);
         assert!(!pacer.reported);

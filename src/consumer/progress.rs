@@ -1,4 +1,4 @@
-//! Which messages are in flight, and whether they are settled.
+//! How many messages are in flight, and when one was settled last.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,16 +11,16 @@ use crate::metrics;
 
 /// Counts the messages in flight.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<State>);
+pub(super) struct Progress(Mutex<Counts>);
 
 #[derive(Debug)]
-struct State {
+struct Counts {
     in_flight: usize,
-    /// When a message was settled last, or the first of those in flight was received.
+    /// When a message was settled last or, if later, when the first message in flight was received.
     last: Instant,
 }
 
-/// A message in flight: it is counted and has its slot until this is dropped, however its task ends.
+/// A message in flight. It counts and holds its slot until this is dropped, however its task ends.
 #[derive(Debug)]
 pub(super) struct InFlight {
     progress: Arc<Progress>,
@@ -29,7 +29,7 @@ pub(super) struct InFlight {
 
 impl Progress {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { in_flight: 0, last: Instant::now() })))
+        Arc::new(Self(Mutex::new(Counts { in_flight: 0, last: Instant::now() })))
     }
 
     /// A message has been received.
@@ -43,21 +43,21 @@ impl Progress {
         InFlight { progress: Arc::clone(self), _slot: slot }
     }
 
-    /// What is wrong when messages are in flight, and for longer than `limit` none was settled.
+    /// A description of the problem if messages are in flight and none was settled for longer than `limit`.
     pub(super) fn stall(&self, limit: Duration) -> Option<String> {
-        let State { in_flight, last } = *self.lock();
+        let Counts { in_flight, last } = *self.lock();
         let stalled = in_flight > 0 && last.elapsed() > limit;
         stalled.then(|| format!("for {:.0?} no message was settled, of {in_flight} in flight", last.elapsed()))
     }
 
     /// Plain data: a poisoned lock means nothing.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl InFlight {
-    /// The message was settled, or nothing more can be done to settle it.
+    /// The message was settled, or cannot be settled.
     pub(super) fn settled(self) {
         self.progress.lock().last = Instant::now();
     }
@@ -79,13 +79,13 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(120);
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_frees_its_slot_and_is_not_counted_any_more() {
+    async fn a_task_that_panics_frees_its_slot_and_no_longer_counts() {
         let progress = Progress::new();
         let slots = Arc::new(Semaphore::new(1));
         let held = progress.begin(Some(Arc::clone(&slots).acquire_owned().await.unwrap()));
         let task = tokio::spawn(async move {
             let _held = held;
-            panic!("a fault of ours");
+            panic!("a bug");
         });
         assert!(task.await.unwrap_err().is_panic());
         assert_eq!(slots.available_permits(), 1);
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn messages_of_which_none_is_settled_are_a_stall() {
+    async fn it_is_a_stall_if_no_message_is_settled() {
         let progress = Progress::new();
         advance(2 * LIMIT).await;
         let (first, _second) = (progress.begin(None), progress.begin(None));
         advance(LIMIT).await;
-        assert_eq!(progress.stall(LIMIT), None, "it counts from the first receive, and not before");
+        assert_eq!(progress.stall(LIMIT), None, "the time counts from the first receive");
         advance(Duration::from_secs(1)).await;
         assert_eq!(progress.stall(LIMIT).unwrap(), "for 121s no message was settled, of 2 in flight");
         first.settled();

@@ -263,7 +263,7 @@ impl<'a> Court<'a> {
             if let Some(secret) = SECRETS.iter().find(|secret| line.text.contains(**secret)) {
                 breaks.push(format!("{} tells {secret:?}: {}", life.number, line.text));
             }
-            if line.text.contains("panicked") || line.text.contains("a poller died") {
+            if line.text.contains("panicked") {
                 breaks.push(format!("{} panics: {}", life.number, line.text));
             }
         }
