@@ -1,30 +1,30 @@
-//! Natural batching: what arrives while a flush is under way goes together into the next one.
+//! Natural batching: items that arrive during a flush go together into the next one.
 //!
-//! Nothing waits on a timer. An idle flusher takes a single item at once; a busy one finds, when it is done, everything
-//! that gathered meanwhile. Idle means no added delay, load means full batches.
+//! Nothing waits on a timer. An idle flusher takes a single item at once. A busy flusher finds, after its flush, all items that
+//! arrived meanwhile. So there is no added delay when idle, and batches are full under load.
 //!
-//! Two actors: any number of submitters, who [`Batcher::submit`] an item and await its answer, and one flusher, who owns
-//! the [`Inbox`] and answers each item exactly once, in its own time. An item whose submitter went away is dropped unseen.
+//! There are two actors. Any number of submitters [`Batcher::submit`] an item and await its answer. One flusher owns the
+//! [`Inbox`] and answers each item exactly once. An item whose submitter no longer waits is dropped.
 
 use std::collections::VecDeque;
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Makes a batcher and the inbox that its flusher works from.
+/// Creates a batcher and the inbox of its flusher.
 pub fn batcher<T, R>() -> (Batcher<T, R>, Inbox<T, R>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let inbox = Inbox { receiver, waiting: VecDeque::new() };
     (Batcher { sender }, inbox)
 }
 
-/// The submitters' end. How much may wait is bounded by who submits: here, by the messages in flight.
+/// The submitters' end. The submitters limit how many items wait: here, the messages in flight.
 #[derive(Debug)]
 pub struct Batcher<T, R> {
     sender: mpsc::UnboundedSender<Waiting<T, R>>,
 }
 
 impl<T, R> Batcher<T, R> {
-    /// Answers when the flush that carried the item is done; `None` if the flusher is gone.
+    /// Returns the flusher's answer to the item, or `None` if the flusher has ended.
     ///
     /// Dropping the future withdraws the item, unless a flush has already taken it.
     pub async fn submit(&self, item: T) -> Option<R> {
@@ -33,29 +33,29 @@ impl<T, R> Batcher<T, R> {
         answer.await.ok()
     }
 
-    /// Returns when the flusher is gone.
+    /// Returns when the flusher has ended.
     pub async fn closed(&self) {
         self.sender.closed().await;
     }
 }
 
-/// An item and the submitter who awaits its answer.
+/// An item whose submitter waits for the answer.
 #[derive(Debug)]
 pub struct Waiting<T, R> {
-    /// What was submitted.
+    /// The submitted item.
     pub item: T,
     reply: oneshot::Sender<R>,
 }
 
 impl<T, R> Waiting<T, R> {
-    /// Tells the submitter how it went.
+    /// Sends the answer to the submitter.
     pub fn answer(self, answer: R) {
-        // A submitter that went away meanwhile does not need the answer.
+        // A submitter that no longer waits does not need the answer.
         let _ = self.reply.send(answer);
     }
 }
 
-/// The flusher's end: what is waiting, oldest first.
+/// The flusher's end: the waiting items, oldest first.
 #[derive(Debug)]
 pub struct Inbox<T, R> {
     receiver: mpsc::UnboundedReceiver<Waiting<T, R>>,
@@ -63,7 +63,7 @@ pub struct Inbox<T, R> {
 }
 
 impl<T, R> Inbox<T, R> {
-    /// Returns once something is waiting, with everything that has arrived; `false` when nothing is and nothing can come.
+    /// Returns `true` when at least one item waits, and `false` when no item waits and none can arrive any more.
     pub async fn wait(&mut self) -> bool {
         loop {
             self.gather();
@@ -77,7 +77,7 @@ impl<T, R> Inbox<T, R> {
         }
     }
 
-    /// Returns when something more has arrived; never, once nothing can come.
+    /// Returns when one more item has arrived. Never returns if none can arrive any more.
     pub async fn arrived(&mut self) {
         match self.receiver.recv().await {
             Some(next) => self.waiting.push_back(next),
@@ -85,7 +85,7 @@ impl<T, R> Inbox<T, R> {
         }
     }
 
-    /// Takes in what has arrived since, lets go of what nobody awaits any more, and shows what is left, oldest first.
+    /// Collects the items that have arrived, drops those whose submitter no longer waits, and returns the rest, oldest first.
     pub fn gather(&mut self) -> &VecDeque<Waiting<T, R>> {
         while let Ok(next) = self.receiver.try_recv() {
             self.waiting.push_back(next);
@@ -94,12 +94,12 @@ impl<T, R> Inbox<T, R> {
         &self.waiting
     }
 
-    /// Takes out the `count` oldest, or all if there are fewer.
+    /// Removes and returns the `count` oldest items, or all if there are fewer.
     pub fn take(&mut self, count: usize) -> Vec<Waiting<T, R>> {
         self.waiting.drain(..count.min(self.waiting.len())).collect()
     }
 
-    /// Puts back at the front what a flush took and could not deliver, in its order.
+    /// Puts items that a flush took and could not deliver back to the front, in their order.
     pub fn restore(&mut self, taken: Vec<Waiting<T, R>>) {
         for waiting in taken.into_iter().rev() {
             self.waiting.push_front(waiting);
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_lone_item_is_flushed_at_once() {
+    async fn a_single_item_is_flushed_at_once() {
         let (batcher, mut inbox) = batcher::<u32, u32>();
         let submitted = tokio::spawn(async move { batcher.submit(1).await });
         assert!(inbox.wait().await);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_arrives_during_a_flush_goes_together_into_the_next() {
+    async fn items_that_arrive_during_a_flush_go_together_into_the_next() {
         let (batcher, mut inbox) = batcher::<u32, u32>();
         let submit_all = async {
             tokio::join!(batcher.submit(1), batcher.submit(2), batcher.submit(3), async {
@@ -156,11 +156,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_item_withdrawn_before_its_flush_is_never_seen() {
+    async fn an_item_withdrawn_before_its_flush_is_dropped() {
         let (batcher, mut inbox) = batcher::<u32, u32>();
         let mut withdrawn = Box::pin(batcher.submit(1));
         let mut kept = Box::pin(batcher.submit(2));
-        // One poll each sends them off.
+        // One poll submits each.
         assert!(futures_util::poll!(&mut withdrawn).is_pending());
         assert!(futures_util::poll!(&mut kept).is_pending());
         drop(withdrawn);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_ends_notice_when_the_other_is_gone() {
+    async fn each_end_notices_when_the_other_is_gone() {
         let (sender, inbox) = batcher::<u32, u32>();
         drop(inbox);
         assert_eq!(sender.submit(1).await, None);

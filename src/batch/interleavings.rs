@@ -1,8 +1,8 @@
-//! The real batcher in every order in which its submitters and its flusher can run, go away or die, within small bounds.
+//! Runs the real batcher in every order in which its submitters and its flusher can run, be dropped or die, within small bounds.
 //!
-//! Its tasks are polled one at a time, each only after it was woken, so a wake-up that is lost shows as a task that never ends.
-//! What they share are two channels of tokio's, each of whose operations takes effect at once, so whatever threads may do amounts to one
-//! of these orders; between any two operations of a flusher there is a [`pause`], where all others may run.
+//! The tasks are polled one at a time, and each only after it was woken, so a lost wake-up shows as a task that never ends.
+//! The tasks share only two of tokio's channels, whose operations are atomic. So whatever threads may do equals one of these
+//! orders. Between any two operations of a flusher there is a [`pause`], in which all others may run.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,22 +16,22 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// The number of the attempt that was accepted, or that the item was refused.
-type Answer = Result<usize, ()>;
+/// The number of the accepted attempt, or an error if the item was refused.
+type FlushResult = Result<usize, ()>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// As `slack/channel.rs` does it: one attempt at a time, what failed goes back to the front, some is refused for good.
+    /// Like `slack/channel.rs`: one attempt at a time. A failed batch returns to the front; some are refused permanently.
     Channel,
-    /// As `sqs.rs` does it: two at once, and what failed is answered so.
+    /// Like `sqs/settle.rs`: two attempts at once. A failed batch is answered with an error.
     Settling,
-    /// The broken ones, which must be found out.
+    /// The broken ones, in which the search must find the error.
     ForgetsWhatFailed,
     AnswersBeforeItKnows,
     SplitsTheOldestOff,
 }
 
-/// How much may happen in one run besides the orders.
+/// How many of each event one run has.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     submitters: usize,
@@ -43,7 +43,7 @@ struct Bounds {
 /// Items in one attempt.
 const BATCH: usize = 2;
 
-/// What one run decided, to be told apart from all others, and to be advanced to the next.
+/// The choices of one run, which identify it and lead to the next run.
 #[derive(Default)]
 struct Choices {
     made: Vec<(usize, usize)>,
@@ -74,17 +74,17 @@ impl Choices {
 
 struct World {
     choices: Choices,
-    /// What may still happen.
+    /// The events that may still happen.
     bounds: Bounds,
-    /// Tasks that were left, and never woken.
+    /// Tasks that remain and were never woken.
     asleep: usize,
     has_died: bool,
-    /// Counts everything that happens.
+    /// Counts the events.
     clock: usize,
-    /// When each item was sent off and, if it was, withdrawn.
+    /// When each item was submitted and, if it was, withdrawn.
     sent: Vec<usize>,
     withdrawn: Vec<Option<usize>>,
-    answers: Vec<Option<Option<Answer>>>,
+    answers: Vec<Option<Option<FlushResult>>>,
     attempts: Vec<Attempt>,
     spawned: Vec<Pin<Box<dyn Future<Output = ()>>>>,
 }
@@ -97,7 +97,7 @@ struct Attempt {
 
 type Shared = Rc<RefCell<World>>;
 
-/// Every run; how many there were, or what is wrong with one.
+/// Explores every run. Returns their number, or the error in one.
 fn explore(kind: Kind, bounds: Bounds) -> Result<usize, String> {
     let mut choices = Choices::default();
     let mut runs = 0;
@@ -144,7 +144,7 @@ fn run(kind: Kind, bounds: Bounds, choices: Choices) -> World {
         attempts: Vec::new(),
         spawned: Vec::new(),
     }));
-    let (batcher, inbox) = batcher::<usize, Answer>();
+    let (batcher, inbox) = batcher::<usize, FlushResult>();
     let batcher = Rc::new(batcher);
     let mut tasks: Vec<Task> = Vec::new();
     let add = |tasks: &mut Vec<Task>, future: Pin<Box<dyn Future<Output = ()>>>, submits| {
@@ -181,7 +181,7 @@ fn run(kind: Kind, bounds: Bounds, choices: Choices) -> World {
             0 => Vec::new(),
             _ => (0..tasks.len()).filter(leaves).collect(),
         };
-        // The flusher is the first, as long as it is there.
+        // The flusher is the first task until it ends.
         let may_die = usize::from(world.borrow().bounds.deaths > 0 && tasks[0].is_flusher);
         let options = ready.len() + may_leave.len() + may_die;
         let choice = {
@@ -214,7 +214,7 @@ fn run(kind: Kind, bounds: Bounds, choices: Choices) -> World {
     world.borrow_mut().asleep = tasks.len();
     drop(tasks);
     let world = Rc::try_unwrap(world).unwrap_or_else(|_| panic!("a task is left")).into_inner();
-    assert_eq!(world.choices.at, world.choices.made.len(), "a run goes as it was told");
+    assert_eq!(world.choices.at, world.choices.made.len(), "a run follows its choices");
     world
 }
 
@@ -236,15 +236,15 @@ impl World {
                 }
                 (Some(_), _) => {}
                 (None, Some(Some(Ok(n)))) if accepted != [n] => {
-                    return Err(format!("{item} heard Ok of what was not accepted"));
+                    return Err(format!("{item} received Ok, but was not accepted"));
                 }
                 (None, Some(Some(Err(())))) if !accepted.is_empty() => {
-                    return Err(format!("{item} was accepted, and heard Err"));
+                    return Err(format!("{item} was accepted, and received Err"));
                 }
                 (None, Some(Some(_))) => {}
                 (None, Some(None)) if self.has_died => {}
-                (None, Some(None)) => return Err(format!("{item} was lost by a flusher that lives")),
-                (None, None) => return Err(format!("{item} never heard")),
+                (None, Some(None)) => return Err(format!("{item} was lost by a running flusher")),
+                (None, None) => return Err(format!("{item} was never answered")),
             }
         }
         let in_order = |attempt: &&Attempt| attempt.items.is_sorted_by_key(|item| self.sent[*item]);
@@ -268,15 +268,15 @@ async fn pause() {
     .await;
 }
 
-/// Notes an attempt with what was taken; its number.
-fn attempt(world: &Shared, gathered: usize, batch: &[Waiting<usize, Answer>]) -> usize {
+/// Records an attempt with the taken items. Returns its number.
+fn attempt(world: &Shared, gathered: usize, batch: &[Waiting<usize, FlushResult>]) -> usize {
     let items = batch.iter().map(|waiting| waiting.item).collect();
     let mut world = world.borrow_mut();
     world.attempts.push(Attempt { gathered, items, accepted: false });
     world.attempts.len() - 1
 }
 
-/// How it went: one of so many ways, of which the first is that it was accepted.
+/// Chooses the attempt's outcome, one of `ways`. The first is that it was accepted.
 fn outcome(world: &Shared, attempt: usize, ways: usize) -> usize {
     let mut world = world.borrow_mut();
     let ways = if world.bounds.failures > 0 { ways } else { 1 };
@@ -286,7 +286,7 @@ fn outcome(world: &Shared, attempt: usize, ways: usize) -> usize {
     outcome
 }
 
-async fn post(kind: Kind, mut inbox: Inbox<usize, Answer>, world: Shared) {
+async fn post(kind: Kind, mut inbox: Inbox<usize, FlushResult>, world: Shared) {
     while inbox.wait().await {
         pause().await;
         let gathered = {
@@ -309,7 +309,7 @@ async fn post(kind: Kind, mut inbox: Inbox<usize, Answer>, world: Shared) {
             (1, Kind::SplitsTheOldestOff) => {
                 let rest = batch.split_off(1);
                 inbox.restore(rest);
-                // At the end of the line, instead of at its front.
+                // At the end, instead of at the front.
                 let waiting = inbox.take(usize::MAX);
                 inbox.restore(batch);
                 inbox.restore(waiting);
@@ -320,7 +320,7 @@ async fn post(kind: Kind, mut inbox: Inbox<usize, Answer>, world: Shared) {
     }
 }
 
-async fn settle(mut inbox: Inbox<usize, Answer>, world: Shared) {
+async fn settle(mut inbox: Inbox<usize, FlushResult>, world: Shared) {
     let calls = Arc::new(Semaphore::new(2));
     while inbox.wait().await {
         pause().await;
@@ -346,7 +346,7 @@ async fn settle(mut inbox: Inbox<usize, Answer>, world: Shared) {
 }
 
 #[test]
-fn whatever_happens_each_waiting_submitter_hears_once_and_truly() {
+fn each_waiting_submitter_receives_one_correct_answer() {
     let bounds = Bounds { submitters: 2, failures: 1, withdrawals: 1, deaths: 1 };
     for (kind, bounds) in [
         (Kind::Channel, bounds),
@@ -359,11 +359,11 @@ fn whatever_happens_each_waiting_submitter_hears_once_and_truly() {
 }
 
 #[test]
-fn a_broken_flusher_is_found_out() {
+fn a_broken_flusher_is_found() {
     let bounds = Bounds { submitters: 3, failures: 1, withdrawals: 0, deaths: 0 };
     for (kind, expected) in [
-        (Kind::ForgetsWhatFailed, "was lost by a flusher that lives"),
-        (Kind::AnswersBeforeItKnows, "heard Ok of what was not accepted"),
+        (Kind::ForgetsWhatFailed, "was lost by a running flusher"),
+        (Kind::AnswersBeforeItKnows, "received Ok, but was not accepted"),
         (Kind::SplitsTheOldestOff, "out of order"),
     ] {
         let what = explore(kind, bounds).unwrap_err();

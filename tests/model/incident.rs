@@ -20,7 +20,7 @@
 mod state;
 
 use self::state::{At, Place, Slack, State, Store, Task, accept, give_back, wake};
-use crate::search::{Model, Next};
+use crate::search::{Faulty, Model, Next, Steps};
 
 const WORKERS: usize = 2;
 
@@ -90,7 +90,7 @@ impl Model for Protocol {
     }
 
     fn next(&self, state: &State) -> Vec<Next<Self>> {
-        let mut next = Steps { protocol: self, state, found: Vec::new() };
+        let mut next = Steps::new(self, state);
         for message in 0..state.messages.len() {
             next.of_queue(message);
         }
@@ -138,40 +138,33 @@ impl Protocol {
     }
 }
 
-struct Steps<'a> {
-    protocol: &'a Protocol,
-    state: &'a State,
-    found: Vec<Next<Protocol>>,
+impl Faulty for Protocol {
+    type Fault = Fault;
+
+    fn canonicalize(state: &mut State) {
+        state.tasks.sort_by_key(|task| (task.message, task.receipt));
+    }
+
+    fn can_fail(&self, fault: Fault, state: &State) -> bool {
+        self.faults.contains(&fault) && state.faults < self.max_faults
+    }
+
+    fn count_fault(&self, fault: Fault, state: &mut State) {
+        state.faults += 1;
+        state.explained += u8::from(EXPLAIN_TWO_ROOTS.contains(&fault));
+    }
 }
 
-impl Steps<'_> {
-    fn step(&mut self, step: Step, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.clone();
-        change(&mut state);
-        state.tasks.sort_by_key(|task| (task.message, task.receipt));
-        self.found.push(Next { step, state, is_fault: false });
-    }
-
-    fn fault(&mut self, fault: Fault, step: Step, change: impl FnOnce(&mut State)) {
-        if self.protocol.faults.contains(&fault) && self.state.faults < self.protocol.max_faults {
-            self.step(step, |state| {
-                state.faults += 1;
-                state.explained += u8::from(EXPLAIN_TWO_ROOTS.contains(&fault));
-                change(state);
-            });
-            self.found.last_mut().unwrap().is_fault = true;
-        }
-    }
-
+impl Steps<'_, Protocol> {
     fn of_queue(&mut self, at: usize) {
         let number = at as u8;
         let (place, receives) = self.state.messages[at];
         match place {
-            Place::Visible if receives >= self.protocol.max_receives => {
+            Place::Visible if receives >= self.model.max_receives => {
                 self.step(("DeadLetter", number, 0), |state| state.messages[at].0 = Place::DeadLettered);
             }
             Place::Visible => {
-                let first = if self.protocol.is_recovery(number) { At::ToNote } else { At::ToDo };
+                let first = if self.model.is_recovery(number) { At::ToNote } else { At::ToDo };
                 for worker in 0..WORKERS as u8 {
                     self.step(("Receive", number, worker), |state| {
                         let receipt = receives + 1;
@@ -200,7 +193,7 @@ impl Steps<'_> {
     }
 
     fn of_task(&mut self, index: usize) {
-        let (protocol, state) = (self.protocol, self.state);
+        let (protocol, state) = (self.model, self.state);
         let task = state.tasks[index];
         let named = |what| (what, task.message, task.receipt);
         let bit = 1 << task.message;
@@ -288,7 +281,7 @@ impl Steps<'_> {
 
     /// Reads and decides, and waits for who has a report under way: then there is no step until that ends.
     fn read(&mut self, index: usize, store: Store) {
-        let (protocol, state) = (self.protocol, self.state);
+        let (protocol, state) = (self.model, self.state);
         let task = state.tasks[index];
         let named = |what| (what, task.message, task.receipt);
         let is_recovery = protocol.is_recovery(task.message);
@@ -349,7 +342,7 @@ impl Steps<'_> {
 
     fn of_worker(&mut self, worker: u8) {
         let mut stores = self.state.stores;
-        let protocol = self.protocol;
+        let protocol = self.model;
         let has_lease = (0..WORKERS as u8).any(|reader| {
             let lease = protocol.store(&mut stores, reader).lease;
             lease.is_some_and(|(holder, _)| holder == worker)

@@ -9,9 +9,9 @@
 //! | `Begin` | `slack/channel.rs`, `Flusher::flush`: an attempt begins, never after `start_by` |
 //! | `Accept`, `Refuse`, `AnswerLost` | `slack/channel.rs`, `Flusher::learn`; what was not accepted waits for another attempt |
 //! | `Late`, `GiveUp` | `consumer.rs`, `Settings::work_time`; `slack/channel.rs`, `Flusher::expire` |
-//! | `Settle` | `pipeline.rs`, `Pipeline::post`: an outcome if all channels have it; `consumer.rs`, `Consumer::settle` |
-//! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs.rs`, `Queue::delete`, with its retries, which may come to an end |
-//! | `PutBack`, `PutBackFail` | `sqs.rs`, `Queue::put_back` |
+//! | `Settle` | `pipeline.rs`, `Pipeline::post`: an outcome if all channels have it; `consumer/settle.rs`, `Consumer::settle` |
+//! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs/settle.rs`, `Queue::delete`, with its retries, which may come to an end |
+//! | `PutBack`, `PutBackFail` | `sqs/settle.rs`, `Queue::put_back` |
 //! | `Crash` | the process dies: its tasks and `pipeline.rs`'s `Posted` are gone; what was on its way to Slack may arrive |
 //! | `Expire`, `ExpireHeld`, `DeadLetter` | SQS: the visibility time-out ends, of what nobody holds or of what is being worked on; the redrive policy |
 //!
@@ -20,7 +20,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::search::{Model, Next};
+use crate::search::{Faulty, Model, Next, Steps};
 
 const CHANNELS: usize = 2;
 
@@ -142,7 +142,7 @@ impl Model for Protocol {
     }
 
     fn next(&self, state: &State) -> Vec<Next<Self>> {
-        let mut next = Steps { protocol: self, state, found: Vec::new() };
+        let mut next = Steps::new(self, state);
         for message in 0..self.messages {
             next.of_queue(message);
         }
@@ -181,36 +181,29 @@ impl Model for Protocol {
     }
 }
 
-struct Steps<'a> {
-    protocol: &'a Protocol,
-    state: &'a State,
-    found: Vec<Next<Protocol>>,
+impl Faulty for Protocol {
+    type Fault = Fault;
+
+    fn canonicalize(state: &mut State) {
+        state.tasks.sort_by_key(|task| (task.message, task.receipt));
+    }
+
+    fn can_fail(&self, fault: Fault, state: &State) -> bool {
+        self.faults.contains(&fault) && state.faults < self.max_faults
+    }
+
+    fn count_fault(&self, fault: Fault, state: &mut State) {
+        state.faults += 1;
+        state.explained += u8::from(EXPLAIN_A_DUPLICATE.contains(&fault));
+    }
 }
 
-impl Steps<'_> {
-    fn step(&mut self, step: Step, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.clone();
-        change(&mut state);
-        state.tasks.sort_by_key(|task| (task.message, task.receipt));
-        self.found.push(Next { step, state, is_fault: false });
-    }
-
-    fn fault(&mut self, fault: Fault, step: Step, change: impl FnOnce(&mut State)) {
-        if self.protocol.faults.contains(&fault) && self.state.faults < self.protocol.max_faults {
-            self.step(step, |state| {
-                state.faults += 1;
-                state.explained += u8::from(EXPLAIN_A_DUPLICATE.contains(&fault));
-                change(state);
-            });
-            self.found.last_mut().unwrap().is_fault = true;
-        }
-    }
-
+impl Steps<'_, Protocol> {
     fn of_queue(&mut self, number: u8) {
         let at = usize::from(number);
         let message = self.state.messages[at];
         match message.place {
-            Place::Visible if message.receives >= self.protocol.max_receives => {
+            Place::Visible if message.receives >= self.model.max_receives => {
                 self.step(("DeadLetter", number, 0), |state| state.messages[at].place = Place::DeadLettered);
             }
             Place::Visible => {
@@ -218,14 +211,14 @@ impl Steps<'_> {
                     state.messages[at].receives += 1;
                     state.messages[at].place = Place::Hidden { put_back: false };
                 };
-                for worker in 0..self.protocol.workers {
+                for worker in 0..self.model.workers {
                     self.step(("Receive", number, worker), |state| {
                         receive(state);
-                        if self.protocol.rule == Rule::DeleteOnReceive {
+                        if self.model.rule == Rule::DeleteOnReceive {
                             state.messages[at].place = Place::Deleted;
                         }
                         let mut posts = [Post::ToDo; CHANNELS];
-                        posts[self.protocol.channels..].fill(Post::Done);
+                        posts[self.model.channels..].fill(Post::Done);
                         let receipt = message.receives + 1;
                         state.tasks.push(Task { worker, message: number, receipt, late: false, posts, settles: None });
                     });
@@ -248,7 +241,7 @@ impl Steps<'_> {
     fn of_work(&mut self, index: usize) {
         let task = self.state.tasks[index];
         let named = |what| (what, task.message, task.receipt);
-        for channel in 0..self.protocol.channels {
+        for channel in 0..self.model.channels {
             let key = (task.worker, task.message, channel);
             let set = |state: &mut State, post| state.tasks[index].posts[channel] = post;
             match task.posts[channel] {
@@ -259,12 +252,12 @@ impl Steps<'_> {
                     };
                     if self.state.posted.contains(&key) {
                         self.step(named("Known"), |state| set(state, Post::Done));
-                    } else if self.state.tasks.iter().any(posts) && self.protocol.rule != Rule::ForgetWhatWasPosted {
+                    } else if self.state.tasks.iter().any(posts) && self.model.rule != Rule::ForgetWhatWasPosted {
                         self.step(named("Join"), |state| set(state, Post::Joined));
                     } else {
                         self.step(named("Enter"), |state| {
                             set(state, Post::Waiting);
-                            if self.protocol.rule == Rule::RememberBeforeTheAnswer {
+                            if self.model.rule == Rule::RememberBeforeTheAnswer {
                                 state.posted.insert(key);
                             }
                         });
@@ -278,7 +271,7 @@ impl Steps<'_> {
                     let at = usize::from(task.message);
                     self.step(named("Accept"), |state| {
                         state.messages[at].accepted[channel] += 1;
-                        if self.protocol.rule != Rule::ForgetWhatWasPosted {
+                        if self.model.rule != Rule::ForgetWhatWasPosted {
                             state.posted.insert(key);
                         }
                         resolve(state, index, channel, Post::Done);
@@ -296,10 +289,10 @@ impl Steps<'_> {
             self.fault(Late, named("Late"), |state| state.tasks[index].late = true);
         }
         if task.posts.iter().all(|post| matches!(post, Post::Done | Post::Failed)) {
-            let done = task.posts[..self.protocol.channels].iter().filter(|post| **post == Post::Done).count();
-            let has_outcome = match self.protocol.rule {
+            let done = task.posts[..self.model.channels].iter().filter(|post| **post == Post::Done).count();
+            let has_outcome = match self.model.rule {
                 Rule::DeleteWhenOneChannelHasIt => done > 0,
-                _ => done == self.protocol.channels,
+                _ => done == self.model.channels,
             };
             self.step(named("Settle"), |state| {
                 state.tasks[index].settles = Some(if has_outcome { Settle::Delete } else { Settle::PutBack });
@@ -331,7 +324,7 @@ impl Steps<'_> {
                 self.fault(DeleteLost, named("DeleteLost"), delete);
                 self.fault(DeleteFail, named("DeleteFail"), leave);
             }
-            Settle::PutBack if self.protocol.rule == Rule::HoldWhatFailed => {}
+            Settle::PutBack if self.model.rule == Rule::HoldWhatFailed => {}
             Settle::PutBack => {
                 self.step(named("PutBack"), |state| {
                     if let Place::Hidden { put_back } = &mut state.messages[at].place {

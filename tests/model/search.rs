@@ -28,6 +28,56 @@ pub struct Next<M: Model + ?Sized> {
     pub is_fault: bool,
 }
 
+/// A model in which faults can happen: some kinds, and a limited number in all.
+pub trait Faulty: Model {
+    type Fault: Copy;
+
+    /// Brings a state into its canonical form, so that equal states are found equal.
+    fn canonicalize(state: &mut Self::State);
+
+    /// Whether this fault can happen in this state.
+    fn can_fail(&self, fault: Self::Fault, state: &Self::State) -> bool;
+
+    /// Counts the fault.
+    fn count_fault(&self, fault: Self::Fault, state: &mut Self::State);
+}
+
+/// Collects the steps from one state.
+pub struct Steps<'a, M: Faulty> {
+    pub model: &'a M,
+    pub state: &'a M::State,
+    pub found: Vec<Next<M>>,
+}
+
+impl<'a, M: Faulty> Steps<'a, M> {
+    pub fn new(model: &'a M, state: &'a M::State) -> Self {
+        Self { model, state, found: Vec::new() }
+    }
+
+    /// Adds a step that changes the state.
+    pub fn step(&mut self, step: M::Step, change: impl FnOnce(&mut M::State)) {
+        self.add(step, false, change);
+    }
+
+    /// Adds a step that is a fault, if this fault can happen.
+    pub fn fault(&mut self, fault: M::Fault, step: M::Step, change: impl FnOnce(&mut M::State)) {
+        let model = self.model;
+        if model.can_fail(fault, self.state) {
+            self.add(step, true, |state| {
+                model.count_fault(fault, state);
+                change(state);
+            });
+        }
+    }
+
+    fn add(&mut self, step: M::Step, is_fault: bool, change: impl FnOnce(&mut M::State)) {
+        let mut state = self.state.clone();
+        change(&mut state);
+        M::canonicalize(&mut state);
+        self.found.push(Next { step, state, is_fault });
+    }
+}
+
 /// What is wrong, and the steps that lead there.
 #[derive(Debug)]
 pub struct Counterexample {
