@@ -153,7 +153,7 @@ ON_CALL = Board(
                   unit="cpm", alerts=("HeartbeatFailing",), colors={"ok": "green", "withheld": "orange", "error": "red"}),
             lines("Since the last canary", {"{{job}}": "time() - max by (job) (ecs_slack_alerts_last_canary_timestamp_seconds > 0)"},
                   "Time since SQS got the last canary that a worker received; none where no canaries are sent. It should never be much more than their interval.",
-                  unit="s", no_value="no canaries"),
+                  unit="s", no_value="no canaries", alerts=("CanaryMissing",)),
             lines("Canaries", {"{{job}}": "sum by (job) (increase(ecs_slack_alerts_canaries_total[1h]))"},
                   "Canaries that were received in the hour before, by all replicas.", decimals=0),
         )),
