@@ -108,7 +108,8 @@ licences:
 
 # ADVISORY_DB=… names a copy of the RustSec database; by default it comes from the network, or else from a usual place.
 advisories:
-	@[ -x .tools/bin/cargo-deny ] || exit 0; .ci/advisories || { [ $$? = 3 ] && $(call skip,advisories,no RustSec database: give ADVISORY_DB); }
+	@[ -x .tools/bin/cargo-deny ] || { $(call skip,advisories,no cargo-deny: make licences installs it); exit 0; }; \
+	.ci/advisories || { [ $$? = 3 ] && $(call skip,advisories,no RustSec database: give ADVISORY_DB); }
 
 # Where the registry is out of reach, an offline copy of the AWS provider does, if one lies in a usual place.
 TF_PLUGIN_DIR ?= $(patsubst %/registry.terraform.io/hashicorp/aws,%,$(firstword $(wildcard \
@@ -163,7 +164,7 @@ runbook: .venv target/awscli
 	$(call need,cargo)
 	@if ! command -v jq >/dev/null; then $(call skip,runbook,jq is not installed); exit 0; fi; set -e; \
 	command -v kubectl >/dev/null || $(call skip,the runbook on Kubernetes,kubectl is not installed); \
-	cargo build --locked --package ecs-slack-alerts; \
+	cargo build --locked --bin ecs-slack-alerts; \
 	AWSCLI=target/awscli/bin/aws python3 tests/runbook/check.py target/debug/ecs-slack-alerts
 
 # An environment of its own: it wants another botocore than the AWS stand-in.
