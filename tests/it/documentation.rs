@@ -155,6 +155,52 @@ fn readme_has_every_key_and_no_other() {
     );
 }
 
+/// The source of the program, each string literal on one line.
+fn source() -> String {
+    fn add(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                add(&path, text);
+            } else {
+                text.push_str(&read(path));
+            }
+        }
+    }
+    let mut text = String::new();
+    add(&root().join("src"), &mut text);
+    text.split("\\\n").map(str::trim_start).collect()
+}
+
+/// The runbook quotes lines of the log, and searches the log for some: the program must write them.
+#[test]
+fn what_the_runbook_quotes_of_the_log_is_in_the_program() {
+    let document = read("docs/operations.md");
+    let runbook = document.split_once("\n### Ecs").unwrap().1.split_once("\n## Sizing").unwrap().0;
+    let source = source();
+    let (mut prose, mut searched, mut is_code) = (String::new(), Vec::new(), false);
+    for line in runbook.lines() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code {
+            prose.push_str(line.trim_start());
+            prose.push(' ');
+        } else if let Some((_, text)) = line.split_once("| grep ") {
+            searched.push(text.trim_start_matches("-i ").trim_matches('\'').to_owned());
+        }
+    }
+    // What names a field of a line is no message.
+    searched.retain(|text| !text.contains('"'));
+    assert!(searched.len() > 3, "{searched:?}");
+    // Before its own words a line about a channel says whose they are: "Slack {error}".
+    let quoted = prose.split('"').skip(1).step_by(2).map(|text| text.trim_start_matches("Slack ").to_owned());
+    let quoted: Vec<String> = quoted.map(|text| text.trim_matches(['…', ' ']).to_owned()).collect();
+    assert!(quoted.iter().any(|text| text == "heartbeat withheld"), "{quoted:?}");
+    for text in quoted.iter().chain(&searched) {
+        assert!(source.contains(text.as_str()), "no line of the log says {text:?}");
+    }
+}
+
 /// The variables that stand beside keys in the code that reads the configuration, with these keys.
 fn variables_in_code() -> BTreeSet<(String, String)> {
     let folder = root().join("src/config");
