@@ -39,6 +39,7 @@ module "messaging" {
   alarm_email                  = var.alarm_email
   runbook_url                  = var.runbook_url
   nothing_sent_alarm_hours     = var.nothing_sent_alarm_hours
+  silent_rule_alarms           = var.silent_rule_alarms
   oldest_message_alarm_seconds = var.oldest_message_alarm_seconds
 }
 

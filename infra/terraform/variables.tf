@@ -180,6 +180,12 @@ variable "nothing_sent_alarm_hours" {
   default     = 24
 }
 
+variable "silent_rule_alarms" {
+  description = "Rules, by name, of which each gets an alarm that goes off when it has sent nothing for a day: those that always have something to send, such as `[\"recoveries\"]` where services run. `nothing-sent` only notices that all rules are silent, and with a `canary` only that the canary is."
+  type        = set(string)
+  default     = []
+}
+
 variable "oldest_message_alarm_seconds" {
   description = "How old the oldest message may be, for three minutes, before the alarm goes off."
   type        = number

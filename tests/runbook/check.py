@@ -137,6 +137,7 @@ def walk(folder, worker, endpoint):
         event["id"] = f"undelivered-{number}"
         aws("sqs", "send-message", "--queue-url", urls["-undelivered"], "--message-body", json.dumps(event))
     aws("events", "put-rule", "--name", f"{NAME}-recoveries", "--event-pattern", '{"source": ["aws.ecs"]}')
+    aws("events", "put-targets", "--rule", f"{NAME}-recoveries", "--targets", f"Id=queue,Arn=arn:aws:sqs:eu-west-1:{ACCOUNT}:{NAME}")
     aws("dynamodb", "create-table", "--table-name", f"{NAME}-incidents", "--attribute-definitions", "AttributeName=pk,AttributeType=S",
         "--key-schema", "AttributeName=pk,KeyType=HASH", "--billing-mode", "PAY_PER_REQUEST")
     aws("ecs", "create-cluster", "--cluster-name", "shared")

@@ -803,6 +803,13 @@ run "alarms" {
     condition     = length(aws_sns_topic.alarms) == 0
     error_message = "There must be no topic beside the given ones."
   }
+  # AWS bills alarms by their metrics.
+  assert {
+    condition = 22 == sum([
+      for alarm in aws_cloudwatch_metric_alarm.this : length([for query in alarm.metric_query : query if query.expression == null])
+    ])
+    error_message = "The table of costs in docs/operations.md counts these."
+  }
 }
 
 run "alarms_of_many_rules_on_another_bus" {
@@ -845,6 +852,53 @@ run "alarms_of_many_rules_on_another_bus" {
     condition     = aws_cloudwatch_metric_alarm.this["nothing-sent"].evaluation_periods == 2
     error_message = "With a canary, silence can be noticed sooner."
   }
+}
+
+run "alarms_of_silent_rules" {
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    event_bus_name     = "central"
+    canary             = "rate(1 hour)"
+    patterns           = { a = "{\"source\":[\"a\"]}" }
+    silent_rule_alarms = ["recoveries", "canary", "a"]
+  }
+
+  assert {
+    condition = {
+      for key, alarm in aws_cloudwatch_metric_alarm.this : key => join(" ", [
+        for query in alarm.metric_query :
+        "${query.metric[0].namespace} ${query.metric[0].metric_name} ${query.metric[0].stat} ${jsonencode(query.metric[0].dimensions)} ${alarm.comparison_operator} ${alarm.threshold} for ${alarm.evaluation_periods} x ${query.metric[0].period} ${alarm.treat_missing_data}"
+      ]) if startswith(key, "silent-rule-")
+      } == {
+      for rule, dimensions in {
+        recoveries = { EventBusName = "central", RuleName = "alerts-recoveries" }
+        canary     = { RuleName = "alerts-canary" }
+        a          = { EventBusName = "central", RuleName = "alerts-a" }
+      } : "silent-rule-${rule}" => "AWS/Events Invocations Sum ${jsonencode(dimensions)} LessThanThreshold 1 for 24 x 3600 breaching"
+    }
+    error_message = "A rule that should never be silent must be watched, where it is."
+  }
+  assert {
+    condition     = endswith(aws_cloudwatch_metric_alarm.this["silent-rule-recoveries"].alarm_description, "docs/operations.md#ecs-slack-alerts-silent-rule")
+    error_message = "All alarms of a kind must name its one section of the runbook."
+  }
+}
+
+run "refuses_to_watch_a_rule_that_is_not_made" {
+  command = plan
+  module {
+    source = "./modules/messaging"
+  }
+
+  variables {
+    recoveries         = false
+    silent_rule_alarms = ["recoveries"]
+  }
+
+  expect_failures = [var.silent_rule_alarms]
 }
 
 run "silence_is_no_alarm_where_it_is_normal" {

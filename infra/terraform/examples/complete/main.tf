@@ -66,6 +66,7 @@ module "ecs_slack_alerts" {
   # The way to the queue is tried every hour, and two hours of silence are an alarm.
   canary                   = "rate(1 hour)"
   nothing_sent_alarm_hours = 2
+  silent_rule_alarms       = ["recoveries"]
   alarm_topic_arns         = [aws_sns_topic.on_call.arn]
   runbook_url              = "https://git.example.org/platform/ecs-slack-alerts/docs/operations.md"
   dashboard                = true

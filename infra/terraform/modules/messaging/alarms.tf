@@ -90,6 +90,14 @@ locals {
     )
   }
 
+  # A rule that is disabled or has no target sends nothing, and EventBridge reports only invocations that are not zero.
+  silent_rule_alarms = {
+    for rule in var.silent_rule_alarms : "silent-rule-${rule}" => {
+      description = "The rule ${rule} has sent nothing to the queue for a day: it or its target is disabled or deleted, or its pattern no longer matches."
+      rule        = rule
+    }
+  }
+
   # The name of an alarm -> what it is made of. One metric is compared as it is; several are added up.
   alarms = merge(
     {
@@ -122,6 +130,19 @@ locals {
         above     = 0
         below     = null
         missing   = "notBreaching"
+      }
+    },
+    {
+      for name, alarm in local.silent_rule_alarms : name => {
+        description = alarm.description
+        runbook     = "silent-rule"
+        metrics     = { sent = { namespace = "AWS/Events", name = "Invocations", dimensions = local.rule_dimensions[alarm.rule] } }
+        statistic   = "Sum"
+        period      = 3600
+        periods     = 24
+        above       = null
+        below       = 1
+        missing     = "breaching"
       }
     },
   )

@@ -100,6 +100,6 @@ output "alarm_topic_arns" {
 }
 
 output "alarm_arns" {
-  description = "ARNs of the alarms by name: dlq-not-empty, undelivered-not-empty, oldest-message, not-polling, nothing-sent, failed-invocations, events-lost."
+  description = "ARNs of the alarms by name: dlq-not-empty, undelivered-not-empty, oldest-message, not-polling, nothing-sent, failed-invocations, events-lost, and silent-rule-NAME for each of `silent_rule_alarms`."
   value       = { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn }
 }

@@ -270,6 +270,22 @@ variable "nothing_sent_alarm_hours" {
   }
 }
 
+variable "silent_rule_alarms" {
+  description = "Rules, by name, of which each gets an alarm that goes off when it has sent nothing for a day: those that always have something to send, such as `[\"recoveries\"]` where services run. `nothing-sent` only notices that all rules are silent, and with a `canary` only that the canary is."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition = alltrue([
+      for rule in var.silent_rule_alarms :
+      contains(keys(var.patterns), rule) || (var.recoveries && rule == "recoveries") || (var.start_failures && rule == "start-failures") ||
+      (var.canary != null && rule == "canary") ||
+      (var.problems && contains(["services", "deployments", "tasks", "instances", "instance-health", "others", "health"], rule))
+    ])
+    error_message = "silent_rule_alarms must be names of rules that are made: of the presets that are on, of patterns, or canary."
+  }
+}
+
 variable "oldest_message_alarm_seconds" {
   description = "How old the oldest message may be, for three minutes, before the alarm goes off."
   type        = number
