@@ -1,7 +1,10 @@
 //! The dead man's switch: it is told that the worker works while that is true, and only then. And the canaries, which show that
 //! events arrive.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use lab::{
     events::Ecs,
@@ -194,6 +197,26 @@ async fn without_canaries_the_heartbeat_is_withheld() {
     world.queue.send_events(&[canary()]).await.unwrap();
     switch.wait_for(1, LIMIT).await.unwrap();
     assert!(switch.pings().len() > told);
+}
+
+/// Each is made elsewhere, by a schedule: of the Terraform module, or as the documentation has it.
+#[tokio::test]
+async fn the_worker_recognises_the_canaries_of_the_module_and_of_the_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for place in ["infra/terraform/modules/messaging/canary.tf", "docs/operations.md"] {
+        let text = std::fs::read_to_string(root.join(place)).unwrap();
+        let mut events = text.lines().map(str::trim).filter(|line| line.starts_with('{') && line.contains("canary"));
+        // EventBridge puts the time there, with its quotes.
+        let event = events.next().unwrap().replace("<time>", "\"2026-11-25T10:00:00Z\"");
+        assert_eq!(events.next(), None, "{place}");
+        let file = std::env::temp_dir().join(unique("canary"));
+        std::fs::write(&file, &event).unwrap();
+        let webhook = ("SLACK_WEBHOOK_URL".to_owned(), "https://hooks.slack.com/services/T/B/x".to_owned());
+        let (code, said) = outcome(vec![webhook], &["render", file.to_str().unwrap()]).await;
+        std::fs::remove_file(file).unwrap();
+        let line: Value = serde_json::from_str(said.trim()).unwrap();
+        assert_eq!((code, &line["outcome"]), (Some(0), &"canary".into()), "{place}: {event}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -13,9 +13,9 @@ use lab::{
     slack::Slack,
     worker::Worker,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::world::{BINARY, LIMIT, metric_is};
+use crate::world::{BINARY, LIMIT, metric_is, outcome};
 
 struct Terraform {
     /// A copy of the module, so that no state, plugin or lock file lies among the sources.
@@ -52,7 +52,7 @@ impl Terraform {
     }
 }
 
-/// Takes the canary from the queue: it is the event that the worker knows, with the time of its schedule.
+/// Takes the canary from the queue: it has the time of its schedule, and the worker recognises it.
 async fn receive_canary(aws: &Aws, terraform: &Terraform) {
     let outputs: Value = serde_json::from_str(&terraform.run(&["output", "-json"])).unwrap();
     let queue_url = outputs["environment"]["value"]["QUEUE_URL"].as_str().unwrap();
@@ -70,15 +70,14 @@ async fn receive_canary(aws: &Aws, terraform: &Terraform) {
         }
     }
     let message = received.expect("a canary within two minutes");
-    let mut event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
-    let time = event.as_object_mut().unwrap().remove("time").unwrap();
-    let time = time.as_str().unwrap();
-    humantime::parse_rfc3339(time).unwrap();
-    let canary = json!({
-        "version": "0", "id": "ecs-slack-alerts-canary", "source": "ecs-slack-alerts.canary",
-        "detail-type": "ecs-slack-alerts canary", "detail": {},
-    });
-    assert_eq!(event, canary);
+    let event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
+    humantime::parse_rfc3339(event["time"].as_str().unwrap()).unwrap();
+    let file = terraform.folder.join("canary.json");
+    std::fs::write(&file, message.body().unwrap()).unwrap();
+    let webhook = ("SLACK_WEBHOOK_URL".to_owned(), "https://hooks.slack.com/services/T/B/x".to_owned());
+    let (code, said) = outcome(vec![webhook], &["render", file.to_str().unwrap()]).await;
+    let line: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &line["outcome"]), (Some(0), &"canary".into()), "{event}: {said}");
     let delete = sqs.delete_message().queue_url(queue_url).receipt_handle(message.receipt_handle().unwrap());
     delete.send().await.unwrap();
 }
