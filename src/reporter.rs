@@ -216,7 +216,7 @@ impl Reporter {
                 let shown = self.show_where_taken(channel, &report, Transition::Opened, None, start_by).await;
                 shown.map(|_| Said::Posted).map_err(|refusal| match refusal {
                     Refusal::Failed(error) => error.into(),
-                    Refusal::RootGone => PostError::Gone.into(),
+                    Refusal::RootGone { .. } => PostError::Gone.into(),
                 })
             }
         }

@@ -129,6 +129,7 @@ impl NotificationLog {
         E: fmt::Display,
     {
         let mut gone = None;
+        let mut has_mentioned = false;
         let mut conflicts = 0;
         loop {
             let turn = self.turns.take(key).await;
@@ -144,7 +145,7 @@ impl NotificationLog {
                             };
                             incident = later;
                         }
-                        Err(Refusal::RootGone) if gone.is_none() => break gone.clone_from(&incident.root),
+                        Err(Refusal::RootGone { .. }) if gone.is_none() => break gone.clone_from(&incident.root),
                         Ok(Accepted::Nothing) | Err(_) => return Ok(Outcome::Folded),
                     }
                 },
@@ -176,7 +177,8 @@ impl NotificationLog {
                         self.give_back(key, report.loaded).await;
                         continue;
                     }
-                    let Report { mut loaded, notice, posting, .. } = report;
+                    let Report { mut loaded, mut notice, posting, .. } = report;
+                    notice.mentions &= !has_mentioned;
                     match self.keep_lease(key, notice.transition, post(notice.clone())).await {
                         Ok(accepted) => {
                             let root = match accepted {
@@ -187,11 +189,12 @@ impl NotificationLog {
                             posting.end(Fate::Accepted);
                             return Ok(Outcome::Reported(notice.transition));
                         }
-                        Err(Refusal::RootGone) if gone.is_none() && notice.incident.root.is_some() => {
+                        Err(Refusal::RootGone { replied }) if gone.is_none() && notice.incident.root.is_some() => {
+                            has_mentioned = replied && notice.mentions;
                             gone.clone_from(&notice.incident.root);
                             self.give_back(key, loaded).await;
                         }
-                        Err(Refusal::RootGone) => {
+                        Err(Refusal::RootGone { .. }) => {
                             if let Some(known) = &mut loaded.item.incident {
                                 Arc::make_mut(known).root = None;
                             }

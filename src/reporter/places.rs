@@ -48,7 +48,7 @@ impl Reporter {
         let place = root.map(|root| self.place_of(channel, root));
         // The configuration names another Slack channel now, and the bot may have left the one before.
         if place == Some(None) {
-            return Err(Refusal::RootGone);
+            return Err(Refusal::RootGone { replied: false });
         }
         let place = place.flatten();
         if transition == Transition::Repeated {
@@ -91,7 +91,7 @@ impl Reporter {
             });
             match entry.await.map_err(|refusal| Refusal::clone(&refusal)) {
                 Ok(_) => shown = true,
-                Err(Refusal::RootGone | Refusal::Failed(PostError::TargetRefused(_))) => {}
+                Err(Refusal::RootGone { .. } | Refusal::Failed(PostError::TargetRefused(_))) => {}
                 Err(refusal) => return Err(refusal),
             }
         }
@@ -147,13 +147,13 @@ impl Reporter {
             (_, false) => {
                 post(reply).await?;
                 // The thread has the news; a later event will edit the root if this does not.
-                if let Err(Refusal::RootGone) = post(edit).await {
-                    return Err(Refusal::RootGone);
+                if let Err(Refusal::RootGone { .. }) = post(edit).await {
+                    return Err(Refusal::RootGone { replied: true });
                 }
             }
         }
         // `filter` above has left a root that can be replied to.
-        root.cloned().map(Accepted::Posted).ok_or(Refusal::RootGone)
+        root.cloned().map(Accepted::Posted).ok_or(Refusal::RootGone { replied: false })
     }
 
     /// Shows a report in the channel or, while Slack refuses that, in its fallback, and so on; where the incident is known, as
@@ -175,8 +175,11 @@ impl Reporter {
             let carried = self.carried(channel, via, report, refusal.as_ref());
             let mut shown = self.show_in(channel, via, known, transition, carried.clone(), start_by).await;
             // Only of the root does the log know what to do without it.
-            if known != root && matches!(shown, Err(Refusal::RootGone)) {
-                shown = self.show_in(channel, via, None, transition, carried, start_by).await;
+            if known != root
+                && let Err(Refusal::RootGone { replied }) = shown
+            {
+                let mention = carried.mention.clone().filter(|_| !replied);
+                shown = self.show_in(channel, via, None, transition, Report { mention, ..carried }, start_by).await;
             }
             match (shown, self.slack.fallback(via)) {
                 (Err(Refusal::Failed(PostError::TargetRefused(answer))), Some(fallback)) => {
@@ -222,7 +225,7 @@ impl Reporter {
 impl From<PostError> for Refusal<PostError> {
     fn from(error: PostError) -> Self {
         match error {
-            PostError::Gone => Self::RootGone,
+            PostError::Gone => Self::RootGone { replied: false },
             error => Self::Failed(error),
         }
     }

@@ -320,11 +320,14 @@ impl Flusher {
         }
     }
 
-    /// Reports that did not fit into a digest belong to the same storm: their messages do not mention the same people again.
+    /// Reports that did not fit into a digest belong to the same storm: their messages do not mention the same people again. A report
+    /// that goes elsewhere, such as to the channel beside replies in a thread, is about another incident.
     fn mention_once(&mut self, digest: &[WaitingReport]) {
         let mentioned = |whom: &str| digest.iter().any(|one| one.item.report.mention.as_deref() == Some(whom));
         let mut rest = self.inbox.take(usize::MAX);
-        for Waiting { item, .. } in &mut rest {
+        let same_storm =
+            |waiting: &&mut WaitingReport| digest.iter().any(|one| one.item.can_share_request_with(&waiting.item));
+        for Waiting { item, .. } in rest.iter_mut().filter(same_storm) {
             item.report.mention = item.report.mention.take().filter(|whom| !mentioned(whom));
         }
         self.inbox.restore(rest);

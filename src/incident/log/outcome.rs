@@ -31,7 +31,10 @@ pub enum Accepted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal<E> {
     /// The root is gone from Slack (`message_not_found`): the incident is opened anew.
-    RootGone,
+    RootGone {
+        /// Its thread took a reply before that, which carried the mention if there was one.
+        replied: bool,
+    },
     /// Anything else.
     Failed(E),
 }

@@ -279,18 +279,18 @@ async fn a_root_that_is_gone_is_opened_anew() {
     let opened = Slack::default();
     report(&log, &opened, trouble("1")).await.unwrap();
     // News finds it out …
-    let slack = Slack::refusing(&[Refusal::RootGone]);
+    let slack = Slack::refusing(&[Refusal::RootGone { replied: false }]);
     slack.asked.store(100, Ordering::SeqCst);
     assert_eq!(report(&log, &slack, Signal { cause: Some("oom"), ..trouble("2") }).await, reported(Opened));
     assert_eq!(slack.last().incident.events, 2);
     // … or an edit does, whose event is counted already.
-    slack.answers.lock().unwrap().push(Refusal::RootGone);
+    slack.answers.lock().unwrap().push(Refusal::RootGone { replied: false });
     assert_eq!(report(&log, &slack, trouble("3")).await, reported(Opened));
     assert_eq!(slack.last().incident.events, 3);
     assert_eq!(report(&log, &slack, trouble("4")).await, Ok(Outcome::Edited));
     assert_eq!(slack.last().incident.root, Some(Root::Message { channel: "C1".into(), ts: "103".into() }));
     // Or the recovery: then its message is all there is.
-    slack.answers.lock().unwrap().push(Refusal::RootGone);
+    slack.answers.lock().unwrap().push(Refusal::RootGone { replied: false });
     assert_eq!(report(&log, &slack, recovery("5", 5)).await, reported(Recovered));
 }
 
@@ -298,7 +298,7 @@ async fn a_root_that_is_gone_is_opened_anew() {
 async fn a_root_that_cannot_be_opened_anew_is_not_folded_into() {
     let (log, _) = log();
     report(&log, &Slack::default(), trouble("1")).await.unwrap();
-    let slack = Slack::refusing(&[Refusal::RootGone, Refusal::Failed("is_archived")]);
+    let slack = Slack::refusing(&[Refusal::RootGone { replied: false }, Refusal::Failed("is_archived")]);
     assert_eq!(report(&log, &slack, trouble("2")).await, Err(Failure::Post("is_archived")));
     assert_eq!(report(&log, &slack, trouble("2")).await, reported(Opened));
 }

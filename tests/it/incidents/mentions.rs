@@ -1,10 +1,13 @@
 //! Whom messages mention: once, by the message that opens or escalates an incident, and by nothing that an event says.
 
-use lab::{events::Ecs, slack::Answer};
+use lab::{
+    events::Ecs,
+    slack::{Answer, web_api::EDITS},
+};
 use serde_json::Value;
 
-use super::{bot_world, eventually, outcomes, replies, roots};
-use crate::world::{World, metric_is};
+use super::{CHANNEL, bot_world, eventually, outcomes, replies, roots};
+use crate::world::{LIMIT, World, metric_is};
 
 const GROUP: &str = "<!subteam^S0123456789>";
 
@@ -127,4 +130,59 @@ async fn a_storm_mentions_once_however_many_incidents_it_opens_and_messages_it_t
     assert!(posts.len() > 1, "not all fit into one message");
     let mentioned: Vec<usize> = posts.iter().map(|post| mentions(&post.payload)).collect();
     assert_eq!((mentioned[0], mentioned.iter().sum::<usize>()), (1, 1), "{mentioned:?}");
+}
+
+/// A bot's channel that mentions everybody who is active in it.
+async fn mentioning_bot() -> World {
+    let world = bot_world("[diagnose]\nenabled = false").await;
+    let config = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
+    world.config(&format!("{config}\nmention = '<!here>'"))
+}
+
+#[tokio::test]
+async fn an_escalation_mentions_once_although_the_root_is_gone_after_its_reply() {
+    let world = mentioning_bot().await;
+    let worker = world.worker().await;
+    let ecs = Ecs::default();
+    world.queue.send_events(&[ecs.rollback("checkout")]).await.unwrap();
+    outcomes(&worker, "posted", 1).await;
+    // Slack takes a reply to a message that somebody deleted, and no edit of it.
+    world.slack.script(EDITS, [Answer::Status(200, "message_not_found")]);
+    world.queue.send_events(&[ecs.start_impaired("checkout")]).await.unwrap();
+    outcomes(&worker, "posted", 2).await;
+    let messages = world.slack.messages(CHANNEL);
+    let mentioned: Vec<usize> = messages.iter().map(|message| mentions(&message.payload)).collect();
+    assert_eq!(mentioned, [0, 1, 0], "the root, the reply that escalates, the incident opened anew: {messages:?}");
+}
+
+#[tokio::test]
+async fn replies_in_one_thread_do_not_take_the_mention_from_another_incident() {
+    let world = mentioning_bot().await;
+    let worker = world.worker().await;
+    let ecs = Ecs::default();
+    let tried = async |text: &'static str| {
+        let is_tried = |requests: &[lab::slack::Request]| {
+            requests.iter().any(|request| !request.accepted && request.mentions(text))
+        };
+        world.slack.wait_for(is_tried, LIMIT).await.unwrap();
+    };
+    // Two warnings wait together behind a 429, so that one message is the root of both.
+    world.slack.script(CHANNEL, [Answer::RateLimited(2)]);
+    world.queue.send_events(&[ecs.rollback("alpha")]).await.unwrap();
+    tried("alpha").await;
+    world.queue.send_events(&[ecs.rollback("beta")]).await.unwrap();
+    outcomes(&worker, "posted", 2).await;
+    assert_eq!(roots(&world).len(), 1);
+    // Both escalate together, and the first incident of another service waits behind them.
+    world.slack.script(CHANNEL, [Answer::RateLimited(3)]);
+    world.queue.send_events(&[ecs.start_impaired("alpha")]).await.unwrap();
+    let escalation =
+        |requests: &[lab::slack::Request]| requests.iter().filter(|request| !request.accepted).count() == 2;
+    world.slack.wait_for(escalation, LIMIT).await.unwrap();
+    world.queue.send_events(&[ecs.start_impaired("beta"), ecs.start_impaired("gamma")]).await.unwrap();
+    outcomes(&worker, "posted", 5).await;
+    let gamma = roots(&world).into_iter().find(|root| root.mentions("gamma")).unwrap();
+    let thread = replies(&world, &roots(&world)[0]);
+    assert_eq!((thread.len(), mentions(&thread[0].payload)), (1, 1), "{thread:?}");
+    assert_eq!(mentions(&gamma.payload), 1, "{gamma:?}");
 }
