@@ -7,7 +7,7 @@
 //! or a storm ends in a few readable messages. The submitter of a report receives `Ok` only after Slack accepted the request
 //! that carries it.
 //!
-//! While every channel is blocked, [`crate::consumer`] receives no messages. New reports then come only from messages already in
+//! While every channel is blocked, the consumer receives no messages. New reports then come only from messages already in
 //! flight, from receives that were already open, and from the single message that probes Slack. While another channel is open,
 //! reports for a blocked channel still arrive. At most its share of the messages in flight waits here; the other messages
 //! return to the queue ([`PostError::Full`]).
