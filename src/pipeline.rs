@@ -1,7 +1,7 @@
-//! The life of one message, from its body to its outcome, to be read top to bottom in [`Pipeline::handle`].
+//! How one message is handled, from its body to its outcome: read [`Pipeline::handle`] from top to bottom.
 //!
-//! Everything hard — Slack's rate, storms, retries, copies that come twice, ten events that are one incident — hides behind the
-//! awaits. What is returned is all that decides about the message: `Ok` deletes it, and nothing else does.
+//! The calls that it awaits handle Slack's rate limit, storms, retries, duplicates and incidents. Only the returned value decides
+//! about the message: `Ok` deletes it, and nothing else does.
 
 use std::{mem::take, sync::Arc, time::Duration};
 
@@ -16,23 +16,23 @@ use crate::{
     diagnose::Diagnoser,
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
-    reporter::{self, Reporter, Said, Saying, Unsaid},
+    reporter::{self, AlertToReport, NotReported, Reported, Reporter},
     route::{ChannelId, Destination, Router, mute::Mute},
     sqs::Message,
 };
 
-/// Why a message may be deleted. Of a message with several events or channels, the greatest.
+/// Why a message may be deleted. A message with several events or channels has the greatest of their outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// It is a canary, which says that events arrive and nothing else.
+    /// It is a canary, which only shows that events arrive.
     Canary,
-    /// No route wants it.
+    /// No route takes it.
     Unrouted,
-    /// A mute holds it.
+    /// A mute suppresses it.
     Muted,
     /// A copy of it was reported before.
     Duplicate,
-    /// It repeats an incident of which Slack has the message, and which has counted it.
+    /// It repeats an incident that Slack has, and the incident has counted it.
     Folded,
     /// Slack accepted the post or the edit that carries it.
     Posted,
@@ -41,28 +41,28 @@ pub enum Outcome {
 /// Why a message must stay in the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It will never be understood; the redrive policy takes it.
+    /// It cannot be decoded. The queue's redrive policy moves it.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
-    /// It is to be tried again later.
+    /// It must be retried later.
     #[error("channel {name}: {error}")]
     Deferred {
-        /// The channel that did not take it.
+        /// The channel that did not accept it.
         channel: ChannelId,
-        /// Its name.
+        /// The channel's name.
         name: String,
-        /// Why not.
-        error: Unsaid,
+        /// The reason.
+        error: NotReported,
     },
 }
 
 impl Failure {
-    /// When to try again, where that does not depend on how often it was tried.
-    pub fn again_in(&self) -> Option<Duration> {
+    /// When to retry, if that does not depend on the number of receives.
+    pub fn retry_in(&self) -> Option<Duration> {
         match self {
-            Self::Deferred { error: Unsaid::Unconfirmed { again_in }, .. } => Some(*again_in),
-            Self::Deferred { error: Unsaid::Busy, .. } => Some(Duration::from_secs(5)),
-            Self::Deferred { error: Unsaid::NotPosted(_), .. } | Self::Undecodable(_) => None,
+            Self::Deferred { error: NotReported::Unconfirmed { again_in }, .. } => Some(*again_in),
+            Self::Deferred { error: NotReported::Busy, .. } => Some(Duration::from_secs(5)),
+            Self::Deferred { error: NotReported::NotPosted(_), .. } | Self::Undecodable(_) => None,
         }
     }
 }
@@ -77,18 +77,18 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline that has handled nothing yet. Without a diagnoser alerts say what their events do.
+    /// A pipeline that has handled nothing. Without a diagnoser, alerts show only what their events contain.
     pub fn new(router: Router, diagnoser: Option<Diagnoser>, reporter: Arc<Reporter>) -> Self {
         Self { router, diagnoser, reporter, canaries: Arc::default() }
     }
 
-    /// The canaries that it has seen.
+    /// The canaries that it has received.
     pub fn canaries(&self) -> Arc<Canaries> {
         Arc::clone(&self.canaries)
     }
 
-    /// Brings the message to its outcome; no post begins after `start_by`. Its body, of up to a megabyte, is dropped as soon as
-    /// it is read: what waits for Slack is only the alerts.
+    /// Handles the message; no request to Slack begins after `start_by`. The body, of up to a megabyte, is dropped after decoding:
+    /// only the alerts wait for Slack.
     ///
     /// # Errors
     /// When the message must stay in the queue.
@@ -104,7 +104,7 @@ impl Pipeline {
         let message = &*message;
         let events = events.into_iter().enumerate().map(async |(index, event)| {
             if event.is_canary() {
-                return Ok(self.see_canary(message));
+                return Ok(self.record_canary(message));
             }
             let identity = event.identity(&message.id, index);
             self.report(message, identity, event, start_by).await
@@ -112,7 +112,7 @@ impl Pipeline {
         Outcome::of_all(join_all(events).await)
     }
 
-    /// Reports an event's alert to every channel that wants it, or has heard of the trouble that it is the end of.
+    /// Reports an event's alert to every channel whose route takes it, and to every channel with an open incident that it concerns.
     async fn report(
         &self,
         message: &Message,
@@ -120,11 +120,11 @@ impl Pipeline {
         event: Event,
         start_by: Instant,
     ) -> Result<Outcome, Failure> {
-        let is_said = |alert: &Alert, channels: &[ChannelId]| {
-            channels.iter().all(|&channel| self.reporter.has_said(alert, identity, channel))
+        let is_reported = |alert: &Alert, channels: &[ChannelId]| {
+            channels.iter().all(|&channel| self.reporter.was_reported(alert, identity, channel))
         };
         let diagnosed = async |alert: Arc<Alert>, wanted: Wanted| match &self.diagnoser {
-            Some(diagnoser) if !is_said(&alert, &wanted.channels) => match alert.severity {
+            Some(diagnoser) if !is_reported(&alert, &wanted.channels) => match alert.severity {
                 Severity::Warning | Severity::Critical => diagnoser.diagnose(&alert).await,
                 Severity::Info if wanted.by_tags => diagnoser.tag(&alert).await,
                 Severity::Info => alert,
@@ -132,38 +132,42 @@ impl Pipeline {
             _ => alert,
         };
         let (mut alert, destination) = alert(event, &self.router, diagnosed).await;
-        let asked = destination.recipients();
-        // A mute holds problems. The end of what was reported before it is still reported.
-        let heard = match destination.mute() {
+        let recipients = destination.recipients();
+        // A mute suppresses problems. The recovery of an incident that was reported before is still reported.
+        let with_incident = match destination.mute() {
             Some(_) if alert.phase() != Phase::Recovery => Vec::new(),
-            _ => self.reporter.heard_of(&alert, identity).await,
+            _ => self.reporter.channels_with_open_incident(&alert, identity).await,
         };
         let mut confirmed = None;
         if alert.phase() == Phase::Recovery
-            && !is_said(&alert, &heard)
+            && !is_reported(&alert, &with_incident)
             && let Some(diagnoser) = &self.diagnoser
         {
             (alert, confirmed) = diagnoser.confirm_recovery(alert).await;
         }
-        let mut channels: Vec<ChannelId> = asked.iter().map(|recipient| recipient.channel).collect();
-        channels.extend(heard.into_iter().filter(|heard| asked.iter().all(|recipient| recipient.channel != *heard)));
-        let saying = Saying { alert, identity, confirmed, start_by };
-        let alert = &saying.alert;
+        let mut channels: Vec<ChannelId> = recipients.iter().map(|recipient| recipient.channel).collect();
+        channels.extend(
+            with_incident
+                .into_iter()
+                .filter(|channel| recipients.iter().all(|recipient| recipient.channel != *channel)),
+        );
+        let to_report = AlertToReport { alert, identity, confirmed, start_by };
+        let alert = &to_report.alert;
         let reports = channels.iter().map(async |&channel| {
-            let recipient = asked.iter().find(|recipient| recipient.channel == channel);
-            let said = self.reporter.report(&saying, channel, recipient).await;
+            let recipient = recipients.iter().find(|recipient| recipient.channel == channel);
+            let reported = self.reporter.report(&to_report, channel, recipient).await;
             let name = self.reporter.name(channel);
-            let said = said.map_err(|error| Failure::Deferred { channel, name: name.to_owned(), error })?;
-            if said == Said::Posted {
+            let reported = reported.map_err(|error| Failure::Deferred { channel, name: name.to_owned(), error })?;
+            if reported == Reported::Posted {
                 metrics::alert(name, alert.severity.as_str());
                 if let (Some(time), 1) = (alert.time, message.receive_count) {
                     metrics::alert_delay(name, reporter::delay(time));
                 }
             }
-            Ok(Outcome::from(said))
+            Ok(Outcome::from(reported))
         });
-        let unsaid = if destination.mute().is_some() { Outcome::Muted } else { Outcome::Unrouted };
-        let result = Outcome::of_all(join_all(reports).await).map(|outcome| outcome.max(unsaid));
+        let not_routed = if destination.mute().is_some() { Outcome::Muted } else { Outcome::Unrouted };
+        let result = Outcome::of_all(join_all(reports).await).map(|outcome| outcome.max(not_routed));
         if matches!(result, Ok(Outcome::Unrouted)) && alert.severity >= Severity::Warning {
             metrics::unrouted_problem(alert.severity.as_str());
         }
@@ -172,7 +176,7 @@ impl Pipeline {
         result
     }
 
-    fn see_canary(&self, message: &Message) -> Outcome {
+    fn record_canary(&self, message: &Message) -> Outcome {
         self.canaries.saw(message.sent);
         let outcome = MessageOutcome::Canary.as_str();
         info!(message_id = message.id, outcome, receive_count = message.receive_count, "settled");
@@ -204,17 +208,17 @@ impl Pipeline {
     }
 }
 
-/// Who wants an alert before ECS is asked.
+/// Which channels may get an alert, before ECS is asked.
 #[derive(Debug)]
 pub struct Wanted {
     /// The channels that may get it.
     pub channels: Vec<ChannelId>,
-    /// Whether the tags of its service decide which of them do.
+    /// Whether the tags of its service decide which of them get it.
     pub by_tags: bool,
 }
 
-/// An event's alert, `diagnosed` if any channel may want it, and where it goes then: what ECS says may show that it is routine,
-/// and the tags of its service whose it is.
+/// An event's alert and its destination. The alert is `diagnosed` if any channel may get it: the diagnosis may show that it is
+/// routine, and the service's tags may decide its destination.
 pub async fn alert(
     event: Event,
     router: &Router,
@@ -233,19 +237,19 @@ pub async fn alert(
 }
 
 impl Outcome {
-    /// Of all channels of an event, or all events of a message: it may be deleted only when each may.
+    /// The outcome of all channels of an event, or of all events of a message: an `Ok` only if each is `Ok`.
     fn of_all(all: Vec<Result<Self, Failure>>) -> Result<Self, Failure> {
         all.into_iter().reduce(|outcome, one| Ok(outcome?.max(one?))).unwrap_or(Ok(Self::Unrouted))
     }
 }
 
-impl From<Said> for Outcome {
-    fn from(said: Said) -> Self {
-        match said {
-            Said::Posted => Self::Posted,
-            Said::Folded => Self::Folded,
-            Said::Duplicate => Self::Duplicate,
-            Said::Unwanted => Self::Unrouted,
+impl From<Reported> for Outcome {
+    fn from(reported: Reported) -> Self {
+        match reported {
+            Reported::Posted => Self::Posted,
+            Reported::Folded => Self::Folded,
+            Reported::Duplicate => Self::Duplicate,
+            Reported::Unwanted => Self::Unrouted,
         }
     }
 }
@@ -270,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_several_events_the_outcome_that_took_the_most_is_the_messages() {
+    fn a_message_has_the_greatest_outcome_of_its_events() {
         use Outcome::{Duplicate, Folded, Muted, Posted, Unrouted};
         for (events, expected) in [
             (vec![], Unrouted),

@@ -1,8 +1,8 @@
-//! Says alerts in channels: what is news about an incident as a message, a reply or an edit, and what is no incident's business
-//! as a message of its own.
+//! Reports alerts to channels: news about an incident as a message, a reply or an edit; an alert without an incident as a separate
+//! message.
 //!
-//! Invariant: an alert counts as said only when Slack accepted the request that carries it, or has the incident that it
-//! repeats.
+//! Invariant: an alert counts as reported only after Slack accepted the request that carries it, or if Slack has the incident that
+//! it repeats.
 
 use std::{
     sync::Arc,
@@ -36,36 +36,36 @@ use crate::{
 
 mod places;
 
-/// How alerts become incidents.
+/// Settings of incidents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The DynamoDB table that replicas share; none: this process's memory.
+    /// The DynamoDB table that replicas share. `None`: this process's memory.
     pub table: Option<String>,
     /// An open incident is reported again after this time at the earliest.
     pub remind_after: Duration,
-    /// Trouble so soon after a recovery is the same incident.
+    /// A problem within this time after a recovery reopens the incident.
     pub reopen_within: Duration,
-    /// A recovery that ECS cannot confirm counts when no task has failed for so long; one that ECS refutes is put back for it.
+    /// A recovery that ECS cannot confirm counts if no task has failed for this time. One that ECS denies is put back for this time.
     pub quiet_for: Duration,
 }
 
-/// What became of an alert in one channel.
+/// How an alert was reported to one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum Reported {
     /// Slack accepted a message or an edit that carries it.
     Posted,
-    /// It is counted by an incident that Slack has.
+    /// An incident that Slack has counted it.
     Folded,
-    /// A copy of it was said before.
+    /// A copy of it was reported before.
     Duplicate,
-    /// The channel did not ask for it, and it is nothing to its incidents.
+    /// No route sends it to the channel, and it does not concern an incident there.
     Unwanted,
 }
 
-/// Why an alert was not said.
+/// Why an alert was not reported.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Unsaid {
-    /// Slack did not take it.
+pub enum NotReported {
+    /// Slack did not accept it.
     #[error("{0}")]
     NotPosted(Arc<str>),
     /// Another alert of its incident is being reported.
@@ -74,33 +74,33 @@ pub enum Unsaid {
     /// ECS does not confirm the recovery yet.
     #[error("the recovery is not confirmed yet")]
     Unconfirmed {
-        /// When to ask again.
+        /// When to try again.
         again_in: Duration,
     },
 }
 
-/// An alert to say, to whichever channel.
+/// An alert to report, to any channel.
 #[derive(Debug)]
-pub struct Saying {
+pub struct AlertToReport {
     /// The alert.
     pub alert: Arc<Alert>,
-    /// Of its event: copies share it.
+    /// Its event's identity, which all copies share.
     pub identity: Identity,
-    /// Whether the recovery that the alert is has been confirmed; none where nobody can be asked.
+    /// For a recovery: whether ECS confirmed it. `None` if ECS cannot be asked.
     pub confirmed: Option<bool>,
-    /// No request to Slack begins later.
+    /// The last instant at which a request to Slack may begin.
     pub start_by: Instant,
 }
 
-/// Says alerts in channels.
+/// Reports alerts to channels.
 #[derive(Debug)]
 pub struct Reporter {
     slack: Arc<Slack>,
     incidents: Option<Incidents>,
-    /// What was said of which no incident knows.
-    said: Cache<(Identity, ChannelId), ()>,
-    /// Recoveries shown beside the root, by where: a later attempt for the root does not show them there again.
-    shown_beside: Cache<(Identity, ChannelId, ChannelId), ()>,
+    /// Reported events that no incident has counted.
+    reported: Cache<(Identity, ChannelId), ()>,
+    /// Recoveries shown in places other than the root. A later attempt for the root does not show them there again.
+    shown_in_other_places: Cache<(Identity, ChannelId, ChannelId), ()>,
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ struct Incidents {
 }
 
 impl Reporter {
-    /// A reporter that has said nothing yet. Without incidents each alert is a message.
+    /// A reporter that has reported nothing. Without incidents, each alert is a message.
     pub fn new(slack: Arc<Slack>, incidents: Option<(Settings, Store)>, stop: &Stop) -> Self {
         let incidents = incidents.map(|(settings, store)| Incidents {
             log: NotificationLog::new(store, slack.share()).until(stop),
@@ -118,17 +118,17 @@ impl Reporter {
                 remind_after: settings.remind_after,
                 reopen_within: settings.reopen_within,
                 quiet_for: settings.quiet_for,
-                // It depends on the route.
+                // Depends on the route.
                 mention_from: None,
             },
         });
-        // EventBridge and SQS deliver copies within minutes. Two hours are longer than the longest put-back, so that an event for
-        // two channels comes back to find that one of them has it. A hundred thousand entries are some fifty MB.
-        const REMEMBERED_FOR: Duration = Duration::from_secs(2 * 3600);
-        let said = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
-        let said = said.time_to_live(REMEMBERED_FOR).build();
-        let shown_beside = Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED_FOR).build();
-        Self { slack, incidents, said, shown_beside }
+        // EventBridge and SQS deliver copies within minutes. Two hours exceed the longest put-back, so that an event for two
+        // channels is not posted again to the one that has it. A hundred thousand entries take about fifty MB.
+        const CACHED_FOR: Duration = Duration::from_secs(2 * 3600);
+        let reported = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
+        let reported = reported.time_to_live(CACHED_FOR).build();
+        let shown_in_other_places = Cache::builder().max_capacity(10_000).time_to_live(CACHED_FOR).build();
+        Self { slack, incidents, reported, shown_in_other_places }
     }
 
     /// The channel's name.
@@ -136,18 +136,18 @@ impl Reporter {
         self.slack.name(channel)
     }
 
-    /// Whether this process said it there.
-    pub fn has_said(&self, alert: &Alert, identity: Identity, channel: ChannelId) -> bool {
+    /// Whether this process reported the event to the channel.
+    pub fn was_reported(&self, alert: &Alert, identity: Identity, channel: ChannelId) -> bool {
         let is_counted = || {
             let (incidents, about) = self.incidents.as_ref().zip(alert.about.as_ref())?;
             Some(incidents.log.has_counted(&self.key(channel, alert, about), Id(identity.0)))
         };
-        self.said.contains_key(&(identity, channel)) || is_counted() == Some(true)
+        self.reported.contains_key(&(identity, channel)) || is_counted() == Some(true)
     }
 
-    /// The channels with an open incident that the alert is about, where it may be the end of it, or one more event of it that
-    /// is nothing by itself.
-    pub async fn heard_of(&self, alert: &Alert, identity: Identity) -> Vec<ChannelId> {
+    /// The channels with an open incident that the alert concerns: it may be the recovery, or one more event that alone opens no
+    /// incident.
+    pub async fn channels_with_open_incident(&self, alert: &Alert, identity: Identity) -> Vec<ChannelId> {
         let (Some(incidents), Some(about)) = (&self.incidents, &alert.about) else { return Vec::new() };
         let is_quiet_problem = about.phase == Phase::Problem && alert.severity < Severity::Warning;
         if about.phase != Phase::Recovery && !is_quiet_problem {
@@ -159,62 +159,72 @@ impl Reporter {
         channels.into_iter().zip(is_open).filter(|(_, is_open)| *is_open).map(|(channel, _)| channel).collect()
     }
 
-    /// Brings an alert to its end in one channel. `asked`: a route takes it there.
+    /// Reports an alert to one channel. `recipient`: the route that sends it there, if any.
     ///
     /// # Errors
     /// When the message must stay in the queue.
-    pub async fn report(&self, saying: &Saying, channel: ChannelId, asked: Option<&Recipient>) -> Result<Said, Unsaid> {
-        // An incident knows its latest events, and lets a copy that comes meanwhile share the fate of the report that is under way. That
-        // is most alerts, and to remember each of them by itself would take several times the memory of all incidents.
-        let is_problem = saying.alert.phase() == Phase::Problem && saying.alert.severity >= Severity::Warning;
+    pub async fn report(
+        &self,
+        to_report: &AlertToReport,
+        channel: ChannelId,
+        recipient: Option<&Recipient>,
+    ) -> Result<Reported, NotReported> {
+        // An incident knows its latest events, and a copy that arrives meanwhile shares the result of the report in progress. This
+        // covers most alerts. Caching each of them too would take several times the memory of all incidents.
+        let is_problem = to_report.alert.phase() == Phase::Problem && to_report.alert.severity >= Severity::Warning;
         if is_problem && self.incidents.is_some() {
-            // A copy of what ECS showed to be routine is not diagnosed again, and so looks like a problem.
-            if self.said.contains_key(&(saying.identity, channel)) {
-                return Ok(Said::Duplicate);
+            // A copy of an event that ECS showed to be routine is not diagnosed again, and so looks like a problem.
+            if self.reported.contains_key(&(to_report.identity, channel)) {
+                return Ok(Reported::Duplicate);
             }
-            return self.say(saying, channel, asked).await;
+            return self.report_once(to_report, channel, recipient).await;
         }
-        let mut said = Said::Duplicate;
-        // A copy that comes meanwhile awaits the end of this and shares it.
-        let entry = self.said.entry((saying.identity, channel)).or_try_insert_with(async {
-            said = self.say(saying, channel, asked).await?;
-            Ok::<_, Unsaid>(())
+        let mut reported = Reported::Duplicate;
+        // A copy that arrives meanwhile waits for this report and shares its result.
+        let entry = self.reported.entry((to_report.identity, channel)).or_try_insert_with(async {
+            reported = self.report_once(to_report, channel, recipient).await?;
+            Ok::<_, NotReported>(())
         });
-        let entry = entry.await.map_err(|error| Unsaid::clone(&error))?;
-        Ok(if entry.is_fresh() { said } else { Said::Duplicate })
+        let entry = entry.await.map_err(|error| NotReported::clone(&error))?;
+        Ok(if entry.is_fresh() { reported } else { Reported::Duplicate })
     }
 
-    async fn say(&self, saying: &Saying, channel: ChannelId, asked: Option<&Recipient>) -> Result<Said, Unsaid> {
-        let Saying { ref alert, identity, confirmed, start_by } = *saying;
-        let mention = asked.and_then(|recipient| recipient.mention.as_deref());
+    async fn report_once(
+        &self,
+        to_report: &AlertToReport,
+        channel: ChannelId,
+        recipient: Option<&Recipient>,
+    ) -> Result<Reported, NotReported> {
+        let AlertToReport { ref alert, identity, confirmed, start_by } = *to_report;
+        let mention = recipient.and_then(|recipient| recipient.mention.as_deref());
         let outcome = match (&self.incidents, &alert.about) {
             (Some(incidents), Some(about)) => {
                 let key = self.key(channel, alert, about);
                 let signal = signal(alert, about, identity, confirmed);
                 let policy = Policy { mention_from: mention.map(|mention| mention.from), ..incidents.policy };
-                let post = async |notice| self.show(saying, channel, notice, mention).await;
-                let reported = incidents.log.report(&key, signal, &policy, start_by, post).await;
-                reported.map_err(|failure| match failure {
-                    log::Failure::Post(error) => Unsaid::from(error),
-                    log::Failure::Joined(error) => Unsaid::NotPosted(error),
-                    log::Failure::Busy => Unsaid::Busy,
+                let post = async |notice| self.show(to_report, channel, notice, mention).await;
+                let outcome = incidents.log.report(&key, signal, &policy, start_by, post).await;
+                outcome.map_err(|failure| match failure {
+                    log::Failure::Post(error) => NotReported::from(error),
+                    log::Failure::Joined(error) => NotReported::NotPosted(error),
+                    log::Failure::Busy => NotReported::Busy,
                 })?
             }
             _ => log::Outcome::AsBefore,
         };
         match outcome {
-            log::Outcome::Reported(_) | log::Outcome::Edited => Ok(Said::Posted),
-            log::Outcome::Folded => Ok(Said::Folded),
-            log::Outcome::Duplicate => Ok(Said::Duplicate),
+            log::Outcome::Reported(_) | log::Outcome::Edited => Ok(Reported::Posted),
+            log::Outcome::Folded => Ok(Reported::Folded),
+            log::Outcome::Duplicate => Ok(Reported::Duplicate),
             log::Outcome::Unconfirmed => {
                 let again_in = self.incidents.as_ref().map_or(Duration::ZERO, |incidents| incidents.policy.quiet_for);
-                Err(Unsaid::Unconfirmed { again_in })
+                Err(NotReported::Unconfirmed { again_in })
             }
-            log::Outcome::AsBefore if asked.is_none() => Ok(Said::Unwanted),
+            log::Outcome::AsBefore if recipient.is_none() => Ok(Reported::Unwanted),
             log::Outcome::AsBefore => {
                 let report = Report::of(Arc::clone(alert)).mentioning(mention);
                 let shown = self.show_where_taken(channel, &report, Transition::Opened, None, start_by).await;
-                shown.map(|_| Said::Posted).map_err(|refusal| match refusal {
+                shown.map(|_| Reported::Posted).map_err(|refusal| match refusal {
                     Refusal::Failed(error) => error.into(),
                     Refusal::RootGone { .. } => PostError::Gone.into(),
                 })
@@ -239,23 +249,23 @@ impl Reporter {
     }
 }
 
-impl From<PostError> for Unsaid {
+impl From<PostError> for NotReported {
     fn from(error: PostError) -> Self {
         Self::NotPosted(error.to_string().into())
     }
 }
 
-/// What an alert means to an incident.
+/// The alert as a signal to its incident.
 fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bool>) -> Signal {
     Signal {
         id: Id(identity.0),
-        // What has no time happened when it came.
+        // An event without a time counts from its arrival.
         time: alert.time.unwrap_or_else(|| SystemTime::now().into()),
         severity: alert.severity,
         cause: alert.cause.as_ref().map(|cause| cause.category.as_str()),
         kind: match about.phase {
             Phase::Problem => Kind::Problem,
-            // An alarm, an instance or a task speaks for itself; of a service ECS says more than one event does.
+            // The event of an alarm, an instance or a task is sufficient. For a service, ECS knows more than one event shows.
             Phase::Recovery if !alert.is_explicable => Kind::Recovery { confirmed: Some(true) },
             Phase::Recovery => Kind::Recovery { confirmed },
             Phase::Other => Kind::Other,
@@ -269,7 +279,7 @@ fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bo
 fn report(alert: &Arc<Alert>, notice: &Notice) -> Report {
     let incident = &notice.incident;
     let summary = summary(notice);
-    // An alert that came after the recovery is told as what is over.
+    // An alert that arrived after the recovery is reported as recovered.
     let alert = match summary.status {
         IncidentStatus::Recovered => Arc::new(recovery(alert, incident, &summary)),
         _ => Arc::clone(alert),
@@ -296,7 +306,7 @@ fn summary(notice: &Notice) -> IncidentSummary {
     }
 }
 
-/// The green message: after how long, how many events and failed tasks, which cause, what runs now.
+/// The alert of the green message: the duration, the numbers of events and failed tasks, the cause, and what runs now.
 fn recovery(alert: &Alert, incident: &Incident, summary: &IncidentSummary) -> Alert {
     let mut facts = Vec::new();
     let mut fact = |label: &str, value: String| facts.push((label.to_owned(), value));
@@ -304,11 +314,11 @@ fn recovery(alert: &Alert, incident: &Incident, summary: &IncidentSummary) -> Al
     if !causes.is_empty() {
         fact(if summary.causes.len() > 1 { "Causes" } else { "Cause" }, causes);
     }
-    // An alert that comes after the end may be diagnosed as it was before it.
+    // The diagnosis of an alert that arrived after the recovery may show the state before it.
     let is_up = |diagnosis: &&Diagnosis| diagnosis.state.running >= diagnosis.state.desired;
     if let Some(diagnosis) = alert.diagnosis.as_ref().filter(is_up) {
         let state = &diagnosis.state;
-        // Not what was in trouble: that is often another deployment's.
+        // The current task definition: the incident's is often another deployment's.
         let now = diagnosis.current.task_definition.as_ref().map(|it| format!("{it}, ")).unwrap_or_default();
         fact("Runs now", format!("{now}{} of {} tasks", state.running, state.desired));
     }
@@ -337,8 +347,8 @@ fn recovery(alert: &Alert, incident: &Incident, summary: &IncidentSummary) -> Al
     }
 }
 
-/// An age of an event at its post, for a first receive only: later ones measure the outage, not us.
+/// The age of an event when it is posted. Only for a first receive: later ones measure the outage, not this program.
 pub fn delay(time: OffsetDateTime) -> Duration {
-    // A clock ahead of ours would make it negative.
+    // It is negative if another clock is ahead of ours.
     Duration::try_from(OffsetDateTime::from(SystemTime::now()) - time).unwrap_or_default()
 }

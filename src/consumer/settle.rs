@@ -19,7 +19,7 @@ use super::{
 use crate::{
     metrics::{self, MessageOutcome},
     pipeline::{Failure, Outcome},
-    reporter::Unsaid,
+    reporter::NotReported,
     route::ChannelId,
     shutdown::drained,
     sqs::{self, Message, Receipt},
@@ -78,12 +78,12 @@ impl Consumer {
                 self.put_back(&message.receipt, poison_delay(message.receive_count)).await;
             }
             Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(&message.receipt).await,
-            Err(Failure::Deferred { channel, error: Unsaid::NotPosted(_), .. }) if !self.slack.takes(channel) => {
+            Err(Failure::Deferred { channel, error: NotReported::NotPosted(_), .. }) if !self.slack.takes(channel) => {
                 self.hide(message, channel).await;
             }
             Err(failure @ Failure::Deferred { .. }) => {
                 let delay = put_back_delay(message.receive_count, fastrand::f64());
-                self.put_back(&message.receipt, failure.again_in().unwrap_or(delay)).await;
+                self.put_back(&message.receipt, failure.retry_in().unwrap_or(delay)).await;
             }
         }
     }

@@ -1,19 +1,19 @@
-//! Where reports are shown: in their channel or, while Slack refuses that, in its fallback.
+//! Where reports are shown: in their channel or, while Slack refuses that channel, in its fallback.
 //!
-//! While Slack refuses a channel, its fallback shows its alerts, with a line that says for which channel they are and why. They
-//! stay that channel's: its routes, its incidents, its metrics. Every report is tried in the channel itself first, so that it
-//! gets its alerts again as soon as Slack takes them there; [`crate::slack::Slack::post`] answers at once until the next attempt
-//! is due.
+//! While Slack refuses a channel, its fallback shows its alerts, with a line that names the channel and Slack's error code. The
+//! alerts still use the channel's own routes, incidents and metrics. Every report is tried in the channel itself first, so that
+//! the channel receives its alerts again as soon as Slack accepts them. Until the next attempt is due,
+//! [`crate::slack::Slack::post`] fails at once.
 //!
-//! An incident remembers each place where people were told ([`Incident::root`], [`Incident::others`]). News goes to the first
-//! channel that takes it, as a reply where that one has the incident, else as a new message. A repeat edits the place that was
-//! told last. A recovery goes to every place that was told, and to no other, unless Slack refuses them all.
+//! An incident records each place where it was reported ([`Incident::root`], [`Incident::others`]). News goes to the first channel
+//! that accepts it: as a reply if that channel has the incident, else as a new message. A repeat edits the latest place. A
+//! recovery goes to every place where the incident was reported, and to no other, unless Slack refuses them all.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Reporter, Saying, report};
+use super::{AlertToReport, Reporter, report};
 use crate::{
     alert::Alert,
     incident::{
@@ -32,21 +32,21 @@ use crate::{
 };
 
 impl Reporter {
-    /// Asks Slack for what a notice says: a message of the channel, a reply and an edit, or an edit alone; there, or where its
-    /// fallbacks have the incident.
+    /// Sends a notice to Slack as a message, as a reply and an edit, or as an edit alone: in the channel, or in the fallback that has
+    /// the incident.
     pub(super) async fn show(
         &self,
-        saying: &Saying,
+        to_report: &AlertToReport,
         channel: ChannelId,
         notice: Notice,
         mention: Option<&Mention>,
     ) -> Result<Accepted, Refusal<PostError>> {
         let whom = mention.filter(|_| notice.mentions).map(|mention| mention.whom.clone());
-        let report = Report { mention: whom, ..report(&saying.alert, &notice) };
+        let report = Report { mention: whom, ..report(&to_report.alert, &notice) };
         let Notice { transition, ref incident, .. } = notice;
-        let (root, start_by) = (incident.root.as_ref(), saying.start_by);
+        let (root, start_by) = (incident.root.as_ref(), to_report.start_by);
         let place = root.map(|root| self.place_of(channel, root));
-        // The configuration names another Slack channel now, and the bot may have left the one before.
+        // The configuration now names another Slack channel, and the bot may have left the previous one.
         if place == Some(None) {
             return Err(Refusal::RootGone { replied: false });
         }
@@ -57,13 +57,13 @@ impl Reporter {
             return self.show_in(channel, via, root, transition, report, start_by).await;
         }
         if transition == Transition::Recovered {
-            let beside = self.show_beside(saying, channel, incident, &report).await?;
+            let shown_elsewhere = self.show_in_other_places(to_report, channel, incident, &report).await?;
             let via = place.unwrap_or(channel);
             let shown =
                 self.show_in(channel, via, root, transition, self.carried(channel, via, &report, None), start_by).await;
             match (shown, root) {
-                // Slack refuses where the root is, but somewhere else people know that it is over.
-                (Err(Refusal::Failed(PostError::TargetRefused(_))), Some(root)) if beside => {
+                // Slack refuses the root's channel, but another place shows the recovery.
+                (Err(Refusal::Failed(PostError::TargetRefused(_))), Some(root)) if shown_elsewhere => {
                     return Ok(Accepted::Posted(root.clone()));
                 }
                 (Err(Refusal::Failed(PostError::TargetRefused(_))), _) if self.slack.fallback(channel).is_some() => {}
@@ -73,11 +73,11 @@ impl Reporter {
         self.show_where_taken(channel, &report, transition, Some(incident), start_by).await
     }
 
-    /// Shows a recovery where people were told besides the root, each once; whether there was such a place. One that Slack
-    /// refuses now, or that the configuration does not name any more, cannot be told.
-    async fn show_beside(
+    /// Shows a recovery once in each place where the incident was reported, except the root. Returns whether there was such a
+    /// place. Skips a place that Slack refuses now, or that the configuration no longer names.
+    async fn show_in_other_places(
         &self,
-        saying: &Saying,
+        to_report: &AlertToReport,
         channel: ChannelId,
         incident: &Incident,
         report: &Report,
@@ -85,10 +85,13 @@ impl Reporter {
         let mut shown = false;
         for root in &incident.others {
             let Some(via) = self.place_of(channel, root) else { continue };
-            let entry = self.shown_beside.entry((saying.identity, channel, via)).or_try_insert_with(async {
-                let report = self.carried(channel, via, report, None);
-                self.show_in(channel, via, Some(root), Transition::Recovered, report, saying.start_by).await.map(drop)
-            });
+            let entry =
+                self.shown_in_other_places.entry((to_report.identity, channel, via)).or_try_insert_with(async {
+                    let report = self.carried(channel, via, report, None);
+                    self.show_in(channel, via, Some(root), Transition::Recovered, report, to_report.start_by)
+                        .await
+                        .map(drop)
+                });
             match entry.await.map_err(|refusal| Refusal::clone(&refusal)) {
                 Ok(_) => shown = true,
                 Err(Refusal::RootGone { .. } | Refusal::Failed(PostError::TargetRefused(_))) => {}
@@ -98,7 +101,7 @@ impl Reporter {
         Ok(shown)
     }
 
-    /// Shows a report for a channel in `via`, which may have its root: a message, a reply and an edit, or an edit alone.
+    /// Shows a report for a channel in `via`: as a message or, if `via` has the root, as a reply and an edit, or as an edit alone.
     async fn show_in(
         &self,
         channel: ChannelId,
@@ -109,7 +112,7 @@ impl Reporter {
         start_by: Instant,
     ) -> Result<Accepted, Refusal<PostError>> {
         let post = async |to: Destination| {
-            // Slack notifies nobody of an edit.
+            // Slack sends no notification for an edit.
             let mention = report.mention.clone().filter(|_| !matches!(to, Destination::Edit(_)));
             Ok::<_, Refusal<_>>(self.slack.post(via, Report { mention, ..report.clone() }, to, start_by).await?)
         };
@@ -117,7 +120,7 @@ impl Reporter {
         let (message, is_digest) = match root.filter(|_| threads) {
             Some(Root::Message { channel, ts }) => (MessageRef { channel: channel.clone(), ts: ts.clone() }, false),
             Some(Root::Digest { channel, ts }) => (MessageRef { channel: channel.clone(), ts: ts.clone() }, true),
-            // A webhook can say something new, and nothing else.
+            // A webhook can only post new messages.
             _ if transition == Transition::Repeated => return Ok(Accepted::Nothing),
             Some(Root::Webhook | Root::FallbackWebhook { .. }) | None => {
                 return Ok(Accepted::Posted(match post(Destination::Channel).await? {
@@ -134,30 +137,30 @@ impl Reporter {
         let reply = Destination::Thread { root: message.clone(), broadcast };
         let edit = Destination::Edit(message);
         match (transition, is_digest) {
-            // A digest says more than this incident: it is not edited.
+            // A digest also shows other incidents, so it is not edited.
             (Transition::Repeated, true) => return Ok(Accepted::Nothing),
             (Transition::Repeated, false) if self.slack.is_behind_with_edits(via) => return Ok(Accepted::Nothing),
             (Transition::Repeated, false) => return post(edit).await.map(|_| Accepted::Edited),
             (_, true) => drop(post(reply).await?),
-            // The end must be seen in both places; the edit first, for it can be repeated without harm.
+            // Both the root and the thread must show it. The edit comes first, because it can be repeated without harm.
             (Transition::Recovered | Transition::Reopened, false) => {
                 post(edit).await?;
                 post(reply).await?;
             }
             (_, false) => {
                 post(reply).await?;
-                // The thread has the news; a later event will edit the root if this does not.
+                // The thread shows the news. If this edit fails, a later event edits the root.
                 if let Err(Refusal::RootGone { .. }) = post(edit).await {
                     return Err(Refusal::RootGone { replied: true });
                 }
             }
         }
-        // `filter` above has left a root that can be replied to.
+        // The `match` above returned unless there is a root.
         root.cloned().map(Accepted::Posted).ok_or(Refusal::RootGone { replied: false })
     }
 
-    /// Shows a report in the channel or, while Slack refuses that, in its fallback, and so on; where the incident is known, as
-    /// a reply to it.
+    /// Shows a report in the channel or, while Slack refuses that, in its fallback, and so on. If that channel has the incident, the
+    /// report is a reply.
     pub(super) async fn show_where_taken(
         &self,
         channel: ChannelId,
@@ -174,7 +177,7 @@ impl Reporter {
             });
             let carried = self.carried(channel, via, report, refusal.as_ref());
             let mut shown = self.show_in(channel, via, known, transition, carried.clone(), start_by).await;
-            // Only of the root does the log know what to do without it.
+            // The log handles only a missing root, so a missing other place is handled here.
             if known != root
                 && let Err(Refusal::RootGone { replied }) = shown
             {
@@ -191,8 +194,7 @@ impl Reporter {
         }
     }
 
-    /// The report as `via` is to show it: for another channel, with a line that names that, and why Slack refuses it, if it
-    /// does.
+    /// The report as `via` shows it. If it is for another channel, it has a line that names that channel and Slack's error code.
     fn carried(&self, channel: ChannelId, via: ChannelId, report: &Report, refusal: Option<&SlackAnswer>) -> Report {
         if via == channel {
             return report.clone();
@@ -206,8 +208,7 @@ impl Reporter {
         Report { alert: Arc::new(Alert { carried_for: Some(line), ..Alert::clone(&report.alert) }), ..report.clone() }
     }
 
-    /// In which channel this root is: in the incident's own, or in one of its fallbacks. None if the configuration names it no
-    /// more.
+    /// The channel of this root: the incident's own channel, or one of its fallbacks. `None` if the configuration no longer names it.
     fn place_of(&self, channel: ChannelId, root: &Root) -> Option<ChannelId> {
         let mut chain = std::iter::successors(Some(channel), |&channel| self.slack.fallback(channel));
         match root {
@@ -215,7 +216,7 @@ impl Reporter {
             Root::FallbackWebhook { channel: name } => chain.find(|&via| self.name(via) == name),
             Root::Message { channel: id, .. } | Root::Digest { channel: id, .. } => {
                 let found = chain.find(|&via| self.slack.threads_in(via) == Some(id));
-                // A webhook has taken the place of the bot: it says what is new as messages.
+                // A webhook has replaced the bot: it posts news as messages.
                 found.or_else(|| self.slack.threads_in(channel).is_none().then_some(channel))
             }
         }
