@@ -1,9 +1,9 @@
 //! What an alert means to an incident: [`next`] decides, from the stored incident and the alert alone.
 //!
-//! An incident is what is wrong with one service (daemon, family of stand-alone tasks, container instance, alarm) in one
-//! channel, from the first alert to the recovery. Each alert comes here as a [`Signal`]; what comes out is a [`Decision`] and
-//! the incident as it is to be recorded. [`log`] carries the decision out: it posts, then records what Slack accepted, in a
-//! [`store`]. The idea is Alertmanager's notification log: the decision to notify is a value, the record is written after the delivery.
+//! An incident is the problem of one service (daemon, family of stand-alone tasks, container instance, alarm) in one channel, from
+//! the first alert to the recovery. The input is an alert as a [`Signal`]. The output is a [`Decision`] and the incident to
+//! record. [`log`] executes the decision: it posts, then records in a [`store`] what Slack accepted. The idea is Alertmanager's
+//! notification log: the decision to notify is a value, and the record is written after the delivery.
 //! <https://github.com/prometheus/alertmanager/blob/main/notify/dedup_stage.go>
 //!
 //! # Invariants
@@ -11,13 +11,13 @@
 //! * An alert is folded ([`Transition::Repeated`]), and is a [`Decision::Duplicate`], only if Slack has the incident: its
 //!   [`Incident::root`] is known.
 //! * Nothing here reads a clock or does I/O: the same input gives the same decision, in any replica and at any attempt.
-//! * An incident is bounded, however many alerts it has: ids are hashes, and only the latest are kept.
+//! * The size of an incident is limited, however many alerts it has: ids are hashes, and only the latest are kept.
 //!
 //! # Order
 //!
-//! SQS delivers in any order, and what was put back comes late. So the order of two events is that of their times, never
-//! that of their arrival: a recovery that is older than the latest problem does not end an incident, and a problem that is not
-//! newer than the recovery does not reopen one.
+//! SQS delivers in any order, and messages that were put back arrive late. So events are ordered by their times, never by their
+//! arrival: a recovery older than the latest problem does not end an incident, and a problem that is not newer than the recovery
+//! does not reopen one.
 
 pub mod key;
 pub mod log;
@@ -34,59 +34,59 @@ pub use self::{
 };
 use crate::alert::{Rollout, Severity};
 
-/// An incident without an event for so long is forgotten: the next problem opens a new one.
+/// An incident without an event for this time is forgotten: the next problem opens a new one.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How often a recovery that is not confirmed is put back before it is dropped.
 pub const MAX_PUT_BACKS: u8 = 2;
 
-/// Ids of so many events are kept, to know a duplicate.
+/// How many events' ids are kept, to detect duplicates.
 const EVENTS: usize = 64;
-/// Ids of so many failed tasks are kept, to count each once. Events about one task come close together.
+/// How many failed tasks' ids are kept, to count each task once. Events about one task arrive close together.
 const TASKS: usize = 32;
-/// So many deployments are kept.
+/// How many deployments are kept.
 const DEPLOYMENTS: usize = 16;
-/// So many places are kept where people were told. There are no more than fallbacks in a chain, which is hardly longer.
+/// How many other places of an incident are kept. There are at most as many as a chain has fallbacks, and chains are short.
 const OTHERS: usize = 4;
-/// So many causes are kept. The catalogue of causes is closed; this bounds what an older version may have stored.
+/// How many causes are kept. The set of causes is closed; this limits what an older version may have stored.
 const CAUSES: usize = 64;
 
-/// What becomes of an alert.
+/// What to do with an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It changes an incident, or repeats what is known.
+    /// It changes or repeats an incident.
     Transition {
-        /// How.
+        /// Its transition.
         transition: Transition,
         /// Whether the message carries the channel's `mention`.
         mentions: bool,
     },
-    /// A copy of this event is in an incident that Slack has.
+    /// An incident that Slack has already counted a copy of this event.
     Duplicate,
-    /// A recovery that is not confirmed yet: put it back for the crash-loop window.
+    /// It is a recovery that is not confirmed yet: put it back for the crash-loop window.
     PutBack,
-    /// It is not an incident's business: a recovery without an open incident, or an event that a pattern asks for.
-    AsBefore,
+    /// It concerns no incident: a recovery without an open incident, or an event that only a route's pattern takes.
+    NoIncident,
 }
 
-/// What an alert meant to an incident; the label of `incidents_total`.
+/// How an alert changes an incident; the label of `incidents_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transition {
-    /// The incident is new, or Slack has lost its root message.
+    /// The incident is new, or its root message no longer exists in Slack.
     Opened,
-    /// Something about it is new: severity, cause, deployment.
+    /// The severity, a cause or a deployment is new.
     News,
     /// Nothing is new.
     Repeated,
-    /// Nothing is new, but the last report is long ago.
+    /// Nothing is new, but `remind_after` has passed since the last report.
     Reminded,
-    /// It is over.
+    /// It has recovered.
     Recovered,
-    /// It has begun again.
+    /// It reopened soon after its recovery.
     Reopened,
 }
 
 impl Transition {
-    /// Every transition, for metrics that must exist from the start.
+    /// Every transition, for metrics, which must exist from the start.
     pub const ALL: [Self; 6] =
         [Self::Opened, Self::News, Self::Repeated, Self::Reminded, Self::Recovered, Self::Reopened];
 
@@ -102,85 +102,85 @@ impl Transition {
         }
     }
 
-    /// Whether people are told by a message of its own.
+    /// Whether it is reported with a new message.
     pub const fn is_reported(self) -> bool {
         !matches!(self, Self::Repeated)
     }
 }
 
-/// An incident as people know it: what was reported, and what has been counted.
+/// An incident: what was reported, and what has been counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
-    /// The worst so far.
+    /// The greatest severity so far.
     pub severity: Severity,
-    /// The categories of the causes reported, in the order of their reports.
+    /// The categories of the reported causes, in order.
     pub causes: Vec<String>,
-    /// The deployments that were in trouble, the oldest first.
+    /// The deployments with problems, oldest first.
     pub deployments: Vec<Deployment>,
-    /// How many events said that something is wrong.
+    /// The number of problem events.
     pub events: u64,
-    /// How many tasks failed.
+    /// The number of failed tasks.
     pub failed_tasks: u64,
     /// The time of the earliest event.
     pub first_event: OffsetDateTime,
     /// The time of the latest problem.
     pub last_event: OffsetDateTime,
-    /// When people were last told.
+    /// When it was last reported.
     pub reported: OffsetDateTime,
     /// When the latest event was recorded.
     pub seen: OffsetDateTime,
-    /// The time of the recovery; none while it is open.
+    /// The time of the recovery; `None` while it is open.
     pub recovered: Option<OffsetDateTime>,
-    /// Where Slack has it; none before its first message was accepted, and when that message is gone.
+    /// Its first message in Slack. `None` before Slack accepted it, and after it was deleted.
     pub root: Option<Root>,
-    /// Where else people were told while the channel was refused or before it was, the oldest first: they are to be told of
-    /// the recovery, too.
+    /// The other places where it was reported, before or while Slack refused the channel, oldest first. The recovery is reported
+    /// there too.
     pub others: Vec<Root>,
     ids: Vec<Id>,
     tasks: Vec<Id>,
-    /// The last recovery that was not confirmed, and how often it was put back.
-    doubt: Option<(Id, u8)>,
+    /// The last unconfirmed recovery, and how often it was put back.
+    unconfirmed_recovery: Option<(Id, u8)>,
 }
 
-/// A deployment that was in trouble, and what was reported of it.
+/// A deployment with problems, and what was reported about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deployment {
     /// Its id.
     pub id: Id,
-    /// Its failure was reported.
+    /// Whether its failure was reported.
     pub failed: bool,
-    /// Its rollback was reported.
+    /// Whether its rollback was reported.
     pub rolled_back: bool,
 }
 
 /// Where an incident's first message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
-    /// A message of its own, which can be edited and replied to.
+    /// A message that can be edited and replied to.
     Message {
         /// The id of the Slack channel.
         channel: String,
         /// The message's `ts`.
         ts: String,
     },
-    /// A digest of several alerts: it can be replied to, and is not edited.
+    /// A digest of several alerts. It can be replied to, but is not edited.
     Digest {
         /// The id of the Slack channel.
         channel: String,
         /// The message's `ts`.
         ts: String,
     },
-    /// A post by webhook, which can be neither.
+    /// A webhook's message, which can be neither edited nor replied to.
     Webhook,
-    /// A post by the webhook of a fallback of its channel.
+    /// The message of a fallback's webhook.
     FallbackWebhook {
         /// The fallback's name in the configuration.
         channel: String,
     },
 }
 
-/// What `signal` means to the incident that is stored under its key, and the incident to record once Slack has accepted what
-/// the decision asks for; none if there is nothing to record.
+/// Decides what `signal` means to the stored incident. Also returns the incident to record after Slack has accepted what the
+/// decision asks for; `None` if there is nothing to record.
 pub fn next(
     stored: Option<&Incident>,
     signal: &Signal,
@@ -188,16 +188,16 @@ pub fn next(
     now: OffsetDateTime,
 ) -> (Decision, Option<Incident>) {
     let known = stored.filter(|incident| !incident.is_forgotten(now));
-    if known.is_some_and(|known| known.has_shown(signal.id)) {
+    if known.is_some_and(|known| known.has_reported(signal.id)) {
         return (Decision::Duplicate, None);
     }
     match signal.kind {
         Kind::Problem => problem(known, signal, policy, now),
         Kind::Recovery { confirmed } => match known.filter(|known| known.is_open()) {
             Some(open) => recovery(open.clone(), signal, confirmed, policy, now),
-            None => (Decision::AsBefore, None),
+            None => (Decision::NoIncident, None),
         },
-        Kind::Other => (Decision::AsBefore, None),
+        Kind::Other => (Decision::NoIncident, None),
     }
 }
 
@@ -207,19 +207,19 @@ fn problem(
     policy: &Policy,
     now: OffsetDateTime,
 ) -> (Decision, Option<Incident>) {
-    let well_since = known.and_then(|known| known.recovered).max(signal.well_since);
-    let is_over = well_since.is_some_and(|recovery| signal.time <= recovery);
-    let is_soon = well_since.is_some_and(|recovery| signal.time - recovery <= policy.reopen_within);
+    let noted_recovery = known.and_then(|known| known.recovered).max(signal.noted_recovery);
+    let is_over = noted_recovery.is_some_and(|recovery| signal.time <= recovery);
+    let is_soon = noted_recovery.is_some_and(|recovery| signal.time - recovery <= policy.reopen_within);
     let same = known.filter(|known| known.is_open() || is_over || is_soon);
     let transition = match same {
         Some(same) if same.root.is_none() => Transition::Opened,
-        Some(open) if open.is_open() => open.meaning_of(signal, policy, now),
+        Some(open) if open.is_open() => open.transition_of(signal, policy, now),
         Some(_) if is_over => Transition::Repeated,
         Some(_) => Transition::Reopened,
         None => Transition::Opened,
     };
     if signal.severity < Severity::Warning && transition.is_reported() {
-        return (Decision::AsBefore, None);
+        return (Decision::NoIncident, None);
     }
     let escalates = same.is_none_or(|same| signal.severity > same.severity);
     let matters = policy.mention_from.is_some_and(|least| signal.severity >= least);
@@ -227,7 +227,7 @@ fn problem(
 
     let mut incident = same.cloned().unwrap_or_else(|| Incident::new(signal, known, now));
     if matches!(transition, Transition::Opened | Transition::Reopened) {
-        incident.recovered = well_since.filter(|_| is_over);
+        incident.recovered = noted_recovery.filter(|_| is_over);
     }
     if transition.is_reported() {
         incident.reported = now;
@@ -243,13 +243,13 @@ fn recovery(
     policy: &Policy,
     now: OffsetDateTime,
 ) -> (Decision, Option<Incident>) {
-    // Where nobody can be asked, quiet is the proof.
+    // If ECS cannot be asked, the recovery counts if no task has failed for `quiet_for`.
     let confirmed = confirmed.unwrap_or(incident.failed_tasks == 0 || now - incident.last_event >= policy.quiet_for);
-    let put_backs = incident.doubt.filter(|(id, _)| *id == signal.id).map_or(0, |(_, count)| count);
+    let put_backs = incident.unconfirmed_recovery.filter(|(id, _)| *id == signal.id).map_or(0, |(_, count)| count);
     let is_older = signal.time < incident.last_event;
     incident.seen = now;
     if !is_older && !confirmed && put_backs < MAX_PUT_BACKS {
-        incident.doubt = Some((signal.id, put_backs + 1));
+        incident.unconfirmed_recovery = Some((signal.id, put_backs + 1));
         return (Decision::PutBack, Some(incident));
     }
     keep_latest(&mut incident.ids, signal.id, EVENTS);
@@ -262,7 +262,7 @@ fn recovery(
 }
 
 impl Incident {
-    /// Nothing is counted yet. The ids of the incident before it still tell duplicates.
+    /// An incident that has counted nothing. It keeps the previous incident's ids, to detect duplicates.
     fn new(signal: &Signal, before: Option<&Self>, now: OffsetDateTime) -> Self {
         Self {
             severity: signal.severity,
@@ -279,7 +279,7 @@ impl Incident {
             others: Vec::new(),
             ids: before.map(|before| before.ids.clone()).unwrap_or_default(),
             tasks: Vec::new(),
-            doubt: None,
+            unconfirmed_recovery: None,
         }
     }
 
@@ -288,23 +288,23 @@ impl Incident {
         self.recovered.is_none()
     }
 
-    /// Whether Slack has the incident with this event, as long as it is one of the latest.
-    pub fn has_shown(&self, id: Id) -> bool {
+    /// Whether Slack has the incident and the incident has counted this event, if it is one of the latest.
+    pub fn has_reported(&self, id: Id) -> bool {
         self.root.is_some() && self.ids.contains(&id)
     }
 
-    /// Whether no event came for so long that it counts no more.
+    /// Whether it is forgotten, because no event arrived for [`FORGOTTEN_AFTER`].
     pub fn is_forgotten(&self, now: OffsetDateTime) -> bool {
         now - self.seen >= FORGOTTEN_AFTER
     }
 
-    /// From its first event to its recovery; none while it is open.
+    /// The time from its first event to its recovery; `None` while it is open.
     pub fn duration(&self) -> Option<Duration> {
-        // An event that came late may be older than the first one, but none is newer than the recovery.
+        // A late event may be older than the first one, but none is newer than the recovery.
         Some((self.recovered? - self.first_event).try_into().unwrap_or_default())
     }
 
-    /// The incident whose root is here from now on. Where it was before is kept.
+    /// The same incident with a new root. The previous root becomes one of the other places.
     fn moved_to(mut self, root: Option<Root>) -> Self {
         if self.root != root
             && let Some(before) = self.root.take()
@@ -316,8 +316,8 @@ impl Incident {
         self
     }
 
-    /// What a problem means while it is open.
-    fn meaning_of(&self, signal: &Signal, policy: &Policy, now: OffsetDateTime) -> Transition {
+    /// The transition of a problem while the incident is open.
+    fn transition_of(&self, signal: &Signal, policy: &Policy, now: OffsetDateTime) -> Transition {
         let is_news = signal.severity > self.severity
             || signal.cause.is_some_and(|cause| self.causes.iter().all(|known| known != cause))
             || signal.deployment.is_some_and(|(id, rollout)| self.is_news_of(id, rollout));
@@ -335,14 +335,14 @@ impl Incident {
     fn is_news_of(&self, id: Id, rollout: Rollout) -> bool {
         let known = self.deployments.iter().find(|deployment| deployment.id == id);
         match rollout {
-            // The first that is named need not be another than the one that was in trouble from the start.
+            // The first named deployment may be the one that had the problem from the start.
             Rollout::InTrouble => known.is_none() && !self.deployments.is_empty(),
             Rollout::Failed => known.is_none_or(|deployment| !deployment.failed),
             Rollout::RolledBack => known.is_none_or(|deployment| !deployment.rolled_back),
         }
     }
 
-    /// Counts an event, once, and keeps what it tells.
+    /// Counts an event once, and records its details.
     fn count(&mut self, signal: &Signal, now: OffsetDateTime) {
         self.seen = now;
         self.severity = self.severity.max(signal.severity);
@@ -374,7 +374,7 @@ impl Incident {
     }
 }
 
-/// Adds an item, and drops the oldest ones beyond `max`.
+/// Adds an item, and removes the oldest ones beyond `max`.
 fn keep_latest<T>(items: &mut Vec<T>, item: T, max: usize) {
     items.push(item);
     items.drain(..items.len().saturating_sub(max));

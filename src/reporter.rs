@@ -210,7 +210,7 @@ impl Reporter {
                     log::Failure::Busy => NotReported::Busy,
                 })?
             }
-            _ => log::Outcome::AsBefore,
+            _ => log::Outcome::NoIncident,
         };
         match outcome {
             log::Outcome::Reported(_) | log::Outcome::Edited => Ok(Reported::Posted),
@@ -220,8 +220,8 @@ impl Reporter {
                 let again_in = self.incidents.as_ref().map_or(Duration::ZERO, |incidents| incidents.policy.quiet_for);
                 Err(NotReported::Unconfirmed { again_in })
             }
-            log::Outcome::AsBefore if recipient.is_none() => Ok(Reported::Unwanted),
-            log::Outcome::AsBefore => {
+            log::Outcome::NoIncident if recipient.is_none() => Ok(Reported::Unwanted),
+            log::Outcome::NoIncident => {
                 let report = Report::of(Arc::clone(alert)).mentioning(mention);
                 let shown = self.show_where_taken(channel, &report, Transition::Opened, None, start_by).await;
                 shown.map(|_| Reported::Posted).map_err(|refusal| match refusal {
@@ -272,7 +272,7 @@ fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bo
         },
         deployment: about.deployment.as_ref().map(|(id, rollout)| (Id::of(id), *rollout)),
         failed_task: about.failed_task.as_deref().map(Id::of),
-        well_since: None,
+        noted_recovery: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whose incident it is: a text of bounded length, the same in every replica and after every restart.
+//! The key of an incident: a text of limited length, the same in every replica and after every restart.
 
 use std::{borrow::Cow, fmt};
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Id {
     }
 }
 
-/// The name in keys. Never change one: incidents are stored by it.
+/// The name in keys. Never change one: incidents are stored under it.
 const fn name_of(subject: Subject) -> &'static str {
     match subject {
         Subject::Service => "service",
@@ -42,7 +42,7 @@ const fn name_of(subject: Subject) -> &'static str {
     }
 }
 
-/// Whose incident it is, and in which channel.
+/// What an incident is about, and its channel.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     channel: String,
@@ -50,20 +50,20 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of `name` in `channel`, by the channel's name in the configuration. What is not known is empty, as the cluster
-    /// of an alarm is.
+    /// The key of `name` in the channel with this name in the configuration. Unknown parts are empty, such as the cluster of an
+    /// alarm.
     pub fn new(channel: &str, account: &str, region: &str, cluster: &str, subject: Subject, name: &str) -> Self {
         let parts = [account, region, cluster, name_of(subject), name].map(segment);
         Self { channel: channel.to_owned(), subject: parts.join("/") }
     }
 
-    /// The item of an incident: `platform-alerts/123456789012/eu-west-1/prod/service/checkout`. At most some 800 bytes, where
-    /// DynamoDB takes 2,048.
+    /// The item of an incident: `platform-alerts/123456789012/eu-west-1/prod/service/checkout`. At most about 800 bytes;
+    /// DynamoDB accepts 2,048.
     pub fn incident(&self) -> String {
         format!("incident/{}/{}", segment(&self.channel), self.subject)
     }
 
-    /// The item of the latest recovery of the same thing, in whatever channel.
+    /// The item of the latest recovery of the same subject, for all channels.
     pub fn recovery(&self) -> String {
         format!("recovery/{}", self.subject)
     }
@@ -83,7 +83,7 @@ impl fmt::Debug for Key {
 /// Longer parts are hashed.
 const MAX_BYTES: usize = 128;
 
-/// A part that holds no `/`, so that no two keys read the same; `#` begins what was hashed.
+/// A part without `/`, so that no two keys are equal. A hashed part begins with `#`.
 fn segment(text: &str) -> Cow<'_, str> {
     let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b':' | b' ');
     let is_kept = text.len() <= MAX_BYTES && text.bytes().all(is_plain);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_things_share_a_key() {
+    fn no_two_subjects_share_a_key() {
         let long = "x".repeat(300);
         let longer = "x".repeat(301);
         let names = [("a", "b/c"), ("a/b", "c"), ("a", "b#c"), ("", "a"), ("a", ""), (&long, "a"), (&longer, "a")];

@@ -1,4 +1,4 @@
-//! What a decision depends on, besides the incident: what an alert means to it, and the settings.
+//! The input of a decision, besides the incident: the alert as a signal, and the settings.
 
 use std::time::Duration;
 
@@ -7,40 +7,40 @@ use time::OffsetDateTime;
 use super::Id;
 use crate::alert::{Rollout, Severity};
 
-/// What an alert means to an incident.
+/// What an incident needs of an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
-    /// The event's id; copies of one event share it.
+    /// The event's id, which all copies of the event share.
     pub id: Id,
-    /// When it happened, as exactly as the event says it.
+    /// The event's time.
     pub time: OffsetDateTime,
-    /// How much it matters.
+    /// The alert's severity.
     pub severity: Severity,
-    /// The category of the cause, where it is known.
+    /// The category of the cause, if known.
     pub cause: Option<&'static str>,
-    /// Whether it is trouble or its end.
+    /// Whether it is a problem or a recovery.
     pub kind: Kind,
-    /// The deployment that it is about, by its id, and what became of it.
+    /// The deployment that it is about, and the deployment's state.
     pub deployment: Option<(Id, Rollout)>,
-    /// The task that failed, by its ARN or id.
+    /// The failed task, by its ARN or id.
     pub failed_task: Option<Id>,
-    /// The time of the latest recovery of the same subject that was seen while this channel had no open incident. The log
-    /// sets it.
-    pub well_since: Option<OffsetDateTime>,
+    /// The time of the latest recovery of the same subject that was noted while this channel had no open incident. The log sets
+    /// it.
+    pub noted_recovery: Option<OffsetDateTime>,
 }
 
-/// Whether an alert is trouble or its end.
+/// Whether an alert is a problem or a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Something is wrong. With [`Severity::Info`] it is counted by an open incident, but opens none: a start that may heal by
+    /// A problem. With [`Severity::Info`], an open incident counts it, but it opens none: a failed start that may recover by
     /// itself.
     Problem,
-    /// ECS or CloudWatch says that all is well.
+    /// ECS or CloudWatch reports a healthy state.
     Recovery {
-        /// Whether it is true; none where nobody can be asked.
+        /// Whether ECS confirmed it. `None` if ECS cannot be asked.
         confirmed: Option<bool>,
     },
-    /// Nothing that concerns an incident: an event that a pattern asks for.
+    /// Neither: an event that only a route's pattern takes.
     Other,
 }
 
@@ -49,10 +49,10 @@ pub enum Kind {
 pub struct Policy {
     /// An open incident is reported again after this time at the earliest (`incidents.remind_after`).
     pub remind_after: Duration,
-    /// Trouble so soon after a recovery is the same incident (`incidents.reopen_within`).
+    /// A problem within this time after a recovery reopens the incident (`incidents.reopen_within`).
     pub reopen_within: Duration,
-    /// A recovery that nobody can confirm counts when no task has failed for so long.
+    /// A recovery that cannot be confirmed counts if no task has failed for this time.
     pub quiet_for: Duration,
-    /// The least severity that mentions somebody (`mention_from`); none if the channel has no `mention`.
+    /// The least severity that mentions people (`mention_from`); `None` if the channel has no `mention`.
     pub mention_from: Option<Severity>,
 }

@@ -1,7 +1,8 @@
-//! Where incidents are kept: in this process's memory, or in a DynamoDB table that replicas share.
+//! Stores incidents: in this process's memory, or in a DynamoDB table that replicas share.
 //!
-//! One item for each incident, and one for each service that recovered while no incident was open. An item is written only if it is still as it was read ([`Item::version`]), so
-//! of two replicas that read the same, one writes and the other reads again.
+//! There is one item for each incident, and one for each service that recovered while no incident was open. An item is written only
+//! if it has not changed since it was read ([`Item::version`]). So if two replicas read the same item, one writes it and the other
+//! reads again.
 
 pub mod dynamodb;
 pub mod ledger;
@@ -14,55 +15,54 @@ use time::OffsetDateTime;
 use self::{dynamodb::DynamoDb, memory::Memory};
 use super::{FORGOTTEN_AFTER, Id, Incident, Key};
 
-/// A store. The futures of requests to the table are in boxes: they take some ten KB, which each message in flight would take also where
-/// there is no table.
+/// A store. The futures of requests to the table are boxed: they take about ten KB, which each message in flight would otherwise take
+/// even without a table.
 #[derive(Debug)]
 pub enum Store {
-    /// This process's memory; shared in tests, where several logs stand for replicas.
+    /// This process's memory. Shared in tests, in which several logs act as replicas.
     Memory(Arc<Memory>),
     /// A table.
     DynamoDb(DynamoDb),
 }
 
-/// What is stored under an incident's key.
+/// The item stored under an incident's key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Item {
-    /// 0 if there is nothing, then one more with each write.
+    /// 0 if nothing is stored; each write adds one.
     pub version: u64,
-    /// Who is about to report it.
+    /// The lease of the log that is reporting it.
     pub lease: Option<Lease>,
-    /// The incident; none before Slack accepted its first message. Shared, because it is read for each alert and is some KB.
+    /// The incident; `None` before Slack accepted its first message. Shared, because it is read for each alert and takes a few KB.
     pub incident: Option<Arc<Incident>>,
 }
 
-/// The right to report an incident, for a short time. It is advice, not safety: when it expires too soon, the worst is a
-/// second message.
+/// The right to report an incident, for a short time. It is advisory: if it expires too soon, the worst result is a second message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// The log that has it.
+    /// The log that holds it.
     pub holder: Id,
     /// When it expires, by the holder's clock.
     pub until: OffsetDateTime,
-    /// What is being reported is the recovery.
+    /// Whether the recovery is being reported.
     pub recovers: bool,
 }
 
 /// Why an item was not read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another wrote it since it was read.
+    /// Another replica wrote it after it was read.
     #[error("another replica changed it meanwhile")]
     Conflict,
-    /// The table was not reached in time, or refused.
+    /// The table did not answer in time, or refused the request.
     #[error("{0}")]
     Unavailable(String),
-    /// The item has another form: somebody else, or a later version, wrote it.
-    #[error("the attribute `{0}` of the item is not this program's")]
+    /// The item has an unknown form: another program or a later version wrote it.
+    #[error("this program did not write the attribute `{0}` of the item")]
     Foreign(String),
 }
 
 impl Item {
-    /// From when on it may be deleted: when nothing in it counts any more.
+    /// When it may be deleted, because nothing in it is needed any more.
     fn expires(&self) -> Option<OffsetDateTime> {
         let forgotten = self.incident.as_ref().map(|incident| incident.seen + FORGOTTEN_AFTER);
         forgotten.max(self.lease.map(|lease| lease.until))
@@ -70,7 +70,7 @@ impl Item {
 }
 
 impl Store {
-    /// What is stored; the default if there is nothing.
+    /// Reads the stored item; the default if there is none.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -81,10 +81,10 @@ impl Store {
         }
     }
 
-    /// Writes `item` if what is stored has its version, and returns the version that it has now.
+    /// Writes `item` if the stored item has the same version, and returns the new version.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if what is stored has another version; otherwise when the table cannot be written.
+    /// [`StoreError::Conflict`] if the stored item has another version; otherwise when the table cannot be written.
     pub async fn save(&self, key: &Key, item: &Item) -> Result<u64, StoreError> {
         match self {
             Self::Memory(memory) => memory.save(key, item),
@@ -92,10 +92,10 @@ impl Store {
         }
     }
 
-    /// Lets the lease that this holder has end later.
+    /// Extends the lease of this holder.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if another has it; otherwise when the table cannot be written.
+    /// [`StoreError::Conflict`] if another log holds it; otherwise when the table cannot be written.
     pub async fn extend(&self, key: &Key, lease: &Lease) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => memory.extend(key, lease),
@@ -103,7 +103,7 @@ impl Store {
         }
     }
 
-    /// The time of the latest recovery noted, of what the key is about, for whatever channel.
+    /// The time of the latest noted recovery of the key's subject, for all channels.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -114,7 +114,7 @@ impl Store {
         }
     }
 
-    /// Notes a recovery of what the key is about, if it is later than the one noted before.
+    /// Notes a recovery of the key's subject, if it is later than the noted one.
     ///
     /// # Errors
     /// When the table cannot be written.

@@ -2,7 +2,7 @@
 //! takes the next request.
 //!
 //! A *storm* is more reports than Slack takes requests: one a second for each channel. Reports that wait for the clock wait
-//! together. A flush looks at all waiting reports that may share a request with the oldest one, and renders them anew, as one
+//! together. A flush looks at all waiting reports that may share a request with the oldest one, and renders them as one
 //! message. It takes as many of them, the oldest first, as fit into that message; the others lead the next one. So an outage
 //! or a storm ends in a few readable messages. The submitter of a report receives `Ok` only after Slack accepted the request
 //! that carries it.
@@ -112,7 +112,7 @@ pub enum PostError {
     /// The channel is blocked and holds its share of the messages in flight.
     #[error("the channel is blocked and holds as many alerts as it may")]
     Full,
-    /// The channel's flusher is gone.
+    /// The channel's flusher has ended.
     #[error("the channel has stopped")]
     Stopped,
 }
@@ -161,7 +161,7 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    /// Posts what is submitted until every submitter is gone.
+    /// Posts the submitted reports until every submitter has ended.
     pub async fn run(mut self) {
         let mut clock = Clock::new(Instant::now());
         loop {

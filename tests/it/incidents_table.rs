@@ -56,7 +56,7 @@ fn trouble(id: &str) -> Signal {
         kind: Kind::Problem,
         deployment: None,
         failed_task: Some(Id::of(id)),
-        well_since: None,
+        noted_recovery: None,
     }
 }
 

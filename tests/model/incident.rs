@@ -8,9 +8,9 @@
 //! | `Note` | `open_in`: a recovery is noted before leases are looked at |
 //! | `Read`, `Join` | `decide`, up to its write: load, `next`, and who else has a report under way |
 //! | `Fold`, `Claim`, `Conflict` | `decide`: the conditional write of what repeats, or of the lease |
-//! | `Learn` | `learn_of_recovery`: asked once the lease is taken |
-//! | `Begin`, `Accept`, `Refuse`, `AnswerLost`, `GiveUp` | `keep_lease`, with the post as the caller makes it |
-//! | `Record`, `RecordFails` | `record`, which merges with what others wrote meanwhile |
+//! | `Learn` | `check_noted_recovery`: asked once the lease is taken |
+//! | `Begin`, `Accept`, `Refuse`, `AnswerLost`, `GiveUp` | `log/record.rs`, `keep_lease`, with the post as the caller makes it |
+//! | `Record`, `RecordFails` | `log/record.rs`, `record`, which merges with what others wrote meanwhile |
 //! | `ExpireLease`, `ExpireHeldLease` | a lease whose holder is gone, or too slow to extend it |
 //! | `ClaimFails` | `store/ledger.rs`: the table does not answer, and the alert goes out without a lease |
 //! | `Crash` | the process dies: its tasks are gone, and without a table its store |

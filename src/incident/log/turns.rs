@@ -1,7 +1,7 @@
-//! Whose turn it is, of the tasks of this process that have an alert of the same incident.
+//! Coordinates the tasks of this process that have an alert of the same incident.
 //!
-//! Two things, for each key: a turn, in which one task reads, decides and writes, for some milliseconds; and the post that is
-//! under way, which others may await and whose end they share.
+//! Each key has a turn, in which one task reads, decides and writes, for some milliseconds; and a post in progress, for which
+//! other tasks may wait and whose result they share.
 
 use std::{
     collections::HashMap,
@@ -12,27 +12,27 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::incident::Key;
 
-/// How a post ended.
+/// The result of a post.
 #[derive(Debug, Clone)]
-pub(super) enum Fate {
+pub(super) enum PostResult {
     Accepted,
     /// With this error.
     Failed(Arc<str>),
 }
 
-/// A post that is under way.
+/// A post in progress.
 #[derive(Debug, Clone)]
-pub(super) struct UnderWay {
-    /// None until it ends; closed without one when the task that posts is given up.
-    pub(super) fate: watch::Receiver<Option<Fate>>,
-    /// What is being posted is the recovery.
+pub(super) struct PostInProgress {
+    /// `None` until the post ends. Closed without a result if the posting task is dropped.
+    pub(super) result: watch::Receiver<Option<PostResult>>,
+    /// Whether the post reports the recovery.
     pub(super) recovers: bool,
 }
 
 type Mutexes = Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>;
-type Posts = Mutex<HashMap<Key, UnderWay>>;
+type Posts = Mutex<HashMap<Key, PostInProgress>>;
 
-/// How many wait, by the channel's name.
+/// How many alerts wait, by the channel's name.
 type Counts = Mutex<HashMap<String, usize>>;
 
 #[derive(Debug, Default)]
@@ -43,21 +43,21 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Waits for the turn, which ends when what is returned is dropped.
+    /// Waits for the turn. It ends when the returned value is dropped.
     pub(super) async fn take<'a>(&'a self, key: &'a Key) -> Turn<'a> {
         let mutex = Arc::clone(lock(&self.turns).entry(key.clone()).or_default());
-        // Made before the wait, so that it tidies up also if the wait is given up.
+        // Created before the wait, so that its drop cleans up even if the wait is cancelled.
         let mut turn = Turn { turns: &self.turns, key, mutex, held: None };
         turn.held = Some(Arc::clone(&turn.mutex).lock_owned().await);
         turn
     }
 
-    /// The post that is under way.
-    pub(super) fn posting(&self, key: &Key) -> Option<UnderWay> {
+    /// The post in progress.
+    pub(super) fn posting(&self, key: &Key) -> Option<PostInProgress> {
         lock(&self.posts).get(key).cloned()
     }
 
-    /// Counts an alert as waiting for the report of another, unless `max` of its channel do.
+    /// Counts an alert as waiting for another's report. `None` if `max` alerts of its channel already wait.
     pub(super) fn wait<'a>(&'a self, key: &'a Key, max: usize) -> Option<Waiting<'a>> {
         let mut waiting = lock(&self.waiting);
         let count = waiting.entry(key.channel().to_owned()).or_default();
@@ -68,15 +68,15 @@ impl Turns {
         Some(Waiting { waiting: &self.waiting, channel: key.channel() })
     }
 
-    /// Begins a post; only in a turn in which none was under way.
+    /// Begins a post. Call it only in a turn without a post in progress.
     pub(super) fn begin<'a>(&'a self, key: &'a Key, recovers: bool) -> Posting<'a> {
-        let (sender, fate) = watch::channel(None);
-        lock(&self.posts).insert(key.clone(), UnderWay { fate, recovers });
+        let (sender, result) = watch::channel(None);
+        lock(&self.posts).insert(key.clone(), PostInProgress { result, recovers });
         Posting { posts: &self.posts, key, sender }
     }
 }
 
-/// One alert that waits.
+/// One waiting alert.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     waiting: &'a Counts,
@@ -111,25 +111,25 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut turns = lock(self.turns);
         self.held = None;
-        // The map's and this one: nobody else waits.
+        // Only the map and this turn hold it: no other task waits.
         if Arc::strong_count(&self.mutex) == 2 {
             turns.remove(self.key);
         }
     }
 }
 
-/// The post of one task. Dropping it lets those that wait try by themselves.
+/// The post of one task. If it is dropped, the waiting tasks try themselves.
 #[derive(Debug)]
 pub(super) struct Posting<'a> {
     posts: &'a Posts,
     key: &'a Key,
-    sender: watch::Sender<Option<Fate>>,
+    sender: watch::Sender<Option<PostResult>>,
 }
 
 impl Posting<'_> {
-    /// Tells those that wait how it ended.
-    pub(super) fn end(self, fate: Fate) {
-        self.sender.send_replace(Some(fate));
+    /// Sends the result to the waiting tasks.
+    pub(super) fn end(self, result: PostResult) {
+        self.sender.send_replace(Some(result));
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
     use crate::alert::Subject;
 
     #[tokio::test]
-    async fn nothing_is_left_of_turns_and_posts() {
+    async fn turns_and_posts_are_removed_when_they_end() {
         let turns = Turns::default();
         let key = Key::new("ops", "1", "eu-west-1", "prod", Subject::Service, "checkout");
         let first = turns.take(&key).await;
@@ -160,9 +160,9 @@ mod tests {
         drop(given_up);
         drop(first);
         let posting = turns.begin(waiting.await.key(), false);
-        let mut fate = turns.posting(&key).unwrap().fate;
-        posting.end(Fate::Accepted);
-        assert!(matches!(*fate.wait_for(Option::is_some).await.unwrap(), Some(Fate::Accepted)));
+        let mut result = turns.posting(&key).unwrap().result;
+        posting.end(PostResult::Accepted);
+        assert!(matches!(*result.wait_for(Option::is_some).await.unwrap(), Some(PostResult::Accepted)));
         assert!(turns.posting(&key).is_none());
         assert!(lock(&turns.turns).is_empty());
     }

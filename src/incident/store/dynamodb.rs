@@ -1,7 +1,7 @@
 //! Incidents in a DynamoDB table: string key `pk`, time-to-live attribute `expires`.
 //!
-//! Each write is conditional, each read is consistent. Nothing else here knows the AWS SDK's types for it. Attributes are named and
-//! encoded in [`item`].
+//! Each write is conditional, each read is consistent. No other module knows the AWS SDK's DynamoDB types. [`item`] names and
+//! encodes the attributes.
 
 mod item;
 
@@ -36,24 +36,24 @@ pub enum TableError {
     /// DynamoDB does not answer, or refuses.
     #[error("{action} of the table {table:?} failed: {what}")]
     Request {
-        /// What a role must be allowed for it: `dynamodb:GetItem`.
+        /// The IAM action of the request: `dynamodb:GetItem`.
         action: &'static str,
         /// The table's name or ARN in the configuration.
         table: String,
-        /// What kind of failure it was.
+        /// The kind of the failure.
         class: ErrorClass,
-        /// What AWS, or the way to it, said.
+        /// A description of the error.
         what: String,
     },
-    /// Its primary key is another.
+    /// It has another primary key.
     #[error("the table {table:?} has the primary key {found}; it must be one string attribute, `pk` (HASH, S)")]
     Schema {
         /// The table's name or ARN in the configuration.
         table: String,
-        /// The key that it has.
+        /// The table's key.
         found: String,
     },
-    /// What was written was not read back.
+    /// The table did not return a written item.
     #[error("the table {table:?} did not return what was written")]
     NotReadBack {
         /// The table's name or ARN in the configuration.
@@ -62,7 +62,7 @@ pub enum TableError {
 }
 
 impl TableError {
-    /// True where only a change of configuration or permissions helps, so that retrying at start would hide a mistake.
+    /// True if only a change of configuration or permissions helps. A retry at the start would hide the mistake.
     pub fn is_misconfiguration(&self) -> bool {
         match self {
             Self::Request { class, .. } => class.is_misconfiguration(),
@@ -75,7 +75,7 @@ impl TableError {
 impl DynamoDb {
     /// A table by its name or ARN; no request is made.
     pub fn new(aws: &aws_config::SdkConfig, table: &str) -> Self {
-        // An alert waits for the answer, for a time that the ledger sets: one more attempt for what fails at once, no more.
+        // An alert waits for the answer, and the ledger limits that time: a request that fails at once is retried once.
         let retry = RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(20));
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_millis(500))
@@ -93,7 +93,7 @@ impl DynamoDb {
     /// As [`super::Store::load`].
     ///
     /// # Errors
-    /// Any failure of the request, and an item that cannot be understood.
+    /// Any failure of the request, and an item that cannot be decoded.
     pub async fn load(&self, key: &Key) -> Result<Item, StoreError> {
         let get = self.client.get_item().table_name(&self.table).key(PK, text(key.incident())).consistent_read(true);
         let counted = Counted::new("load");
@@ -121,7 +121,7 @@ impl DynamoDb {
         Ok(version)
     }
 
-    /// As [`super::Store::extend`]. It is no new version: who folds meanwhile need not read again.
+    /// As [`super::Store::extend`]. It does not change the version, so a log that folds meanwhile need not read again.
     ///
     /// # Errors
     /// As [`super::Store::extend`].
@@ -165,7 +165,7 @@ impl DynamoDb {
             .expression_attribute_values(":expires", item::expires(time + FORGOTTEN_AFTER));
         let counted = Counted::new("save");
         match counted.end(update.send().await) {
-            // A later one is noted.
+            // A later recovery is already noted.
             Ok(_) | Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
@@ -174,7 +174,7 @@ impl DynamoDb {
     /// Checks that the table exists and has the primary key that is needed.
     ///
     /// # Errors
-    /// Says what is wrong with it, or why DynamoDB could not be asked (`dynamodb:DescribeTable`).
+    /// The table's error, or why DynamoDB could not be asked (`dynamodb:DescribeTable`).
     pub async fn check_schema(&self) -> Result<(), TableError> {
         let described = self.client.describe_table().table_name(&self.table).send().await;
         let table = described.map_err(|error| self.failed("dynamodb:DescribeTable", &error))?.table;
@@ -182,7 +182,7 @@ impl DynamoDb {
         if found == "pk (HASH, S)" { Ok(()) } else { Err(TableError::Schema { table: self.table.clone(), found }) }
     }
 
-    /// Writes an item of its own, reads it and deletes it.
+    /// Writes a test item, reads it and deletes it.
     ///
     /// # Errors
     /// Names the action that failed.
@@ -213,7 +213,7 @@ impl DynamoDb {
     }
 }
 
-/// One request to the table, to be counted however it ends; given up means an error.
+/// One request to the table, which is counted however it ends. A cancelled one counts as an error.
 struct Counted {
     operation: &'static str,
     outcome: &'static str,
@@ -248,7 +248,7 @@ impl Drop for Counted {
     }
 }
 
-/// `pk (HASH, S)`, and what else there is.
+/// `pk (HASH, S)`, and any other key attributes.
 fn primary_key(table: &TableDescription) -> String {
     let parts = table.key_schema().iter().map(|part| {
         let role = if part.key_type == KeyType::Hash { "HASH" } else { "RANGE" };

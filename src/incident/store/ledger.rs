@@ -1,8 +1,8 @@
-//! The store as a log sees it: always there.
+//! The store for a log: always available.
 //!
-//! Every answer of the table is mirrored in this process's memory. While the table is slow, throttled, gone or forbidden, decisions
-//! rest on that mirror, so that alerts go out as if there were no table. What is written meanwhile is marked as ahead of the table
-//! and counts, once the table answers again, unless another replica has recorded a later event.
+//! This process's memory mirrors every answer of the table. While the table is slow, throttled, missing or denied, decisions use the
+//! mirror, so that alerts are posted as if there were no table. An item written meanwhile is marked as newer than the table. It is
+//! used when the table answers again, unless another replica has recorded a later event.
 
 use std::{
     collections::HashMap,
@@ -17,16 +17,16 @@ use tracing::{info, warn};
 use super::{Item, Lease, Store, StoreError, memory::Memory};
 use crate::incident::{Incident, Key};
 
-/// The longest that an alert waits for the table.
-pub const PATIENCE: Duration = Duration::from_millis(500);
-/// After a failure the table is not asked for so long.
+/// How long an alert waits for the table at most.
+pub const STORE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the table is not asked after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A store and its mirror.
 #[derive(Debug)]
 pub struct Ledger {
     store: Store,
-    /// The store itself, if it is memory.
+    /// The store itself, if it is in memory.
     mirror: Arc<Memory>,
     outage: Mutex<Option<Outage>>,
 }
@@ -34,25 +34,25 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    /// The table is not asked before.
+    /// The table is not asked before this instant.
     until: Instant,
 }
 
-/// An item, and from where.
+/// A loaded item.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The item.
     pub item: Item,
-    /// Else from the mirror, in place of a table that did not answer.
+    /// Whether the item is from the store. Otherwise it is from the mirror, because the table did not answer.
     from_store: bool,
 }
 
-/// An item was changed by another since it was loaded.
+/// Another log has changed the item since it was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict;
 
 impl Ledger {
-    /// A ledger that takes the store to be there.
+    /// A ledger on this store, which it assumes to be available.
     pub fn new(store: Store) -> Self {
         let mirror = match &store {
             Store::Memory(memory) => Arc::clone(memory),
@@ -61,14 +61,14 @@ impl Ledger {
         Self { store, mirror, outage: Mutex::new(None) }
     }
 
-    /// What is stored, or, if the table does not say it by `deadline`, what this process knows.
+    /// The stored item or, if the table does not answer by `deadline`, the item that this process knows.
     pub async fn load(&self, key: &Key, deadline: Instant) -> Loaded {
         let answer = self.ask(deadline, self.store.load(key)).await;
         if let Some(Err(error)) = &answer {
-            warn!(%error, ?key, "an item in the table of incidents is not this program's; delete it");
+            warn!(%error, ?key, "this program cannot read an item in the incidents table; delete the item");
         }
         let Some(Ok(mut item)) = answer else {
-            // Leases of other replicas count only where these can be asked.
+            // Other replicas' leases count only while the table answers.
             let item = Item { lease: None, ..self.mirror.load(key).0 };
             return Loaded { item, from_store: false };
         };
@@ -82,11 +82,11 @@ impl Ledger {
         Loaded { item, from_store: true }
     }
 
-    /// Writes the item if it has not changed since it was loaded, and lets `loaded` be as it is now. What the table does not take
-    /// by `deadline` is kept by this process.
+    /// Writes the item if it has not changed since it was loaded, and updates `loaded`. If the table does not accept it by
+    /// `deadline`, this process keeps it.
     ///
     /// # Errors
-    /// When it was changed meanwhile.
+    /// When the item was changed meanwhile.
     pub async fn save(&self, key: &Key, loaded: &mut Loaded, deadline: Instant) -> Result<(), Conflict> {
         let saved = match loaded.from_store {
             true => self.ask(deadline, self.store.save(key, &loaded.item)).await,
@@ -106,13 +106,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Lets a lease end later, if the table is there and this holds it.
+    /// Extends a lease, if the table answers and this log holds the lease.
     pub async fn extend(&self, key: &Key, lease: &Lease, deadline: Instant) {
-        // Whoever has it now does what it was for.
+        // If another log holds it now, that log makes the report.
         let _ = self.ask(deadline, self.store.extend(key, lease)).await;
     }
 
-    /// The time of the latest recovery noted.
+    /// The time of the latest noted recovery.
     pub async fn last_recovery(&self, key: &Key, deadline: Instant) -> Option<OffsetDateTime> {
         let stored = match self.ask(deadline, self.store.last_recovery(key)).await {
             Some(Ok(stored)) => stored,
@@ -126,16 +126,16 @@ impl Ledger {
         if self.has_table() {
             self.mirror.note_recovery(key, time);
         }
-        // If the table does not have it, this process does.
+        // If the table does not accept it, this process still has it.
         let _ = self.ask(deadline, self.store.note_recovery(key, time)).await;
     }
 
-    /// The incident as this process knows it, without asking the table.
+    /// The incident that this process knows, without asking the table.
     pub fn known(&self, key: &Key) -> Option<Arc<Incident>> {
         self.mirror.load(key).0.incident
     }
 
-    /// How many open incidents this process knows, by the channel's name.
+    /// The number of open incidents that this process knows, by the channel's name.
     pub fn open_by_channel(&self, now: OffsetDateTime) -> HashMap<String, usize> {
         self.mirror.open_by_channel(now)
     }
@@ -144,7 +144,7 @@ impl Ledger {
         matches!(self.store, Store::DynamoDb(_))
     }
 
-    /// The answer, which may be a conflict; none if the table does not answer, or did not a moment ago.
+    /// The table's answer, which may be a conflict. `None` if the table does not answer, or has recently failed to answer.
     async fn ask<T>(
         &self,
         deadline: Instant,
@@ -157,7 +157,7 @@ impl Ledger {
             Ok(Err(StoreError::Unavailable(what))) => what,
             Ok(answer) => {
                 if let Some(outage) = self.outage().take() {
-                    info!(seconds = outage.since.elapsed().as_secs(), "the table of incidents answers again");
+                    info!(seconds = outage.since.elapsed().as_secs(), "the incidents table answers again");
                 }
                 return Some(answer);
             }
@@ -171,7 +171,7 @@ impl Ledger {
                 *outage = Some(Outage { since: now, until: now + PAUSE });
                 warn!(
                     error = what,
-                    "the table of incidents does not answer; alerts go out by what this process knows of incidents"
+                    "the incidents table does not answer; alerts are posted from the incidents that this process knows"
                 );
             }
         }

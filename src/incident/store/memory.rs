@@ -1,5 +1,5 @@
-//! Incidents in this process's memory: the whole store where there is no table, and what decisions rest on while the table does
-//! not answer.
+//! Incidents in this process's memory: the store if there is no table, and the mirror that decisions use while the table does not
+//! answer.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::{Item, Lease, StoreError};
 use crate::incident::Key;
 
-/// So many incidents are kept, and as many recoveries; the least recently used go first. An incident takes up to 3 KB.
+/// How many incidents are kept, and how many recoveries. The least recently used are removed first. An incident takes up to 3 KB.
 const MAX: usize = 10_000;
 
 /// Incidents and recoveries.
@@ -25,7 +25,7 @@ struct Kept {
     recoveries: Lru<String, OffsetDateTime>,
 }
 
-/// Whether the item was written while the table did not answer, so that the table does not have it yet.
+/// Whether the item was written while the table did not answer, so that the table does not have it.
 type Ahead = bool;
 
 impl Default for Memory {
@@ -35,7 +35,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// What is kept, and whether it is ahead of the table; the default if there is nothing.
+    /// The kept item, and whether it is newer than the table's; the default if there is none.
     pub fn load(&self, key: &Key) -> (Item, bool) {
         self.kept().items.get(key).cloned().unwrap_or_default()
     }
@@ -43,7 +43,7 @@ impl Memory {
     /// As [`super::Store::save`].
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if what is kept has another version.
+    /// [`StoreError::Conflict`] if the kept item has another version.
     pub fn save(&self, key: &Key, item: &Item) -> Result<u64, StoreError> {
         let mut kept = self.kept();
         let version = kept.items.get(key).map_or(0, |(item, _)| item.version);
@@ -54,7 +54,7 @@ impl Memory {
         Ok(version + 1)
     }
 
-    /// Keeps the item, whatever was there.
+    /// Keeps the item and replaces any other.
     pub fn put(&self, key: &Key, item: Item, ahead: bool) {
         self.kept().items.put(key, (item, ahead));
     }
@@ -87,7 +87,7 @@ impl Memory {
         kept.recoveries.put(&recovery, latest);
     }
 
-    /// How many open incidents are kept of each channel that has any.
+    /// The number of kept open incidents, for each channel that has any.
     pub fn open_by_channel(&self, now: OffsetDateTime) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for (key, (item, _)) in self.kept().items.iter() {
@@ -103,7 +103,7 @@ impl Memory {
     }
 }
 
-/// A map that forgets what was not used for the longest time.
+/// A map that removes the least recently used entry.
 #[derive(Debug)]
 struct Lru<K, V> {
     max: usize,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_meanwhile_is_not_overwritten() {
+    fn an_item_that_changed_meanwhile_is_not_overwritten() {
         let memory = Memory::default();
         assert_eq!(memory.save(&key("a"), &Item::default()), Ok(1));
         assert_eq!(memory.save(&key("a"), &Item::default()), Err(StoreError::Conflict));

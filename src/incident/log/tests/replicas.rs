@@ -1,4 +1,4 @@
-//! Two logs on one store, which stand for two replicas, and what a crash leaves behind.
+//! Two logs on one store act as two replicas. Also the state after a crash.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn replicas() -> (NotificationLog, NotificationLog, Arc<Memory>) {
 #[tokio::test(start_paused = true)]
 async fn of_thirty_alerts_at_two_replicas_one_opens_the_incident() {
     let ((one, other, _), slack) = (replicas(), Slack::held());
-    let alerts = (0..30).map(|task| report([&one, &other][task % 2], &slack, trouble(&task.to_string())));
+    let alerts = (0..30).map(|task| report([&one, &other][task % 2], &slack, problem(&task.to_string())));
     let (outcomes, ()) = tokio::join!(join_all(alerts), async {
         slack.asked(1).await;
         // Longer than a lease: the holder extends it.
@@ -24,15 +24,15 @@ async fn of_thirty_alerts_at_two_replicas_one_opens_the_incident() {
         "{outcomes:?}"
     );
     assert_eq!(slack.transitions().iter().filter(|transition| transition.is_reported()).count(), 1);
-    report(&other, &slack, trouble("last")).await.unwrap();
+    report(&other, &slack, problem("last")).await.unwrap();
     assert_eq!(slack.last().incident.events, 31);
 }
 
 #[tokio::test(start_paused = true)]
 async fn news_is_reported_by_one_replica() {
     let ((one, other, _), slack) = (replicas(), Slack::default());
-    report(&one, &slack, trouble("1")).await.unwrap();
-    let news = |id: &str| Signal { deployment: Some((Id::of("d"), Rollout::Failed)), ..trouble(id) };
+    report(&one, &slack, problem("1")).await.unwrap();
+    let news = |id: &str| Signal { deployment: Some((Id::of("d"), Rollout::Failed)), ..problem(id) };
     let (first, second) = tokio::join!(report(&one, &slack, news("2")), report(&other, &slack, news("3")));
     assert_eq!((first, second), (reported(News), Ok(Outcome::Edited)));
 }
@@ -41,35 +41,35 @@ async fn news_is_reported_by_one_replica() {
 async fn after_a_crash_between_the_post_and_its_record_another_posts_again() {
     let ((one, other, _), slack) = (replicas(), Slack::held());
     {
-        let crashed = report(&one, &slack, trouble("1"));
+        let crashed = report(&one, &slack, problem("1"));
         tokio::pin!(crashed);
         assert!(futures_util::poll!(&mut crashed).is_pending());
     }
-    // Slack has it, and nobody knows.
+    // Slack has it, but no log has recorded it.
     let begun = Instant::now();
     slack.go_on();
-    assert_eq!(report(&other, &slack, trouble("1")).await, reported(Opened));
+    assert_eq!(report(&other, &slack, problem("1")).await, reported(Opened));
     let waited = begun.elapsed();
-    assert!(waited >= LEASE && waited < LEASE + LOOK * 2, "{waited:?}");
+    assert!(waited >= LEASE && waited < LEASE + LEASE_POLL * 2, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_cannot_post_hands_over_at_once() {
+async fn a_replica_that_cannot_post_releases_the_lease_at_once() {
     let ((one, other, _), refusing, slack) =
         (replicas(), Slack::refusing(&[Refusal::Failed("invalid_auth")]), Slack::default());
-    assert!(report(&one, &refusing, trouble("1")).await.is_err());
+    assert!(report(&one, &refusing, problem("1")).await.is_err());
     let begun = Instant::now();
-    assert_eq!(report(&other, &slack, trouble("1")).await, reported(Opened));
-    assert!(begun.elapsed() < LOOK);
+    assert_eq!(report(&other, &slack, problem("1")).await, reported(Opened));
+    assert!(begun.elapsed() < LEASE_POLL);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recovery_waits_for_the_report_of_the_trouble() {
+async fn a_recovery_waits_for_the_report_of_the_problem() {
     for two in [false, true] {
         let ((one, other, _), slack) = (replicas(), Slack::held());
         let recovering = if two { &other } else { &one };
         let (opened, recovered, ()) = tokio::join!(
-            report(&one, &slack, trouble("1")),
+            report(&one, &slack, problem("1")),
             async {
                 slack.asked(1).await;
                 let signal = recovery("2", 5);
@@ -93,7 +93,7 @@ async fn a_problem_waits_for_the_report_of_the_recovery() {
         let ((one, other, _), slack) = (replicas(), Slack::held());
         let later = if two { &other } else { &one };
         slack.go_on();
-        report(&one, &slack, trouble("1")).await.unwrap();
+        report(&one, &slack, problem("1")).await.unwrap();
         let (recovered, reopened, older, ()) = tokio::join!(
             report(&one, &slack, recovery("2", 5)),
             async {
@@ -116,13 +116,13 @@ async fn a_problem_waits_for_the_report_of_the_recovery() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_that_comes_after_its_recovery_is_shown_as_over() {
+async fn a_problem_that_arrives_after_its_recovery_is_shown_as_recovered() {
     let ((one, other, _), slack) = (replicas(), Slack::default());
     assert_eq!(one.open_in(&recovery("2", 5), &[key()]).await, [false]);
-    assert_eq!(report(&one, &slack, recovery("2", 5)).await, Ok(Outcome::AsBefore));
-    assert_eq!(report(&other, &slack, trouble("1")).await, reported(Opened));
+    assert_eq!(report(&one, &slack, recovery("2", 5)).await, Ok(Outcome::NoIncident));
+    assert_eq!(report(&other, &slack, problem("1")).await, reported(Opened));
     assert!(!slack.last().incident.is_open());
-    // Trouble after the recovery is as ever; also if the recovery was noted when the incident had recovered before.
+    // A problem after the recovery reopens it, even if the recovery was noted while the incident had already recovered.
     assert_eq!(report(&one, &slack, signal("3", 6, Kind::Problem)).await, reported(Reopened));
     assert_eq!(report(&one, &slack, recovery("4", 7)).await, reported(Recovered));
     one.open_in(&recovery("5", 9), &[key()]).await;
@@ -131,12 +131,12 @@ async fn trouble_that_comes_after_its_recovery_is_shown_as_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_that_waited_while_another_replica_reported_the_end_shows_the_end() {
+async fn an_edit_that_waited_while_another_replica_reported_the_recovery_shows_it() {
     let ((one, other, _), slack) = (replicas(), Slack::default());
-    report(&one, &slack, trouble("1")).await.unwrap();
+    report(&one, &slack, problem("1")).await.unwrap();
     let (key, start_by) = (key(), Instant::now() + Duration::from_secs(100));
     let (waited, recovered) = tokio::join!(
-        one.report(&key, trouble("2"), &POLICY, start_by, async |notice: Notice| {
+        one.report(&key, problem("2"), &POLICY, start_by, async |notice: Notice| {
             if notice.incident.is_open() {
                 sleep(Duration::from_secs(5)).await;
             }

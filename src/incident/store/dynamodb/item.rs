@@ -1,20 +1,20 @@
-//! An item's attributes, by hand. The names are short: DynamoDB counts them with every write. An incident with all its 64 events is
-//! about 2 KB.
+//! Encodes an item's attributes. The names are short, because DynamoDB counts their bytes in every write. An incident with all its
+//! 64 events takes about 2 KB.
 //!
 //! | attribute | type | |
 //! |---|---|---|
-//! | `pk` | S | whose it is, see [`Key`] |
+//! | `pk` | S | the key, see [`Key`] |
 //! | `expires` | N | when DynamoDB may delete it, in seconds since 1970 |
 //! | `v` | N | version |
 //! | `lh`, `lu`, `lr` | B, N, BOOL | lease: holder, until, whether for the recovery |
 //! | `sev`, `ca`, `ev`, `ft` | S, L of S, N, N | severity, causes, events, failed tasks |
 //! | `t0`, `t1`, `rep`, `seen`, `rec` | N | first and last event, last report, last record, recovery |
 //! | `rk`, `rc`, `rt` | S | root: kind, channel, `ts` |
-//! | `ro` | L of L of S | the other roots, each the same three; what it has not is empty |
+//! | `ro` | L of L of S | the other roots, each with the same three parts; missing parts are empty |
 //! | `ids`, `tk` | B | ids of events and failed tasks, 16 bytes each |
 //! | `dep`, `dbt` | B | deployments and the put-back recovery: an id and a byte each |
 //!
-//! Times are in milliseconds since 1970. What an attribute's absence means is "none", so that a later version may add some.
+//! Times are in milliseconds since 1970. A missing attribute means "none", so that a later version may add attributes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -36,7 +36,7 @@ pub(super) const HOLDER: &str = "lh";
 pub(super) const UNTIL: &str = "lu";
 pub(super) const RECOVERED: &str = "rec";
 
-/// An item is kept a little longer than it counts, for clocks that differ.
+/// An item is kept a little longer than it is needed, because clocks differ.
 const GRACE: time::Duration = time::Duration::HOUR;
 
 type Attributes = HashMap<String, AttributeValue>;
@@ -79,11 +79,11 @@ pub(super) fn encode(key: &Key, item: &Item, version: u64) -> Attributes {
     set("tk", blob(incident.tasks.iter().flat_map(|id| id.0)));
     let flags = |deployment: &Deployment| u8::from(deployment.failed) | u8::from(deployment.rolled_back) << 1;
     set("dep", blob(incident.deployments.iter().flat_map(|one| one.id.0.into_iter().chain([flags(one)]))));
-    set("dbt", blob(incident.doubt.into_iter().flat_map(|(id, count)| id.0.into_iter().chain([count]))));
+    set("dbt", blob(incident.unconfirmed_recovery.into_iter().flat_map(|(id, count)| id.0.into_iter().chain([count]))));
     attributes
 }
 
-/// Kind, channel and `ts` of a root. A version that knows no fallbacks takes the webhook of one for the channel's own.
+/// Kind, channel and `ts` of a root. A version without fallbacks reads a fallback's webhook as the channel's own.
 fn parts(root: &Root) -> [&str; 3] {
     match root {
         Root::Message { channel, ts } => ["message", channel, ts],
@@ -104,10 +104,10 @@ fn root([kind, channel, ts]: [String; 3]) -> Option<Root> {
     }
 }
 
-/// What [`encode`] encoded.
+/// Decodes an item that [`encode`] encoded.
 ///
 /// # Errors
-/// Names the attribute that cannot be understood.
+/// Names the attribute that cannot be decoded.
 pub(super) fn decode(attributes: &Attributes) -> Result<Item, StoreError> {
     let read = Read(attributes);
     let lease = match (read.bytes(HOLDER)?.as_chunks::<16>(), read.time(UNTIL)?) {
@@ -121,10 +121,10 @@ pub(super) fn decode(attributes: &Attributes) -> Result<Item, StoreError> {
     Ok(Item { version: read.number(VERSION)?, lease, incident })
 }
 
-/// A time, where there is one.
+/// A time, if the attribute exists.
 ///
 /// # Errors
-/// When it is not one.
+/// When it is not a time.
 pub(super) fn decode_time(attributes: &Attributes, name: &str) -> Result<Option<OffsetDateTime>, StoreError> {
     Read(attributes).time(name)
 }
@@ -141,7 +141,7 @@ pub(super) fn time(time: OffsetDateTime) -> AttributeValue {
     AttributeValue::N(time.unix_timestamp_nanos().div_euclid(1_000_000).to_string())
 }
 
-/// The value of [`EXPIRES`] of what counts until then.
+/// The value of [`EXPIRES`] for an item that is needed until then.
 pub(super) fn expires(counts_until: OffsetDateTime) -> AttributeValue {
     AttributeValue::N((counts_until + GRACE).unix_timestamp().to_string())
 }
@@ -187,7 +187,7 @@ impl Read<'_> {
             others: others.iter().filter_map(other).collect(),
             ids: self.bytes("ids")?.as_chunks().0.iter().copied().map(Id).collect(),
             tasks: self.bytes("tk")?.as_chunks().0.iter().copied().map(Id).collect(),
-            doubt: self.tagged_ids("dbt")?.next(),
+            unconfirmed_recovery: self.tagged_ids("dbt")?.next(),
         })
     }
 
@@ -208,13 +208,13 @@ impl Read<'_> {
         time.map(Some).ok_or_else(|| wrong(name))
     }
 
-    /// None are no bytes.
+    /// A missing attribute is empty.
     fn bytes(&self, name: &str) -> Result<&[u8], StoreError> {
         let Some(value) = self.0.get(name) else { return Ok(&[]) };
         value.as_b().map(|blob| blob.as_ref()).map_err(|_| wrong(name))
     }
 
-    /// Ids with a byte each.
+    /// Ids, each followed by a byte.
     fn tagged_ids(&self, name: &str) -> Result<impl Iterator<Item = (Id, u8)>, StoreError> {
         let (chunks, _) = self.bytes(name)?.as_chunks::<17>();
         Ok(chunks.iter().map(|chunk| {
@@ -265,12 +265,12 @@ mod tests {
             ],
             ids: (0..64).map(|number| Id::of(&format!("event {number}"))).collect(),
             tasks: (0..32).map(|number| Id::of(&format!("task {number}"))).collect(),
-            doubt: Some((Id::of("recovery"), 2)),
+            unconfirmed_recovery: Some((Id::of("recovery"), 2)),
         }
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_item_is_read_back() {
         let lease = Lease { holder: Id::of("me"), until: at(80), recovers: true };
         let bare = Incident {
             causes: vec![],
@@ -280,7 +280,7 @@ mod tests {
             others: vec![],
             ids: vec![],
             tasks: vec![],
-            doubt: None,
+            unconfirmed_recovery: None,
             ..full()
         };
         let digest = Some(Root::Digest { channel: "C1".into(), ts: "1.2".into() });
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn it_expires_when_nothing_in_it_counts() {
+    fn it_expires_when_nothing_in_it_is_needed() {
         let item = Item { version: 0, lease: None, incident: Some(full().into()) };
         let encoded = encode(&key(), &item, 1);
         // A day after the latest event, and an hour.
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_an_error() {
+    fn an_unknown_item_is_an_error() {
         let item = Item { version: 0, lease: None, incident: Some(full().into()) };
         for name in [VERSION, "sev", "ev", "t0", "seen", "rk", "ids", "dep", RECOVERED] {
             let mut attributes = encode(&key(), &item, 1);

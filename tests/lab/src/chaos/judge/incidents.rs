@@ -215,9 +215,9 @@ pub(super) fn outages(record: &Record, life: &Life) -> Vec<(Instant, Instant)> {
     let mut outages: Vec<(Instant, Instant)> = Vec::new();
     let mut since = None;
     for line in &life.lines {
-        if line.message().starts_with("the table of incidents does not answer") {
+        if line.message().starts_with("the incidents table does not answer") {
             since = Some(instant - ago(line));
-        } else if line.message().starts_with("the table of incidents answers again") {
+        } else if line.message().starts_with("the incidents table answers again") {
             outages.extend(since.take().map(|since| (since, instant - ago(line))));
         }
     }
