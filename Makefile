@@ -1,15 +1,15 @@
-# make demo           an ECS event all the way to a Slack page on this machine; PORT=8009, ONCE=1, VERBOSE=1
-# make test           everything that can be checked here; SKIP=forbid (as CI=true does) fails where a tool is missing;
-#                     ADVISORY_DB=… is a copy of the RustSec database, for a machine that does not reach it
-# make bench          what the worker costs beside what people would use instead, in some minutes; PARTS="storm idle" for some of it
-# make chaos          random kills and faults, and what must hold after them, in some minutes; SEED=…, ROUNDS=12, ROUND=… for one
-# make soak           whether anything grows in an hour; MINUTES=10 for less
-# make fuzz           looks for what breaks the program, SECONDS=60 for each TARGET='message pattern config'; docs/fuzzing.md
-# make dist           what a release has for this machine's architecture, into dist/; docs/releasing.md
-# make .venv          the AWS stand-in that both of them need
+# make demo           sends an ECS event to a local page that looks like Slack; PORT=8009, ONCE=1, VERBOSE=1
+# make test           runs all checks; with SKIP=forbid (or CI=true) it fails if a tool is missing;
+#                     ADVISORY_DB=… is a copy of the RustSec database, for a machine that cannot reach it
+# make bench          compares what the worker and its alternatives cost, in a few minutes; PARTS="storm idle" runs a part of it
+# make chaos          causes random kills and faults, and checks the promises after them, in a few minutes; SEED=…, ROUNDS=12, ROUND=… for one
+# make soak           checks for an hour that no resource grows; MINUTES=10 for less
+# make fuzz           fuzzes the program, SECONDS=60 for each TARGET='message pattern config'; docs/fuzzing.md
+# make dist           builds a release for this machine's architecture, into dist/; docs/releasing.md
+# make .venv          installs the AWS stand-in, which most of these need
 
 SHELL := /bin/bash
-# What could not be checked, and why, a line each.
+# What was not checked and why, one line each.
 UNCHECKED := target/unchecked
 CARGO_DENY := .tools/cargo-deny-0.20.2
 CARGO_FUZZ := .tools/cargo-fuzz-0.13.2
@@ -38,7 +38,7 @@ $(call need,cargo)
 cargo build --locked --release --no-default-features --bin ecs-slack-alerts --bin bench --bin bare_loop
 endef
 
-# For figures worth keeping, nothing else should run on the machine.
+# For reliable figures, nothing else should run on the machine.
 bench: .venv target/peers
 	$(BUILD_BENCH)
 	@target/release/bench $(PARTS)
@@ -55,7 +55,7 @@ dist-binary: $(CARGO_AUDITABLE) $(CARGO_CYCLONEDX)
 	$(call need,python3)
 	@infra/dist.sh
 
-# The consumers beside which the worker is measured.
+# The consumers that the worker is compared with.
 target/peers: $(wildcard tests/lab/peers/*)
 	$(call need,python3)
 	$(call need,npm)
@@ -74,8 +74,8 @@ test:
 TARGET ?= message pattern config
 SECONDS ?= 60
 
-# No sanitizer: they look for what only unsafe code can do wrong, which the project forbids; and without one no nightly compiler
-# is needed. A run goes on from the corpus that the last one left.
+# No sanitizer: sanitizers find faults of unsafe code, which the project forbids, and they need a nightly compiler. A run continues with
+# the corpus of the last one.
 fuzz: $(CARGO_FUZZ)
 	$(call need,cargo)
 	@set -ex; for target in $(TARGET); do \
@@ -91,27 +91,27 @@ format:
 features = cargo tree --locked --prefix none --format '{p} {f}' --edges $(1) | sed 's/ (\*)$$//' | sort -u
 
 lint:
-# What the tests ask of a dependency that the demo builds too, it must ask as well: else all that is built on it is built twice.
+# The demo must enable the same features of a dependency as the tests. Otherwise the dependency, and everything that uses it, is built twice.
 	@if comm -23 <($(call features,no-dev)) <($(call features,all)) | grep .; then \
-	echo 'The tests ask more features of these: add them to one-build in tests/lab/Cargo.toml.' >&2; exit 1; fi
+	echo 'The tests enable more features of these: add them to one-build in tests/lab/Cargo.toml.' >&2; exit 1; fi
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-# Only read, not linked: so without the fuzzer itself, which needs a C++ compiler.
+# Clippy does not link, so the fuzzer itself, which needs a C++ compiler, is left out.
 	CUSTOM_LIBFUZZER_PATH=none/none.a cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 
 cargo-test: .venv
-# The integration tests mostly wait, for clocks that Slack and SQS set: more threads than processors.
+# The integration tests mostly wait for the delays of Slack and SQS, so there are more threads than processors.
 	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
 
 licences:
 	@if ! [ -e $(CARGO_DENY) ] && ! $(MAKE) --no-print-directory $(CARGO_DENY); then $(call skip,cargo-deny,could not be installed); \
 	else echo 'cargo deny check bans licenses sources' && .tools/bin/cargo-deny --locked check bans licenses sources; fi
 
-# ADVISORY_DB=… names a copy of the RustSec database; by default it comes from the network, or else from a usual place.
+# ADVISORY_DB=… names a copy of the RustSec database. By default it comes from the network, else from a usual folder.
 advisories:
 	@[ -x .tools/bin/cargo-deny ] || { $(call skip,advisories,no cargo-deny: make licences installs it); exit 0; }; \
 	.ci/advisories || { [ $$? = 3 ] && $(call skip,advisories,no RustSec database: give ADVISORY_DB); }
 
-# Where the registry is out of reach, an offline copy of the AWS provider does, if one lies in a usual place.
+# If the registry cannot be reached, a copy of the AWS provider in a usual folder is used.
 TF_PLUGIN_DIR ?= $(patsubst %/registry.terraform.io/hashicorp/aws,%,$(firstword $(wildcard \
 	$(addsuffix /registry.terraform.io/hashicorp/aws,$(HOME)/.terraform.d/plugins /usr/local/share/terraform/plugins /usr/share/terraform/plugins /opt/*))))
 
@@ -131,7 +131,7 @@ dashboards: .venv grafana
 	promtool test rules target/rules/{rules,labels}_test.yaml; \
 	cargo test --locked --test it dashboards -- --ignored
 
-# Holds the dashboards to Grafana's own types.
+# Checks the dashboards against Grafana's own types.
 grafana:
 	@if ! command -v npm >/dev/null; then $(call skip,grafana,npm is not installed); exit 0; fi; \
 	$(MAKE) --no-print-directory target/grafana; set -ex; cd target/grafana; \
@@ -143,12 +143,12 @@ target/grafana: $(wildcard dashboards/schema/*)
 	@rm -rf $@ && mkdir -p $@ && cp $^ $@ && npm ci --prefix $@ --no-audit --no-fund --loglevel=error || { rm -rf $@; exit 1; }
 	@touch $@
 
-# An environment of its own: what validates manifests has no business beside the AWS stand-in.
+# A separate environment: the manifest checker and the AWS stand-in must not share packages.
 kubernetes: target/kubernetes
 	@if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then $(call skip,kubernetes,neither kubectl nor kustomize is installed); \
 	else target/kubernetes/bin/python infra/kubernetes/check.py; fi
 
-# What is named here but not in reach, such as the actions themselves, is not looked up.
+# Runs offline: what the workflows refer to, such as the actions, is not looked up.
 workflows: target/workflows
 	@export PATH="$$PWD/target/workflows/bin:$$PATH"; set -ex; actionlint; zizmor --offline --quiet .github; \
 	shellcheck .ci/* infra/*.sh infra/*/*.sh
@@ -159,7 +159,7 @@ target/kubernetes target/workflows: target/%: infra/%/requirements.txt
 	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
 	@touch $@
 
-# Runs every command of the runbook. Of what the AWS stand-in does not hold, the tools check the arguments.
+# Runs every command of the runbook. For commands that the AWS stand-in does not serve, the tools check only the arguments.
 runbook: .venv target/awscli
 	$(call need,cargo)
 	@if ! command -v jq >/dev/null; then $(call skip,runbook,jq is not installed); exit 0; fi; set -e; \
@@ -167,7 +167,7 @@ runbook: .venv target/awscli
 	cargo build --locked --bin ecs-slack-alerts; \
 	AWSCLI=target/awscli/bin/aws python3 tests/runbook/check.py target/debug/ecs-slack-alerts
 
-# An environment of its own: it wants another botocore than the AWS stand-in.
+# A separate environment: it needs another version of botocore than the AWS stand-in.
 target/awscli: tests/runbook/requirements.txt
 	$(call need,python3)
 	@rm -rf $@ && python3 -m venv $@
@@ -179,7 +179,7 @@ target/awscli: tests/runbook/requirements.txt
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo 'python3 lacks its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
 	@rm -rf $@ && python3 -m venv $@
 	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || \
-		{ rm -rf $@; echo 'The AWS stand-in could not be installed: what pip says is above (no network?)' >&2; exit 1; }
+		{ rm -rf $@; echo 'The AWS stand-in could not be installed: see the output of pip above (no network?)' >&2; exit 1; }
 	@touch $@
 
 # .tools/PROGRAM-VERSION

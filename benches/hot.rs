@@ -1,4 +1,4 @@
-//! What the worker does for each message, besides waiting: from its body to what is posted.
+//! The work for each message, without the waits: from its body to the payload.
 
 use std::hint::black_box;
 

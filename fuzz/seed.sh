@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# seed.sh TARGET: where a target's fuzzing starts, made from what the tests and the documentation hold anyway: its corpus in
-# fuzz/seeds/TARGET, and the words that the program knows in fuzz/seeds/TARGET.dict. NUL stands between the parts of an input.
+# seed.sh TARGET: makes the seeds of a target from the tests and the documentation: the corpus in fuzz/seeds/TARGET, and the words that
+# the program knows in fuzz/seeds/TARGET.dict. A NUL separates the parts of an input.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$1
 seeds=fuzz/seeds/$target
 rm -rf "$seeds" && mkdir -p "$seeds"
 
-# dictionary FILE…: the string literals in sources, one a line, quoted as libFuzzer wants them.
+# dictionary FILE…: writes the string literals in source files, one a line, quoted as libFuzzer requires.
 dictionary() {
     grep -ohE '"[A-Za-z$][A-Za-z0-9 _:-]{2,40}"' "$@" | sort -u >"$seeds.dict"
 }
@@ -22,7 +22,7 @@ message)
             for file in "$folder"describe-*.json; do cat "$file" && printf '\0'; done
         } >"$seeds/$(basename "$folder")"
     done
-    # Several events in one message, and what is JSON and no value.
+    # Several events in one message, and valid JSON that does not fit the usual types.
     printf '{"Records":[{"messageId":"1","body":"{\\"text\\":\\"a\\"}"},{"Sns":{"Message":"b"}},{"body":"c"}]}' >"$seeds/records"
     printf '{"detail-type":"x","detail":{"a":1e999,"b":-7%0400d,"c":"\\ud800","d":%s%s}}' 7 "$(printf '[%.0s' {1..200})" "$(printf ']%.0s' {1..200})" >"$seeds/degraded"
     dictionary $(find src/event* src/alert* src/cause* src/diagnosis* -name '*.rs')

@@ -1,7 +1,7 @@
-//! What the outside may ask over HTTP: `/metrics`, `/healthz`, `/readyz`.
+//! The HTTP server: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! Who asks is not trusted to ask well. Invariant: whatever clients do, this server holds at most [`CONNECTIONS`] connections,
-//! each with little memory and for a short time, and the newest is always served: a full house costs the oldest its place.
+//! Clients are not trusted. Invariant: whatever they do, this server holds at most [`CONNECTIONS`] connections, each with little memory
+//! and for a short time. It always serves the newest: at the limit it closes the oldest.
 
 use std::{
     collections::VecDeque,
@@ -32,44 +32,45 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{consumer::Consumer, shutdown::Stop, slack::client::read_body};
+use crate::{consumer::Consumer, shutdown::StopSignal, slack::client::read_body};
 
-/// More than those who ask need (a few Prometheus servers, a load balancer's and a container's health checks), and few beside
-/// the descriptors that even a tight limit leaves to Slack and SQS.
+/// More than the expected clients need: a few Prometheus servers, a load balancer's and a container's health checks. Few enough to
+/// leave descriptors for Slack and SQS even under a tight limit.
 const CONNECTIONS: usize = 32;
-/// There are no fewer, however short of descriptors the process is.
+/// The limit does not sink below this, however few descriptors the process has.
 const FEWEST_CONNECTIONS: usize = 4;
-/// How long a client may take for the head of a request, and let a connection lie idle before it.
+/// How long a client may take to send the head of a request, including the time that the connection is idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lives: then the answer under way is the last. As long as Prometheus waits for a scrape.
+/// How long a connection stays open. After that the response in progress is the last. Prometheus waits this long for a scrape.
 const LIFETIME: Duration = Duration::from_secs(10);
-/// How long that last answer may take.
-const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// A request's head, in bytes; the least that hyper can be told. There is no body.
+/// How long that last response may take.
+const LAST_RESPONSE: Duration = Duration::from_secs(5);
+/// The size of a request's head, in bytes: hyper's minimum. Requests have no body.
 const MAX_HEAD: usize = 8 * 1024;
-/// After a connection could not be accepted, for want of a descriptor or of memory.
+/// The pause after a connection could not be accepted, because descriptors or memory ran out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
-/// How long `health` waits for both answers: less than the five seconds that ECS gives a health check.
+/// How long `health` waits for both responses: less than the five seconds that ECS gives a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the answers are made from.
+/// What the responses are made from.
 #[derive(Debug)]
 pub struct Status {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// Whose pollers must be alive; set once start-up is over.
+    /// The consumer, whose pollers must be alive. Set at the end of start-up.
     pub running: OnceLock<Arc<Consumer>>,
-    /// Tells when the drain begins.
-    pub stop: Stop,
+    /// Shows when the drain begins.
+    pub stop: StopSignal,
 }
 
 impl Status {
-    /// Why this process should be restarted, if it should. Start-up has no pollers yet and is healthy; it ends by itself.
+    /// Why this process should be restarted, if it should. During start-up there are no pollers, and the process counts as healthy:
+    /// start-up has its own time limit.
     fn unhealthy_reason(&self) -> Option<String> {
         self.running.get()?.unhealthy_reason()
     }
 
-    fn unreadiness(&self) -> Option<&'static str> {
+    fn unready_reason(&self) -> Option<&'static str> {
         match self.running.get() {
             _ if self.stop.borrow().is_some() => Some("stopping"),
             None => Some("starting: the queue or a webhook has not answered yet"),
@@ -87,11 +88,11 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}; {hint}"))
 }
 
-/// Asks the worker that listens there, on this machine, whether it is healthy and ready: for a container's health check, without
-/// curl. A worker that cannot reach AWS is still starting, and must not replace one that can.
+/// Asks the worker that listens on this address of this machine whether it is healthy and ready. For a container's health check, which
+/// then needs no curl. A worker that cannot reach AWS is still starting, and must not replace one that can.
 ///
 /// # Errors
-/// Why it is not, in its own words where it answers.
+/// The worker's own reason where it responds, or why it does not respond.
 pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
     if listen.ip().is_unspecified() {
         listen.set_ip(if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
@@ -104,13 +105,13 @@ pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
                 let what = if error.is_connect() {
                     format!("nothing answers on {listen}: {hint}")
                 } else {
-                    format!("what answers on {listen} is not the worker, or broke off: {hint}")
+                    format!("what answers on {listen} is not the worker, or closed the connection: {hint}")
                 };
                 anyhow::Error::new(error.without_url()).context(what)
             })?;
             let status = response.status();
             let mut body = Vec::new();
-            // What broke off says nothing more, and its status has been said.
+            // A body that ends early is shown as far as it came; the status is shown in any case.
             let _ = read_body(response, &mut body).await;
             anyhow::ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&body).trim());
         }
@@ -120,46 +121,48 @@ pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
     answered.with_context(|| format!("nothing answers on {listen} within {} s", HEALTH_TIMEOUT.as_secs()))?
 }
 
-/// Answers until the process ends.
+/// Serves requests until the process ends.
 pub async fn serve(listener: TcpListener, status: Arc<Status>) {
     let process = Collector::default();
     process.describe();
     let mut connections: VecDeque<AbortHandle> = VecDeque::new();
-    let mut most = CONNECTIONS;
+    let mut limit = CONNECTIONS;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                make_room(&mut connections, most - 1);
-                connections.push_back(tokio::spawn(talk(stream, process.clone(), Arc::clone(&status))).abort_handle());
-                // It answers what has arrived before the next connection can take its place, and everything else gets its turn.
+                close_oldest(&mut connections, limit - 1);
+                connections.push_back(
+                    tokio::spawn(serve_connection(stream, process.clone(), Arc::clone(&status))).abort_handle(),
+                );
+                // The new connection responds to what has arrived before the next one can replace it, and other tasks run too.
                 yield_now().await;
             }
-            // Its client has gone already.
+            // The client has closed the connection already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => yield_now().await,
             Err(error) => {
-                // What is short is wanted elsewhere too, so from now on there are fewer.
-                if most > FEWEST_CONNECTIONS {
-                    most = (most / 2).max(FEWEST_CONNECTIONS);
-                    warn!(%error, "a connection for metrics and health cannot be accepted; at most {most} from now on");
+                // Slack and SQS need descriptors too, so the limit is halved.
+                if limit > FEWEST_CONNECTIONS {
+                    limit = (limit / 2).max(FEWEST_CONNECTIONS);
+                    warn!(%error, "a connection for metrics and health cannot be accepted; at most {limit} from now on");
                 }
-                make_room(&mut connections, most);
+                close_oldest(&mut connections, limit);
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
-/// Ends the oldest connections until at most `most` are left.
-fn make_room(connections: &mut VecDeque<AbortHandle>, most: usize) {
+/// Closes the oldest connections until at most `limit` are open.
+fn close_oldest(connections: &mut VecDeque<AbortHandle>, limit: usize) {
     connections.retain(|connection| !connection.is_finished());
-    let superfluous = connections.len().saturating_sub(most);
-    connections.drain(..superfluous).for_each(|connection| connection.abort());
+    let excess = connections.len().saturating_sub(limit);
+    connections.drain(..excess).for_each(|connection| connection.abort());
 }
 
-/// Serves one connection, within its time.
-async fn talk(stream: TcpStream, process: Collector, status: Arc<Status>) {
+/// Serves one connection, for a limited time.
+async fn serve_connection(stream: TcpStream, process: Collector, status: Arc<Status>) {
     let service = service_fn(async |request| {
-        // One answer a turn, however many were asked for at once: rendering takes its time, and others wait for theirs.
+        // Other tasks run between two responses, also when one client sends many requests at once: rendering takes time.
         yield_now().await;
         Ok::<_, Infallible>(respond(&request, &process, &status))
     });
@@ -169,18 +172,18 @@ async fn talk(stream: TcpStream, process: Collector, status: Arc<Status>) {
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    // What went wrong on a connection is the client's business.
+    // An error on a connection concerns the client only.
     if timeout(LIFETIME, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(LAST_ANSWER, connection).await;
+        let _ = timeout(LAST_RESPONSE, connection).await;
     }
 }
 
 fn respond(request: &Request<Incoming>, process: &Collector, status: &Status) -> Response<Full<Bytes>> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refusal;
+        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     match request.uri().path() {
         "/metrics" => {
@@ -190,14 +193,14 @@ fn respond(request: &Request<Incoming>, process: &Collector, status: &Status) ->
             metrics.headers_mut().insert(CONTENT_TYPE, format);
             metrics
         }
-        "/healthz" => verdict(status.unhealthy_reason()),
-        "/readyz" => verdict(status.unreadiness()),
+        "/healthz" => health_response(status.unhealthy_reason()),
+        "/readyz" => health_response(status.unready_reason()),
         _ => answer(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
     }
 }
 
-fn verdict(trouble: Option<impl Into<String>>) -> Response<Full<Bytes>> {
-    match trouble {
+fn health_response(reason: Option<impl Into<String>>) -> Response<Full<Bytes>> {
+    match reason {
         None => answer(StatusCode::OK, "ok\n".into()),
         Some(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reason.into())),
     }

@@ -1,4 +1,4 @@
-//! Wiring and drain: from a configuration to a running worker, and from a signal to a clean end.
+//! Builds the worker from a configuration, runs it, and drains it after a signal.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -19,36 +19,33 @@ use crate::{
     aws,
     config::{Channel, Config},
     consumer::Consumer,
-    diagnose::{self, Diagnoser},
-    heartbeat::{self, Heartbeat, Signs},
+    diagnose::Diagnoser,
+    heartbeat::{Heartbeat, Watched},
     incident::store::{
         Store,
         dynamodb::{DynamoDb, TableError},
     },
     log, metrics,
     outbound::Outbound,
-    output,
     pipeline::Pipeline,
-    reporter::{Reporter, Settings},
+    reporter::Reporter,
     route::{Router, mute},
-    shutdown::Stop,
+    shutdown::StopSignal,
     signals::Signals,
     slack::{
         self, ChannelSetup, Slack,
         client::Client,
-        render,
-        target::{Bot, Secrets, Source, Target},
-        web_api::BotIdentity,
+        target::{Secrets, TargetSource},
     },
-    sqs::{Queue, QueueState, Redrive, SqsError},
-    webhook::{self, WebhookError, Webhooks},
+    sqs::{Queue, QueueState, SqsError},
+    webhook::{WebhookError, WebhookSource, Webhooks},
 };
 
-/// AWS's own advice for a queue with a dead-letter queue.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html>
-const LEAST_MAX_RECEIVE_COUNT: u32 = 5;
+mod live;
 
-/// The configuration is well-formed, but names something that is not there or may not be used: exit code 2.
+pub use live::check_live;
+
+/// The configuration is well-formed, but names something that does not exist or may not be used: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Misconfigured(pub(crate) String);
@@ -56,9 +53,9 @@ pub struct Misconfigured(pub(crate) String);
 /// The worker: consumes the queue until a signal, then drains. A second signal ends the process at once.
 ///
 /// # Errors
-/// When it cannot start, or the drain did not end within the grace.
+/// When the worker cannot start, or the drain does not end within the grace period.
 pub async fn run(config: Config, signals: &Signals) -> Result<()> {
-    let stop = signals.drain(config.shutdown_grace, "stopping: no new receives; finishing what has begun");
+    let stop = signals.drain(config.shutdown_grace, "stopping: no new receives; finishing the messages in flight");
     let names: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
     let metrics = metrics::install(&names).context("cannot set up metrics")?;
     let listener = admin::bind(config.listen).await?;
@@ -78,124 +75,25 @@ pub async fn run(config: Config, signals: &Signals) -> Result<()> {
         _ = stopping.wait_for(Option::is_some) => return Ok(()),
         worker = start(config, &stop) => worker?,
     };
-    // Only `start` sets it, once.
+    // It is set once, here, so this cannot fail.
     let _ = status.running.set(Arc::clone(&worker.consumer));
     tokio::spawn(watch_queue(Arc::clone(&worker.queue)));
     if let Some(heartbeat) = worker.heartbeat {
         tokio::spawn(heartbeat.run(stop.clone()));
     }
-    tokio::spawn(keep_metrics(status, Arc::clone(&worker.reporter)));
+    tokio::spawn(refresh_metrics(status, Arc::clone(&worker.reporter)));
 
     let grace_ends = async {
         let _ = stopping.wait_for(Option::is_some).await;
-        // The very last of it is for the log.
+        // The last part of the grace period is for writing the log.
         tokio::time::sleep(worker.shutdown_grace - log::FLUSH.min(worker.shutdown_grace / 8)).await;
     };
     tokio::select! {
-        ended = worker.consumer.run() => ended.map_err(|error| explain(&error, &worker.queue_url))?,
-        channel = worker.slack.broken() => bail!("the task that posts to channel {channel:?} died; what is in flight comes again"),
-        () = grace_ends => bail!("the drain did not end within {:?}; what was in flight comes again", worker.shutdown_grace),
+        ended = worker.consumer.run() => ended.map_err(|error| queue_error(&error, &worker.queue_url))?,
+        channel = worker.slack.broken() => bail!("the task that posts to channel {channel:?} died; SQS delivers the messages in flight again"),
+        () = grace_ends => bail!("the drain did not end within {:?}; SQS delivers the messages in flight again", worker.shutdown_grace),
     }
     info!("drained");
-    Ok(())
-}
-
-/// What `check --live` finds: faults are errors, the rest is printed.
-///
-/// # Errors
-/// When the queue or a webhook cannot be used.
-pub async fn check_live(config: &Config) -> Result<()> {
-    let aws = load_aws(Some(&config.queue.url)).await?;
-    let queue = Queue::new(&aws, &config.queue.url);
-    let state = queue.state().await.map_err(|error| explain(&error, &config.queue.url))?;
-    // Whether it may be read shows only by reading, and a receive brings a message nearer to the dead-letter queue.
-    if state.visible == 0 {
-        let read = queue.receive(1, Duration::ZERO, Duration::ZERO).await;
-        read.map_err(|error| explain(&error, &config.queue.url))?;
-        output::print("queue: readable")?;
-    } else {
-        let held = state.visible;
-        output::print(format_args!("queue: exists; not read, for that would count against the {held} messages in it"))?;
-    }
-    match &state.redrive {
-        None => log::say("warning: the queue has no dead-letter queue; what cannot be decoded stays until it expires"),
-        Some(redrive) if redrive.max_receive_count < LEAST_MAX_RECEIVE_COUNT => log::say(format_args!(
-            "warning: maxReceiveCount is {}; AWS advises at least {LEAST_MAX_RECEIVE_COUNT}, and 10 suits alerts better",
-            redrive.max_receive_count
-        )),
-        Some(Redrive { dead_letter_arn, max_receive_count }) => {
-            output::print(format_args!("dead-letter queue: {dead_letter_arn} after {max_receive_count} receives"))?;
-        }
-    }
-    if let Some(settings) = &config.diagnose {
-        for (action, cost) in diagnose::denied_actions(&aws, settings, &state.arn).await {
-            log::say(format_args!(
-                "warning: the role may not {action} on a cluster of any name; where it may not, {cost}"
-            ));
-        }
-    }
-    let secrets = secrets(config, Some(&aws));
-    for channel in &config.channels {
-        match resolve(&secrets, channel).await?.target {
-            Target::Webhook(_) => {
-                output::print(format_args!("channel {}: its webhook is an allowed URL", channel.name))?;
-            }
-            Target::Bot(bot) => check_bot(config, &slack_client()?, &bot, &channel.name).await?,
-        }
-    }
-    if let Some(settings) = &config.heartbeat {
-        let url = heartbeat::resolve(&settings.source, &secrets.webhooks, &config.allowed_hosts).await;
-        url.map_err(|error| {
-            let what = format!("heartbeat: the secret (heartbeat.url_secret_id, HEARTBEAT_URL_SECRET_ID): {error}");
-            if error.is_transient() { anyhow::anyhow!(what) } else { Misconfigured(what).into() }
-        })?;
-        output::print("heartbeat: its URL may be asked; it was not")?;
-    }
-    if let Some(Settings { table: Some(name), .. }) = &config.incidents {
-        let table = DynamoDb::new(&aws, name);
-        table.check_schema().await.map_err(|error| unusable_table(name, &error))?;
-        table.check_access().await.map_err(|error| unusable_table(name, &error))?;
-        output::print(format_args!("table {name}: can be read and written"))?;
-    }
-    Ok(())
-}
-
-/// What a bot token may do, whether its bot is in the channel, and whether Slack finds an alert valid. Posts nothing.
-async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) -> Result<()> {
-    let timeout = config.consumer().request_timeout();
-    let identity = slack.identify(bot, timeout).await;
-    let BotIdentity { team, user, scopes } =
-        identity.map_err(|answer| Misconfigured(format!("channel {channel:?}: its bot token: Slack {answer}")))?;
-    let may = |wanted: &str| scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|scope| scope == wanted));
-    if !may("chat:write") {
-        let what = format!("channel {channel:?}: its bot token lacks the scope chat:write");
-        bail!(Misconfigured(what));
-    }
-    output::print(format_args!("channel {channel}: its bot token is that of {user} in {team}"))?;
-    match slack.is_member(bot, timeout).await {
-        Some(true) => output::print(format_args!("channel {channel}: the bot is in it"))?,
-        Some(false) if may("chat:write.public") => {
-            log::say(format_args!(
-                "warning: channel {channel:?}: the bot is not in it; Slack takes its posts if it is public"
-            ));
-        }
-        Some(false) => {
-            let id = &bot.channel;
-            bail!(Misconfigured(format!(
-                "channel {channel:?}: the bot is not in {id}; invite it there, or give it chat:write.public"
-            )));
-        }
-        None => output::print(format_args!(
-            "channel {channel}: whether the bot is in it cannot be told without the scope channels:read"
-        ))?,
-    }
-    match slack.fault_of(bot, &render::example(), timeout).await {
-        Some(Ok(())) => output::print(format_args!("channel {channel}: Slack finds an alert valid"))?,
-        Some(Err(word)) => {
-            log::say(format_args!("warning: channel {channel:?}: Slack finds an alert not valid: {word}"))
-        }
-        None => {}
-    }
     Ok(())
 }
 
@@ -203,11 +101,11 @@ fn unusable_table(name: &str, error: &impl std::fmt::Display) -> anyhow::Error {
     Misconfigured(format!("the table {name:?} (incidents.table, INCIDENTS_TABLE) cannot be used: {error}")).into()
 }
 
-/// Starts the channels, with their webhooks and bot tokens looked up.
+/// Looks up the webhooks and bot tokens of the channels, and starts the channels.
 ///
 /// # Errors
-/// When one cannot be used; while AWS is not reached it is tried again for about a minute.
-pub async fn start_slack(config: &Config, aws: Option<&aws_config::SdkConfig>, stop: &Stop) -> Result<Slack> {
+/// When a webhook or token cannot be used. While AWS cannot be reached, the look-up is retried for about a minute.
+pub async fn start_slack(config: &Config, aws: Option<&aws_config::SdkConfig>, stop: &StopSignal) -> Result<Slack> {
     let secrets = secrets(config, aws);
     let setups = futures_util::future::try_join_all(config.channels.iter().map(|channel| resolve(&secrets, channel)));
     let shared = slack::Shared {
@@ -228,10 +126,11 @@ fn slack_client() -> Result<Client> {
     Client::new(outbound()?.client()).context("cannot set up TLS to Slack; are CA certificates installed?")
 }
 
-/// The AWS SDK's configuration from its own variables, files and roles; for requests to the queue at `queue_url`, if any.
+/// Loads the AWS SDK's configuration from its own variables, files and roles. With `queue_url`, also checks that the queue is in the
+/// configured Region.
 ///
 /// # Errors
-/// When there is no region or it is none, the queue is in another, or a proxy or certificates cannot be used.
+/// When the Region is missing or invalid, the queue is in another Region, or a proxy or certificates cannot be used.
 pub async fn load_aws(queue_url: Option<&str>) -> Result<aws_config::SdkConfig> {
     let aws = aws::load(&outbound()?).await.map_err(misconfigured)?;
     if let Some(url) = queue_url {
@@ -240,10 +139,10 @@ pub async fn load_aws(queue_url: Option<&str>) -> Result<aws_config::SdkConfig> 
     Ok(aws)
 }
 
-/// What of AWS's configuration can be checked without asking anybody.
+/// Checks the part of the AWS configuration that needs no network request.
 ///
 /// # Errors
-/// As [`load_aws`], but a region that only the instance knows is not looked up.
+/// As [`load_aws`], but a Region that only the instance metadata has is not looked up.
 pub async fn check_aws(queue_url: &str) -> Result<()> {
     outbound()?;
     if aws::names_region().await {
@@ -270,16 +169,17 @@ struct Worker {
     shutdown_grace: Duration,
 }
 
-/// Everything that must answer before the worker is ready: the queue, and a webhook for each channel.
-async fn start(config: Config, stop: &Stop) -> Result<Worker> {
+/// Starts everything that must work before the worker is ready: the queue, a webhook or token for each channel, and the table of
+/// incidents.
+async fn start(config: Config, stop: &StopSignal) -> Result<Worker> {
     let aws = load_aws(Some(&config.queue.url)).await?;
     let queue = Arc::new(Queue::new(&aws, &config.queue.url));
     let queue_answers = async {
         let state = (|| queue.state())
             .retry(start_retries())
             .when(for_about_a_minute(|error: &SqsError| !error.class.is_misconfiguration()))
-            .notify(|error, delay| warn!(error = error.chain(), "the queue does not answer; again in {delay:.1?}"));
-        state.await.map_err(|error| explain(&error, &config.queue.url))
+            .notify(|error, delay| warn!(error = error.chain(), "the queue does not answer; retrying in {delay:.1?}"));
+        state.await.map_err(|error| queue_error(&error, &config.queue.url))
     };
     let (_, slack, store) =
         tokio::try_join!(queue_answers, start_slack(&config, Some(&aws), stop), open_store(&config, &aws))?;
@@ -292,8 +192,8 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
     let consumer = Arc::new(Consumer::new(Arc::clone(&queue), pipeline, Arc::clone(&slack), settings, stop.clone()));
     let heartbeat = config.heartbeat.map(|settings| {
         let webhooks = Webhooks::new(Some(&aws), config.allowed_hosts.clone());
-        let signs = Signs { consumer: Arc::clone(&consumer), slack: Arc::clone(&slack), canaries };
-        Heartbeat::new(settings, webhooks, config.allowed_hosts.clone(), outbound()?.client(), signs)
+        let watched = Watched { consumer: Arc::clone(&consumer), slack: Arc::clone(&slack), canaries };
+        Heartbeat::new(settings, webhooks, config.allowed_hosts.clone(), outbound()?.client(), watched)
             .context("cannot set up TLS for heartbeats")
     });
     Ok(Worker {
@@ -307,8 +207,8 @@ async fn start(config: Config, stop: &Stop) -> Result<Worker> {
     })
 }
 
-/// Where incidents are kept; none if each alert is a message. That the table is not reached is no reason not to start: alerts
-/// go out without it.
+/// Opens the store of incidents; none where each alert is a message. The worker also starts when the table cannot be reached: alerts
+/// are posted without it.
 async fn open_store(config: &Config, aws: &aws_config::SdkConfig) -> Result<Option<Store>> {
     let Some(settings) = &config.incidents else { return Ok(None) };
     let Some(name) = &settings.table else { return Ok(Some(Store::Memory(Arc::default()))) };
@@ -316,7 +216,9 @@ async fn open_store(config: &Config, aws: &aws_config::SdkConfig) -> Result<Opti
     match table.check_schema().await {
         Ok(()) => {}
         Err(error @ TableError::Schema { .. }) => return Err(unusable_table(name, &error)),
-        Err(error) => warn!(table = name, %error, "the table of incidents cannot be checked; going on"),
+        Err(error) => {
+            warn!(table = name, %error, "the table of incidents cannot be checked; starting without the check")
+        }
     }
     Ok(Some(Store::DynamoDb(table)))
 }
@@ -326,15 +228,15 @@ async fn resolve(secrets: &Secrets, channel: &Channel) -> Result<ChannelSetup> {
     let target = (|| secrets.resolve(&source))
         .retry(start_retries())
         .when(for_about_a_minute(WebhookError::is_transient))
-        .notify(|error, delay| warn!(channel = channel.name, %error, "its secret cannot be looked up; again in {delay:.1?}"))
+        .notify(|error, delay| warn!(channel = channel.name, %error, "the channel's secret cannot be looked up; retrying in {delay:.1?}"))
         .await
         .map_err(|error| {
             let place = match &source {
-                Source::Webhook(webhook::Source::Secret { id, .. }) => {
+                TargetSource::Webhook(WebhookSource::Secret { id, .. }) => {
                     format!("the secret {id:?} (webhook_secret_id, SLACK_WEBHOOK_SECRET_ID)")
                 }
-                Source::Webhook(webhook::Source::Url(_)) => "the webhook".into(),
-                Source::Bot { token_secret_id, .. } => {
+                TargetSource::Webhook(WebhookSource::Url(_)) => "the webhook".into(),
+                TargetSource::Bot { token_secret_id, .. } => {
                     format!("the secret {token_secret_id:?} (bot_token_secret_id, SLACK_BOT_TOKEN_SECRET_ID)")
                 }
             };
@@ -344,27 +246,27 @@ async fn resolve(secrets: &Secrets, channel: &Channel) -> Result<ChannelSetup> {
     Ok(ChannelSetup { name: channel.name.clone(), source, target, fallback: channel.fallback })
 }
 
-/// For about a minute; then the process ends, and who started it may start it again.
+/// Retries for about a minute. After that the process ends, and its supervisor may start it again.
 pub fn start_retries() -> ExponentialBuilder {
     ExponentialBuilder::new().with_max_delay(Duration::from_secs(10)).with_max_times(7).with_jitter()
 }
 
-/// A minute is a minute also where each attempt waits for an answer that does not come: the first failure after it is the last.
+/// Ends the retries at the first failure after a minute, also where each attempt runs into its timeout.
 fn for_about_a_minute<E>(is_transient: impl Fn(&E) -> bool) -> impl FnMut(&E) -> bool {
     let end = Instant::now() + Duration::from_secs(60);
     move |error| is_transient(error) && Instant::now() < end
 }
 
-/// What to tell of a failed request about `queue` (its URL or ARN): [`Misconfigured`] where trying again does not help.
-pub fn explain(error: &SqsError, queue: &str) -> anyhow::Error {
+/// The error of a failed request about `queue` (its URL or ARN): [`Misconfigured`] where a retry cannot help.
+pub fn queue_error(error: &SqsError, queue: &str) -> anyhow::Error {
     let needs = error.denied_action().map(|action| format!(" (needs {action})")).unwrap_or_default();
     let what = format!("the queue {queue} cannot be used{needs}: {}", error.chain());
     if error.class.is_misconfiguration() { Misconfigured(what).into() } else { anyhow::anyhow!(what) }
 }
 
-/// Histograms gather their samples until somebody scrapes them, or until told to: nobody may. And nobody tells of tasks but
-/// the runtime, when asked.
-async fn keep_metrics(status: Arc<Status>, reporter: Arc<Reporter>) {
+/// Every ten seconds, lets the histograms aggregate their samples, which otherwise pile up until a scrape, and updates the gauges of
+/// incidents and tasks.
+async fn refresh_metrics(status: Arc<Status>, reporter: Arc<Reporter>) {
     let mut tick = interval(Duration::from_secs(10));
     loop {
         tick.tick().await;
@@ -374,32 +276,32 @@ async fn keep_metrics(status: Arc<Status>, reporter: Arc<Reporter>) {
     }
 }
 
-/// Keeps the gauges of what the queue and its dead-letter queue hold, once a minute.
+/// Updates the gauges of the messages in the queue and its dead-letter queue, once a minute.
 async fn watch_queue(queue: Arc<Queue>) {
     let mut minute = interval(Duration::from_secs(60));
     minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let counts = |state: QueueState| [state.visible, state.in_flight, state.delayed];
-    let mut dead_letters = None;
-    let mut silent = false;
+    let mut dlq = None;
+    let mut has_failed = false;
     loop {
         minute.tick().await;
-        let looked = async {
+        let update = async {
             let state = queue.state().await?;
             let redrive = state.redrive.clone();
             metrics::queue_messages("main", counts(state));
-            if let (Some(redrive), None) = (redrive, &dead_letters) {
-                dead_letters = Some(queue.dead_letter_queue(&redrive.dead_letter_arn).await?);
+            if let (Some(redrive), None) = (redrive, &dlq) {
+                dlq = Some(queue.dead_letter_queue(&redrive.dead_letter_arn).await?);
             }
-            if let Some(dead_letters) = &dead_letters {
-                metrics::queue_messages("dlq", counts(dead_letters.state().await?));
+            if let Some(dlq) = &dlq {
+                metrics::queue_messages("dlq", counts(dlq.state().await?));
             }
             Ok::<_, SqsError>(())
         };
-        // A lasting failure, such as a missing permission, is worth one line, not one a minute.
-        match looked.await {
-            Ok(()) => silent = false,
-            Err(error) if !silent => {
-                silent = true;
+        // A lasting failure, such as a missing permission, is logged once, not once a minute.
+        match update.await {
+            Ok(()) => has_failed = false,
+            Err(error) if !has_failed => {
+                has_failed = true;
                 warn!(error = error.chain(), "queue_messages cannot be kept up to date");
             }
             Err(_) => {}

@@ -23,9 +23,9 @@ Environment variables; each wins over the configuration file, and README.md has 
   SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
   SLACK_BOT_TOKEN_SECRET_ID, SLACK_CHANNEL_ID
                            a bot token's secret and a channel's id, instead of a webhook
-  HEARTBEAT_URL_SECRET_ID  the secret that holds the URL of a dead man's switch, which is asked once a minute
+  HEARTBEAT_URL_SECRET_ID  the secret that holds the URL of a dead man's switch, which is requested once a minute
   HEARTBEAT_URL            that URL itself, for a laptop
-  HEARTBEAT_CANARY_WITHIN  no heartbeat after so long without a canary [default: canaries do not matter]
+  HEARTBEAT_CANARY_WITHIN  no heartbeat once this long has passed without a canary [default: canaries do not matter]
   INCIDENTS_TABLE          the DynamoDB table by which replicas share incidents [default: this process's memory]
   CONFIG_FILE              the configuration file, if --config is not given
   CONFIG_CONTENT           the text of the configuration file, where none can be mounted
@@ -73,7 +73,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         ecs_answers: Option<PathBuf>,
     },
-    /// Really post events
+    /// Post events to Slack
     Send(Events),
     /// Look at what the worker could not handle, or move it back to the queue
     #[command(subcommand)]
@@ -96,17 +96,18 @@ enum Dlq {
     },
     /// Move everything in the dead-letter queue back to the queue, by SQS's own message move task; Ctrl-C cancels it
     ///
-    /// From the queue of undelivered events, which that task does not serve, this command moves by itself: it sends each message to the
-    /// queue and deletes it then. Interrupted, it leaves the rest where it is; killed, at most ten messages are in both queues.
+    /// That task does not serve the queue of undelivered events. From there, this command moves the messages itself: it sends each one to
+    /// the queue, then deletes it. If it is interrupted, the rest stays where it is; if it is killed, at most ten messages are in both
+    /// queues.
     Redrive {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
         from: From,
-        /// Only say what would be moved
+        /// Only print what would be moved
         #[arg(long)]
         dry_run: bool,
-        /// Move at most this many messages a second, 1 to 500 [default: as fast as SQS sees fit]
+        /// Move at most this many messages a second, 1 to 500 [default: as fast as SQS allows]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_RATE.into()))]
         max_rate: Option<u32>,
     },
@@ -131,7 +132,7 @@ enum Which {
 }
 
 impl From {
-    /// The URL of the queue of undelivered events, if that is meant.
+    /// The URL of the queue of undelivered events, if `--from` names that queue.
     fn undelivered(self, config: &Config) -> Result<Option<String>> {
         let name = "--queue-url, UNDELIVERED_QUEUE_URL or queue.undelivered_url";
         match (self.from, self.queue_url) {
@@ -164,12 +165,12 @@ struct Events {
 }
 
 impl Cli {
-    /// Runs the command; `false` when it worked, but not all of its work succeeded.
+    /// Runs the command. Returns `false` when the command ran but part of its work failed.
     ///
     /// # Errors
     /// When the configuration is bad ([`crate::config::ConfigError`], [`app::Misconfigured`]) or the work failed.
     pub async fn run(self) -> Result<bool> {
-        // Before anything else: no signal may be lost, and before it has begun there is nothing for `run` to finish.
+        // First of all, so that no signal is lost. `run` has nothing to finish before it begins, so a signal then ends it with code 0.
         let signals = Signals::listen(matches!(self.command, Command::Run(_))).context("cannot listen to signals")?;
         match self.command {
             Command::Run(file) => {
@@ -197,7 +198,7 @@ impl Cli {
                     output::print(mute)?;
                 }
                 output::print("the configuration is valid")?;
-                if event.is_empty() { Ok(true) } else { replay::explain(config, &event) }
+                if event.is_empty() { Ok(true) } else { replay::explain_routes(config, &event) }
             }
             Command::Dlq(Dlq::List { file, from, limit }) => {
                 let config = file.load(Needs { queue: true, webhooks: false })?;
@@ -228,7 +229,7 @@ impl Cli {
 }
 
 impl ConfigFile {
-    /// Loads the configuration and, now that it is known how, begins to log.
+    /// Loads the configuration and starts logging as it says.
     fn load(self, needs: Needs) -> Result<Config> {
         let config = Config::load(self.config.as_deref(), &|name| std::env::var(name).ok(), needs)?;
         log::subscribe(config.log_format, &config.log_levels)?;

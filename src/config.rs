@@ -1,6 +1,6 @@
-//! File and environment in, validated plain data out. A variable wins over the file; everything that is wrong is told in one
-//! message, each fault by its key (or variable), what is wrong with its value and what is accepted. The value of a key that
-//! may hold a secret is never shown.
+//! Reads the file and the environment, and returns validated plain data. A variable wins over the file. One error message lists every
+//! fault: the key (or variable), what is wrong with its value, and what is accepted. The value of a key that may hold a secret is
+//! never shown.
 
 use std::{cell::RefCell, fmt, net::SocketAddr, path::Path, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     alert::{CrashLoopRule, Severity},
     consumer, diagnose, heartbeat as beats, log, reporter,
     route::{self, ChannelId, pattern::Pattern},
-    slack::target::Source,
+    slack::target::TargetSource,
     webhook::{AllowedHosts, SLACK_HOSTS},
 };
 
@@ -28,7 +28,7 @@ mod routes;
 /// Everything that can be configured, validated.
 #[derive(Debug)]
 pub struct Config {
-    /// The name people know the AWS account by; none means the event's account id.
+    /// The name that alerts give the AWS account; none means the event's account id.
     pub account_name: Option<String>,
     /// Where events come from.
     pub queue: Queue,
@@ -36,15 +36,15 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// Which alerts go where, in order; at least one.
     pub routes: Vec<route::Route>,
-    /// Which alerts nobody is to get, in order.
+    /// Which alerts are not posted, in order.
     pub mutes: Vec<route::mute::Mute>,
-    /// How ECS is asked about the services of alerts; none if it is not.
-    pub diagnose: Option<diagnose::Settings>,
-    /// How alerts become incidents; none if each is a message.
-    pub incidents: Option<reporter::Settings>,
-    /// Whom to tell that the worker works; none if nobody.
-    pub heartbeat: Option<beats::Settings>,
-    /// What a webhook may name.
+    /// How ECS is asked about the services of alerts; none if ECS is not asked.
+    pub diagnose: Option<diagnose::DiagnoseSettings>,
+    /// How alerts become incidents; none if each alert is a message.
+    pub incidents: Option<reporter::IncidentSettings>,
+    /// Where heartbeats are sent; none if there are none.
+    pub heartbeat: Option<beats::HeartbeatSettings>,
+    /// The hosts that a webhook may name.
     pub allowed_hosts: AllowedHosts,
     /// Slack's Web API, with a slash at its end.
     pub api_url: reqwest::Url,
@@ -52,22 +52,22 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long a drain may take.
     pub shutdown_grace: Duration,
-    /// How logs look; none means JSON off a terminal and text on one.
+    /// The format of the log; none means text on a terminal and JSON elsewhere.
     pub log_format: Option<log::Format>,
     /// Which lines are logged.
     pub log_levels: log::Levels,
-    /// What is valid but probably not meant, each by its key: `check` prints it, `run` logs it at start.
+    /// What is valid but probably a mistake, each with its key: `check` prints the warnings, `run` logs them at start.
     pub warnings: Vec<String>,
 }
 
 /// The queue and how it is consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// Empty only where the command needs no queue.
+    /// Empty only if the command needs no queue.
     pub url: String,
-    /// The queue of what EventBridge could not deliver; only commands look at it.
+    /// The queue of events that EventBridge could not deliver. Only the `dlq` commands use it.
     pub undelivered_url: Option<String>,
-    /// Set on every receive, whole seconds.
+    /// Set on every receive, in whole seconds.
     pub visibility_timeout: Duration,
     /// Messages held at once.
     pub max_in_flight: usize,
@@ -80,8 +80,8 @@ pub struct Queue {
 pub struct Channel {
     /// Its name here, in metrics and logs.
     pub name: String,
-    /// Where its webhook or bot token comes from; none only where the command posts nothing.
-    pub source: Option<Source>,
+    /// Where its webhook or bot token comes from; none only if the command posts nothing.
+    pub source: Option<TargetSource>,
     /// Whom its alerts mention, in Slack's markup, unless a route says otherwise.
     pub mention: Option<String>,
     /// The least severity that mentions them, unless a route says otherwise.
@@ -90,16 +90,16 @@ pub struct Channel {
     pub fallback: Option<ChannelId>,
 }
 
-/// What a command cannot do without.
+/// What a command requires of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// A queue.
     pub queue: bool,
-    /// A webhook for each channel.
+    /// A webhook or bot token for each channel.
     pub webhooks: bool,
 }
 
-/// All that is wrong with a configuration.
+/// Everything that is wrong with a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError(Vec<String>);
 
@@ -116,14 +116,15 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Loads the configuration: `file` (from `--config`) before `CONFIG_FILE` or `CONFIG_CONTENT`, and `env` over all.
+    /// Loads the configuration from `file` (`--config`), else from `CONFIG_FILE` or `CONFIG_CONTENT`. Variables in `env` win over it.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once. `CONFIG_CONTENT` that holds a secret is refused for that alone.
+    /// Everything that is wrong with it. If `CONFIG_CONTENT` holds a secret, only that is reported.
     pub fn load(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
-        // An empty variable is how compose files and task definitions spell "unset".
+        // Compose files and task definitions write an unset variable as an empty one.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        let Text { origin, text, is_exposed } = read_text(file, &env).map_err(|fault| ConfigError(vec![fault]))?;
+        let ConfigText { origin, text, is_exposed } =
+            read_text(file, &env).map_err(|fault| ConfigError(vec![fault]))?;
         let table = parse_toml(&origin, &text).map_err(|fault| ConfigError(vec![fault]))?;
         if is_exposed {
             let faults = exposed::faults(&text, &table, env("SLACK_ALLOWED_HOSTS").as_deref());
@@ -134,10 +135,10 @@ impl Config {
         Self::from_table(table, &env, needs)
     }
 
-    /// The configuration of a file that holds this text, as [`Config::load`] reads it.
+    /// Reads the configuration from the text of a file, as [`Config::load`] does.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Everything that is wrong with it.
     pub fn from_text(text: &str, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let table = parse_toml("the file", text).map_err(|fault| ConfigError(vec![fault]))?;
@@ -146,8 +147,8 @@ impl Config {
 
     fn from_table(table: Table, env: &dyn Fn(&str) -> Option<String>, needs: Needs) -> Result<Self, ConfigError> {
         let (faults, warnings) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-        let source = reader::Source { env, faults: &faults, warnings: &warnings };
-        let config = Self::parse(Reader::new("", table, source), needs);
+        let context = reader::Context { env, faults: &faults, warnings: &warnings };
+        let config = Self::parse(Reader::new("", table, context), needs);
         let faults = faults.into_inner();
         if !faults.is_empty() {
             return Err(ConfigError(faults));
@@ -221,12 +222,12 @@ impl Config {
         }
     }
 
-    /// How the queue is to be consumed. A receive waits as long as SQS lets it, but ends within the grace of a drain, so that
-    /// it need never be cancelled.
-    pub fn consumer(&self) -> consumer::Settings {
+    /// How the queue is consumed. A receive waits as long as SQS allows, but ends within the grace period of a drain, so that it is
+    /// never cancelled.
+    pub fn consumer(&self) -> consumer::ConsumerSettings {
         let wait = self.shutdown_grace.saturating_sub(Duration::from_secs(3));
         let wait = Duration::from_secs(wait.as_secs()).clamp(Duration::from_secs(1), crate::sqs::MAX_WAIT);
-        consumer::Settings {
+        consumer::ConsumerSettings {
             visibility_timeout: self.queue.visibility_timeout,
             wait,
             max_in_flight: self.queue.max_in_flight,
@@ -235,34 +236,34 @@ impl Config {
     }
 }
 
-/// Below it, even a trickle of alerts has messages that do not get their turn in time.
+/// With a shorter visibility timeout, some messages are put back before Slack can take them, even at a low rate of alerts.
 const LEAST_ADVISED_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The text of the configuration, before it is understood.
-struct Text {
+/// The text of the configuration, not parsed yet.
+struct ConfigText {
     /// Where it came from, for an error.
     origin: String,
     text: String,
-    /// Whether it is an environment variable, which many can read.
+    /// Whether it comes from an environment variable, which many people can read.
     is_exposed: bool,
 }
 
-fn read_text(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Text, String> {
+fn read_text(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<ConfigText, String> {
     let (origin, path) = match (file, env("CONFIG_FILE"), env("CONFIG_CONTENT")) {
         (Some(path), _, _) => (format!("--config {}", quote(&path.to_string_lossy())), path.to_owned()),
         (None, Some(_), Some(_)) => return Err("CONFIG_FILE and CONFIG_CONTENT are both set; set only one".into()),
         (None, Some(path), None) => (format!("CONFIG_FILE {}", quote(&path)), path.into()),
         (None, None, content) => {
             let text = content.unwrap_or_default();
-            return Ok(Text { origin: "CONFIG_CONTENT".into(), text, is_exposed: true });
+            return Ok(ConfigText { origin: "CONFIG_CONTENT".into(), text, is_exposed: true });
         }
     };
     let text = std::fs::read_to_string(path).map_err(|error| format!("{origin}: cannot be read: {error}"))?;
-    Ok(Text { origin, text, is_exposed: false })
+    Ok(ConfigText { origin, text, is_exposed: false })
 }
 
 fn parse_toml(origin: &str, text: &str) -> Result<Table, String> {
-    // The parser's own rendering quotes the line, which may hold a webhook.
+    // The parser's own message quotes the line, which may hold a webhook.
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         format!("{origin}: line {line} is not TOML: {}", error.message())
@@ -283,7 +284,7 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     if let Some(url) = undelivered_url.as_ref().filter(|url| !is_queue_url(url)) {
         queue.fault("undelivered_url", &format!("{} is not a queue's URL", quote(url)));
     }
-    // SQS takes whole seconds up to twelve hours; below two there is no time to post within.
+    // SQS accepts whole seconds up to twelve hours. Less than two seconds leaves no time to post.
     let range = Duration::from_secs(2)..=Duration::from_secs(43_200);
     let visibility_timeout = queue.duration("visibility_timeout", "", Duration::from_secs(120), range);
     if visibility_timeout.subsec_nanos() != 0 {
@@ -292,12 +293,12 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     if visibility_timeout < LEAST_ADVISED_VISIBILITY_TIMEOUT {
         let given = humantime::format_duration(visibility_timeout);
         let cost = format!(
-            "{given} leaves little time for an alert to wait until it is its turn at Slack, which takes one message a second: \
-             about a quarter, even of a trickle, is put back for half a minute or more. Make it 10s or more; the default is 2m"
+            "{given} leaves alerts little time to wait for Slack, which takes one message a second: even at a low rate about a \
+             quarter of them is put back for half a minute or more. Make it 10s or more; the default is 2m"
         );
         queue.warn("visibility_timeout", &cost);
     }
-    // SQS holds 120,000 messages in flight per queue; they are shared by all replicas.
+    // SQS allows 120,000 messages in flight per queue; all replicas share them.
     let max_in_flight = queue.integer("max_in_flight", 1000, 1..=100_000);
     let pollers = queue.integer("pollers", 4, 1..=64);
     queue.finish();
@@ -309,10 +310,10 @@ fn is_queue_url(url: &str) -> bool {
     reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| !is_slack(host)) && url.path().len() > 1)
 }
 
-/// As many tags as an alert shows: more is not read on a phone.
+/// The most tags that an alert shows: it must stay readable on a phone.
 pub(crate) const MOST_TAGS: usize = 5;
 
-fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) -> Option<diagnose::Settings> {
+fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) -> Option<diagnose::DiagnoseSettings> {
     let enabled = diagnose.boolean("enabled", true);
     let mut shown = diagnose.list("tags", "").unwrap_or_default();
     let is_key = |key: &String| !key.trim().is_empty() && key.chars().count() <= 128;
@@ -325,29 +326,29 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) ->
         shown.clear();
     }
     if !enabled && are_matched {
-        let what = "is false, but a pattern names service-tags, and without asking ECS no such pattern matches; enable it, or route by \
-                    what the event holds";
+        let what = "is false, but a pattern names service-tags, which can match only if ECS is asked; enable it, or use \
+                    fields of the event in the pattern";
         diagnose.fault("enabled", what);
     } else if !enabled && !shown.is_empty() {
         diagnose.warn("tags", "has no effect: diagnose.enabled is false, so ECS is not asked for tags");
     }
     let range = Duration::from_millis(100)..=Duration::from_secs(30);
     let timeout = diagnose.duration("timeout", "", Duration::from_secs(3), range);
-    // As many as a message shows.
+    // A message shows at most this many.
     let log_lines = diagnose.integer("log_lines", 0, 0..=10);
     let mut crash_loop = diagnose.section("crash_loop");
-    let is_told = crash_loop.boolean("enabled", true);
+    let crash_loop_enabled = crash_loop.boolean("enabled", true);
     let stops = crash_loop.integer("stops", CrashLoopRule::DEFAULT.stops, 2..=50);
-    // Within what ECS remembers.
+    // ECS keeps stopped tasks for about an hour; the window must be well within that.
     let range = Duration::from_secs(60)..=Duration::from_secs(1_800);
     let within = crash_loop.duration("within", "", CrashLoopRule::DEFAULT.within, range);
     crash_loop.finish();
     diagnose.finish();
-    // Most of the time that a message may take is for Slack.
+    // Most of a message's visibility timeout is for Slack.
     let timeout = timeout.min(queue.visibility_timeout / 4);
-    let crash_loop = is_told.then_some(CrashLoopRule { stops, within });
+    let crash_loop = crash_loop_enabled.then_some(CrashLoopRule { stops, within });
     let tags = diagnose::Tagging { shown, are_matched };
-    enabled.then_some(diagnose::Settings { timeout, log_lines, crash_loop, tags })
+    enabled.then_some(diagnose::DiagnoseSettings { timeout, log_lines, crash_loop, tags })
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use self::{hidden::Hidden, pacer::Pacer, progress::Progress};
 use crate::{
     metrics,
     pipeline::Pipeline,
-    shutdown::{Stop, drained},
+    shutdown::{StopSignal, drained},
     slack::Slack,
     sqs::{self, Message, Queue, SqsError},
 };
@@ -42,7 +42,7 @@ mod settle;
 
 /// Settings of the consumer. All durations are positive.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct ConsumerSettings {
     /// Set on every receive. All work on a message happens within it.
     pub visibility_timeout: Duration,
     /// How long a receive waits for its first message, in whole seconds.
@@ -53,7 +53,7 @@ pub struct Settings {
     pub pollers: usize,
 }
 
-impl Settings {
+impl ConsumerSettings {
     /// How long one request to Slack, or one read of a webhook's secret, may take: ten seconds, or less if the visibility timeout is
     /// short, so that a request that begins at the last moment ends before the message becomes visible again.
     pub fn request_timeout(&self) -> Duration {
@@ -74,7 +74,7 @@ pub struct Consumer {
     queue: Arc<Queue>,
     pipeline: Pipeline,
     slack: Arc<Slack>,
-    settings: Settings,
+    settings: ConsumerSettings,
     slots: Arc<Semaphore>,
     progress: Arc<Progress>,
     /// Messages that were put back because their channel is blocked.
@@ -82,7 +82,7 @@ pub struct Consumer {
     /// Wakes one more poller.
     more: Notify,
     tasks: TaskTracker,
-    stop: Stop,
+    stop: StopSignal,
     /// Cancelled when every receive has ended and none will begin.
     receives_closed: CancellationToken,
     /// When the open receive of each poller began; `None` while it has no open receive.
@@ -95,7 +95,13 @@ type Moment = Mutex<Option<Instant>>;
 
 impl Consumer {
     /// A consumer that has not started.
-    pub fn new(queue: Arc<Queue>, pipeline: Pipeline, slack: Arc<Slack>, settings: Settings, stop: Stop) -> Self {
+    pub fn new(
+        queue: Arc<Queue>,
+        pipeline: Pipeline,
+        slack: Arc<Slack>,
+        settings: ConsumerSettings,
+        stop: StopSignal,
+    ) -> Self {
         Self {
             queue,
             pipeline,
@@ -311,7 +317,7 @@ mod tests {
     #[test]
     fn an_attempt_begun_at_the_last_moment_ends_within_the_visibility_timeout() {
         for seconds in [2, 5, 30, 120, 43_200] {
-            let settings = Settings {
+            let settings = ConsumerSettings {
                 visibility_timeout: Duration::from_secs(seconds),
                 wait: Duration::from_secs(20),
                 max_in_flight: 1,

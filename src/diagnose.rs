@@ -28,7 +28,7 @@ use crate::{
     ecs::{Described, Ecs, EcsError, LIST_TAGS},
     event::Arn,
     metrics::{self, DiagnosisOutcome},
-    shutdown::Stop,
+    shutdown::StopSignal,
 };
 
 /// Services asked about at once.
@@ -51,7 +51,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How ECS is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct DiagnoseSettings {
     /// The longest that an alert waits for it.
     pub timeout: Duration,
     /// How much of the log of a container that crashed is read, in lines; none is the default, since nobody knows what it
@@ -82,8 +82,8 @@ impl Tagging {
 #[derive(Debug)]
 pub struct Diagnoser {
     ecs: Ecs,
-    settings: Settings,
-    stop: Stop,
+    settings: DiagnoseSettings,
+    stop: StopSignal,
     recent: Cache<Service, Asked>,
     tags: Cache<Service, Tagged>,
     allowance: Mutex<Allowance>,
@@ -122,7 +122,7 @@ struct Busy;
 
 impl Diagnoser {
     /// A diagnoser that has not asked yet.
-    pub fn new(aws: &aws_config::SdkConfig, settings: Settings, stop: Stop) -> Self {
+    pub fn new(aws: &aws_config::SdkConfig, settings: DiagnoseSettings, stop: StopSignal) -> Self {
         Self {
             ecs: Ecs::new(aws),
             settings,
@@ -308,7 +308,7 @@ impl Diagnoser {
     }
 }
 
-impl Settings {
+impl DiagnoseSettings {
     /// What goes wrong where this action is denied, and how to do without.
     fn cost_of(&self, action: &str) -> String {
         let said = "alerts say less. To not ask: diagnose.enabled = false";
@@ -326,7 +326,7 @@ impl Settings {
 /// exist: any answer but a denial shows that asking is allowed.
 pub async fn denied_actions(
     aws: &aws_config::SdkConfig,
-    settings: &Settings,
+    settings: &DiagnoseSettings,
     queue_arn: &str,
 ) -> Vec<(&'static str, String)> {
     let Some(queue) = Arn::parse(queue_arn) else { return Vec::new() };

@@ -1,8 +1,8 @@
-//! Tells a dead man's switch outside (healthchecks.io, Dead Man's Snitch, Cronitor …) that this worker works, as long as it does.
-//! When the requests stop, that service raises an alert: the one failure that no alert from here can report is our own.
+//! Sends heartbeats to a dead man's switch outside (healthchecks.io, Dead Man's Snitch, Cronitor …) while this worker works. When the
+//! heartbeats stop, that service raises an alert: this worker cannot report its own failure.
 //!
-//! Invariants: nothing here delays or fails an alert; no request is made while the worker does not work; and the URL, which is a
-//! secret, is in no log, error or metric.
+//! Invariants: nothing here delays or fails an alert; no heartbeat is sent while the worker does not work; the URL, which is a secret, is in
+//! no log, error or metric.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,22 +14,22 @@ use crate::{
     canary::Canaries,
     consumer::Consumer,
     metrics::{self, HeartbeatOutcome},
-    secret::{self, Wanted},
-    shutdown::Stop,
+    secret::{self, Expected},
+    shutdown::StopSignal,
     slack::{Slack, client::read_body},
     webhook::{AllowedHosts, WebhookError, Webhooks},
 };
 
-/// How long one request may take in all.
+/// How long one request may take in total.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL to ask, checked. Its `Debug` shows nothing of it.
+/// The URL that a heartbeat requests, checked. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PingUrl(Url);
 
 /// Where the URL comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum HeartbeatSource {
     /// A secret in Secrets Manager whose SecretString is the URL, or a JSON object that holds it.
     Secret {
         /// Its name or ARN.
@@ -43,42 +43,42 @@ pub enum Source {
 
 /// When and where heartbeats are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Where to.
-    pub source: Source,
-    /// How often.
+pub struct HeartbeatSettings {
+    /// Where the URL comes from.
+    pub source: HeartbeatSource,
+    /// The time between two heartbeats.
     pub interval: Duration,
-    /// None is sent after so long without a canary; without this, canaries do not matter.
+    /// No heartbeat is sent once this time has passed without a canary; none if canaries do not matter.
     pub canary_within: Option<Duration>,
 }
 
-/// What shows that the worker works.
+/// The parts of the worker that show whether it works.
 #[derive(Debug)]
-pub struct Signs {
-    /// It receives.
+pub struct Watched {
+    /// Shows whether it receives.
     pub consumer: Arc<Consumer>,
-    /// It can post.
+    /// Shows whether it can post.
     pub slack: Arc<Slack>,
-    /// Events arrive.
+    /// Show whether events arrive.
     pub canaries: Arc<Canaries>,
 }
 
 /// Sends heartbeats.
 #[derive(Debug)]
 pub struct Heartbeat {
-    settings: Settings,
+    settings: HeartbeatSettings,
     secrets: Webhooks,
     allowed: AllowedHosts,
     client: reqwest::Client,
-    signs: Signs,
-    /// As it was looked up last; none where it was refused, for it may have been changed.
+    watched: Watched,
+    /// The URL from the last look-up; none after a refusal, because the secret may have changed.
     url: Option<PingUrl>,
-    last: Option<Beat>,
+    last: Option<BeatResult>,
 }
 
-/// What became of one heartbeat.
+/// The result of one heartbeat.
 #[derive(Debug, PartialEq, Eq)]
-enum Beat {
+enum BeatResult {
     Sent,
     Failed(String),
     Withheld(&'static str),
@@ -88,17 +88,17 @@ impl PingUrl {
     /// Checks a URL: `https` to any host, or a loopback address that is listed in `slack.allowed_hosts`.
     ///
     /// # Errors
-    /// Says which rule it breaks; never shows the URL.
+    /// The rule that the URL breaks. The URL is never shown.
     pub fn check(text: &str, allowed: &AllowedHosts) -> Result<Self, &'static str> {
         const NOT_A_URL: &str = "it is not a URL; it should look like https://hc-ping.com/…";
         let text = secret::clean(text);
-        // The parser drops line breaks and tabs: two lines would become one URL.
+        // The URL parser drops line breaks and tabs, so two lines would become one URL.
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(NOT_A_URL);
         }
         let url = Url::parse(text).ok().filter(|url| url.host_str().is_some()).ok_or(NOT_A_URL)?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a user name or password may not stand in it");
+            return Err("it must not contain a user name or password");
         }
         if url.scheme() != "https" && !(url.scheme() == "http" && allowed.allows_loopback(&url)) {
             return Err(
@@ -115,45 +115,49 @@ impl fmt::Debug for PingUrl {
     }
 }
 
-/// The URL as it is now.
+/// The current URL.
 ///
 /// # Errors
-/// When the secret cannot be read, or what it holds is no URL that may be asked.
-pub async fn resolve(source: &Source, secrets: &Webhooks, allowed: &AllowedHosts) -> Result<PingUrl, WebhookError> {
+/// When the secret cannot be read, or does not hold an accepted URL.
+pub async fn resolve(
+    source: &HeartbeatSource,
+    secrets: &Webhooks,
+    allowed: &AllowedHosts,
+) -> Result<PingUrl, WebhookError> {
     match source {
-        Source::Url(url) => Ok(url.clone()),
-        Source::Secret { id, key } => {
-            let wanted = Wanted { what: "the heartbeat's URL", key_setting: "heartbeat.url_secret_key" };
+        HeartbeatSource::Url(url) => Ok(url.clone()),
+        HeartbeatSource::Secret { id, key } => {
+            let expected = Expected { what: "the heartbeat's URL", key_setting: "heartbeat.url_secret_key" };
             let text = secrets.read(id).await?;
-            Ok(secret::take(&text, key.as_deref(), wanted, |text| PingUrl::check(text, allowed))?)
+            Ok(secret::extract(&text, key.as_deref(), expected, |text| PingUrl::check(text, allowed))?)
         }
     }
 }
 
 impl Heartbeat {
-    /// With a client that knows proxies and certificates ([`crate::outbound`]), to be completed.
+    /// `client` is a builder with the proxies and certificates of [`crate::outbound`].
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(
-        settings: Settings,
+        settings: HeartbeatSettings,
         secrets: Webhooks,
         allowed: AllowedHosts,
         client: reqwest::ClientBuilder,
-        signs: Signs,
+        watched: Watched,
     ) -> Result<Self, reqwest::Error> {
         let client = client
             .connect_timeout(TIMEOUT / 2)
-            // A minute is longer than many a NAT remembers a connection.
+            // No idle connection is kept: many NATs forget a connection within a minute.
             .pool_max_idle_per_host(0)
             .redirect(Policy::none())
             .user_agent(concat!("ecs-slack-alerts/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { settings, secrets, allowed, client, signs, url: None, last: None })
+        Ok(Self { settings, secrets, allowed, client, watched, url: None, last: None })
     }
 
-    /// Sends heartbeats until the drain begins. The first is due after an interval: what ends sooner does not work.
-    pub async fn run(mut self, mut stop: Stop) {
+    /// Sends heartbeats until the drain begins. The first is due after one interval: a worker that ends sooner does not work.
+    pub async fn run(mut self, mut stop: StopSignal) {
         let interval = self.settings.interval;
         let beats = async {
             let mut ticks = interval_at(Instant::now() + interval, interval);
@@ -171,27 +175,27 @@ impl Heartbeat {
 
     async fn beat(&mut self) {
         let beat = match self.reason_to_withhold() {
-            Some(reason) => Beat::Withheld(reason),
-            None => self.ping().await.map_or_else(Beat::Failed, |()| Beat::Sent),
+            Some(reason) => BeatResult::Withheld(reason),
+            None => self.ping().await.map_or_else(BeatResult::Failed, |()| BeatResult::Sent),
         };
         metrics::heartbeat(match beat {
-            Beat::Sent => HeartbeatOutcome::Ok,
-            Beat::Failed(_) => HeartbeatOutcome::Error,
-            Beat::Withheld(_) => HeartbeatOutcome::Withheld,
+            BeatResult::Sent => HeartbeatOutcome::Ok,
+            BeatResult::Failed(_) => HeartbeatOutcome::Error,
+            BeatResult::Withheld(_) => HeartbeatOutcome::Withheld,
         });
-        // What lasts is worth one line, not one a minute.
+        // Only a change is logged, not every heartbeat.
         if self.last.as_ref() != Some(&beat) {
             match &beat {
-                Beat::Sent => info!("heartbeat sent"),
-                Beat::Failed(error) => warn!(error, "heartbeat failed"),
-                Beat::Withheld(reason) => warn!(reason, "heartbeat withheld"),
+                BeatResult::Sent => info!("heartbeat sent"),
+                BeatResult::Failed(error) => warn!(error, "heartbeat failed"),
+                BeatResult::Withheld(reason) => warn!(reason, "heartbeat withheld"),
             }
             self.last = Some(beat);
         }
     }
 
     fn reason_to_withhold(&self) -> Option<&'static str> {
-        let Signs { consumer, slack, canaries } = &self.signs;
+        let Watched { consumer, slack, canaries } = &self.watched;
         if slack.blocked_until().is_some() {
             return Some("no channel can take a post");
         }
@@ -208,7 +212,7 @@ impl Heartbeat {
             .then_some("no canary has come within heartbeat.canary_within")
     }
 
-    /// Asks the URL once.
+    /// Requests the URL once.
     async fn ping(&mut self) -> Result<(), String> {
         let url = match self.url.take() {
             Some(url) => url,
@@ -220,16 +224,16 @@ impl Heartbeat {
         let asked = async {
             let response = self.client.get(url.0.clone()).send().await?;
             let (status, mut body) = (response.status(), Vec::new());
-            // The status says enough where the body breaks off.
+            // The status is enough if the body ends early.
             let _ = read_body(response, &mut body).await;
             Ok::<_, reqwest::Error>((status, body))
         };
         let answer = timeout(TIMEOUT, asked).await;
-        // Where nobody answered, the URL is as good as it was.
+        // Without an answer, the URL is kept: nothing shows that it is wrong.
         let keep = |heartbeat: &mut Self| heartbeat.url = Some(url);
         match answer {
             Ok(Ok((status, body))) => {
-                judge(status, &body)?;
+                check_response(status, &body)?;
                 keep(self);
                 Ok(())
             }
@@ -245,11 +249,11 @@ impl Heartbeat {
     }
 }
 
-/// What an answer means; its body is not repeated. Healthchecks says of a check that it does not know "OK (not found)", with 200.
+/// Checks the response. The error does not quote the body. For an unknown check, healthchecks.io responds with 200 and "OK (not found)".
 /// <https://healthchecks.io/docs/http_api/>
-fn judge(status: StatusCode, body: &[u8]) -> Result<(), String> {
+fn check_response(status: StatusCode, body: &[u8]) -> Result<(), String> {
     if status.is_redirection() {
-        return Err(format!("answered {status}; redirects are not followed, so give the address that it leads to"));
+        return Err(format!("answered {status}; redirects are not followed; use the address that it redirects to"));
     }
     if !status.is_success() {
         return Err(format!("answered {status}"));
@@ -274,7 +278,7 @@ mod tests {
             "http://127.0.0.1:8000/sesame",
         ] {
             let url = PingUrl::check(good, &allowed).unwrap();
-            assert!(!format!("{url:?} {:?}", Source::Url(url.clone())).contains("sesame"));
+            assert!(!format!("{url:?} {:?}", HeartbeatSource::Url(url.clone())).contains("sesame"));
         }
         for (bad, part) in [
             ("", "not a URL"),
@@ -292,8 +296,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_success_is_one() {
-        let judged = |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+    fn only_a_success_counts() {
+        let judged = |status: u16, body: &str| check_response(StatusCode::from_u16(status).unwrap(), body.as_bytes());
         for (status, body) in [(200, "OK"), (200, ""), (202, "queued"), (204, ""), (200, "OK (rate limited)")] {
             assert_eq!(judged(status, body), Ok(()), "{status} {body}");
         }

@@ -1,48 +1,59 @@
 //! Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
 //!
-//! EventBridge rules send ECS events to an SQS queue. This program receives them, turns each into an alert, and deletes the
-//! message only after Slack accepted the post or the edit that carries it, or has the incident that it repeats. Everything else
-//! follows from that sentence.
+//! EventBridge rules send ECS events to an SQS queue. This program receives them, turns each into an alert, and posts it to Slack.
+//! It deletes a message only after Slack accepted the post or the edit that carries it, or because the message is a duplicate,
+//! repeats an incident that Slack already shows, is muted, or is wanted by no route. This rule shapes the whole program.
 //!
 //! # The life of a message
 //!
-//! [`consumer`] takes slots, receives a batch and starts a task for each message. The task runs [`pipeline`]: the body becomes
-//! an [`event`], the event an [`alert`] with its [`cause`] and [`console`] links, [`route`] says which channels want it,
-//! [`diagnose`] asks ECS what else there is to say, and [`reporter`] says in each what is news about an [`incident`]; [`slack`]
-//! answers when Slack has accepted it. By what the pipeline returns, the
-//! consumer deletes the message or puts it back with a growing delay. A message that is not a JSON object is left to the
-//! queue's redrive policy.
+//! 1. [`consumer`] takes slots, receives a batch and starts a task for each message. The task runs [`pipeline`].
+//! 2. The body becomes an [`event`], and the event an [`alert`] with its [`cause`] and [`console`] links. A [`canary`] ends here: it
+//!    is counted and never posted.
+//! 3. [`route`] decides which channels get the alert and whom it mentions there. A mute drops it. A route or a mute may depend on the
+//!    tags of the ECS service.
+//! 4. [`diagnose`] asks ECS about the service, and reads its tags where a route or an alert needs them. [`diagnosis`] turns the
+//!    answers into facts.
+//! 5. [`reporter`] decides for each channel whether the alert is news about its [`incident`].
+//! 6. [`slack`] posts or edits. While Slack refuses a channel's webhook or token, its alerts go to the channel's fallback.
+//! 7. The pipeline returns an outcome or a failure. The consumer deletes the message or puts it back with a growing delay. It leaves
+//!    a message that it cannot decode to the queue's redrive policy.
 //!
 //! # Mechanisms
 //!
-//! * *Natural batching* ([`batch`]): submitters await, a flusher takes what has gathered. It serves the posts to Slack and the
-//!   deletes and put-backs of [`sqs`]; nothing waits on a timer.
-//! * *A channel* ([`slack::channel`]): one flusher with a clock, the earliest instant at which Slack takes the next post.
-//!   Alerts wait together, so that a storm becomes a few messages ([`slack::render`]).
-//! * *The gate*: while no channel can take anything, [`consumer`] receives nothing. Messages wait in the queue, where
-//!   waiting costs no receive count, and one that is held probes.
-//! * *Incidents* ([`incident`]): a pure function decides, from what was reported and the alert alone, what is news; what Slack
-//!   accepted is recorded after its answer, in this process's memory or in a table that replicas share.
+//! * *Natural batching* ([`batch`]): callers wait, and a flusher sends everything that has arrived since its last request. Posts to
+//!   Slack and the deletes and put-backs of [`sqs`] use it. No timer is involved.
+//! * *A channel* ([`slack::channel`]): one flusher with a clock, the earliest instant at which Slack takes the next post. Alerts wait
+//!   together, so that a storm becomes a few messages ([`slack::render`]).
+//! * *The gate*: while no channel can take a post, [`consumer`] receives nothing. Messages wait in the queue, where waiting costs no
+//!   receive count. One message is kept to probe Slack.
+//! * *Incidents* ([`incident`]): a pure function decides what is news, from the alert and from what was reported before. The decision
+//!   is recorded after Slack accepts the report, in this process's memory or in a table that replicas share.
 //!
 //! # Time
 //!
-//! There are no heartbeats. A message's visibility time-out is set at its receive, and all work on it happens within: the
-//! last attempt begins early enough to end, and to be settled, before it ([`consumer::Settings`]). A drain is the same with
-//! an earlier end, which everyone hears through [`shutdown::Stop`].
+//! A message's visibility timeout is set when it is received, and is never extended while the message is worked on. All work ends
+//! within it: the last attempt begins early enough to end, and the message to be settled, in time ([`consumer::ConsumerSettings`]). A
+//! drain works the same way with an earlier end, which [`shutdown::StopSignal`] carries.
 //!
 //! # What surrounds the work
 //!
-//! Nothing that watches the work may hurt it. [`heartbeat`] tells a service outside that the worker works, and [`canary`] that
-//! events arrive. [`log`] has a thread that writes, and drops and counts what standard error does
-//! not take; [`signals`] has a thread that waits; neither panics, and nothing waits for them.
+//! Monitoring must not harm the work. [`admin`] serves metrics and health. [`heartbeat`] reports to a service outside that the worker
+//! works, and canaries show that events arrive. [`log`] has a thread that writes; it drops and counts the lines that standard error
+//! does not take. [`signals`] has a thread that waits for signals. Neither thread panics, and nothing waits for them.
+//!
+//! # Commands
+//!
+//! [`cli`] has the commands: [`app`] is the worker and its checks, [`replay`] reads events from files, and [`dlq`] lists and moves
+//! failed messages.
 //!
 //! # Reading order
 //!
-//! The modules below, from the bottom up. Imports point down that list; a test at the end of this file holds the rule.
+//! The groups of modules below, from the bottom up: a module imports from its own group and the groups before it. A test at the end of
+//! this file has the exact order and checks it.
 
 #![cfg_attr(
     not(test),
-    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic, or wait, where a write fails")
+    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic or block when a write fails")
 )]
 
 pub mod log;
@@ -87,8 +98,8 @@ pub mod replay;
 mod tests {
     use std::{collections::HashMap, fs, path::Path};
 
-    /// Who may import whom: only what stands before it, besides its own submodules. `config` reads the settings types of
-    /// those it configures, and they take them as arguments.
+    /// The order of imports: a module may import the modules before it and its own submodules. `config` imports the settings types of
+    /// the modules that it configures; these modules take the settings as arguments.
     const ORDER: [&str; 35] = [
         "metrics",
         "shutdown",
@@ -148,7 +159,7 @@ mod tests {
         assert!(all.len() > ORDER.len());
         for (module, text) in all {
             let place = places.get(module.as_str()).unwrap_or_else(|| panic!("{module} has no place in ORDER"));
-            // Paths of one segment after `crate::`, in `use` lines, in nested `use crate::{…}` blocks, and in line.
+            // The first segment after `crate::`: in `use` lines, in nested `use crate::{…}` blocks, and inline.
             let blocks =
                 text.split("use crate::{").skip(1).filter_map(|rest| rest.split_once("};")).map(|(block, _)| block);
             let nested = blocks
@@ -158,7 +169,7 @@ mod tests {
             for path in nested.map(str::trim).chain(inline) {
                 let imported: String = path.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 let allowed = imported.is_empty() || imported == module || places[imported.as_str()] < *place;
-                assert!(allowed, "{module} imports {imported}, which stands above it");
+                assert!(allowed, "{module} imports {imported}, which comes after it in ORDER");
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The log: a line goes into a bounded queue, and a thread of its own writes it to standard error.
+//! The log: a line goes into a bounded queue, and a separate thread writes it to standard error.
 //!
-//! Nothing else in the program writes to standard error, so nothing else can wait for it or fail with it. A reader that is
-//! slow or gone, or a full disk, costs lines and nothing more: they are counted, and reported where the log goes on.
+//! Nothing else in the program writes to standard error, so nothing else can wait for it or fail with it. If the reader is slow or gone,
+//! or the disk is full, only lines are lost. They are counted, and the log reports the number when it continues.
 
 use std::{
     fmt::Display,
@@ -61,7 +61,7 @@ impl Drop for Flush {
     }
 }
 
-/// Starts the thread that writes, and makes panics part of the log. To be called once, before anything is logged.
+/// Starts the thread that writes, and logs panics. Must be called once, before anything is logged.
 pub fn start() -> Flush {
     // A descriptor of our own: the standard library's has a lock, and whoever else wants it would wait for a write that blocks.
     let own = io::stderr().as_fd().try_clone_to_owned().map(File::from);
@@ -75,7 +75,7 @@ pub fn start() -> Flush {
     Flush(())
 }
 
-/// Logs what the program traces from now on: as text on a terminal and JSON elsewhere, if no format is given.
+/// Starts logging the events of `tracing`. If no format is given, the log is text on a terminal and JSON elsewhere.
 ///
 /// # Errors
 /// When it was called before.
@@ -95,17 +95,17 @@ pub fn subscribe(format: Option<Format>, levels: &Levels) -> Result<(), tracing:
     tracing::subscriber::set_global_default(registry().with(lines.with_filter(levels.filter())))
 }
 
-/// Writes a line that is no event of the log: what a command has to say to the person who runs it.
+/// Writes a plain line, without time and level: a message of a command to the person who runs it.
 pub fn say(line: impl Display) {
     QUEUE.push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until every line is written, but for `limit` at most.
+/// Waits until every line is written, for `limit` at most.
 pub fn flush(limit: Duration) {
     QUEUE.flush(limit);
 }
 
-/// A line on its way into the queue. `tracing_subscriber` hands over each with a single write.
+/// Writes a line into the queue. `tracing_subscriber` passes each line in a single write.
 struct Line;
 
 impl Write for Line {
@@ -119,7 +119,7 @@ impl Write for Line {
     }
 }
 
-/// The default hook writes to standard error by itself, and waits there while nobody reads.
+/// Logs a panic. The default hook writes to standard error directly, and blocks while nobody reads it.
 fn report_panic(panic: &PanicHookInfo<'_>) {
     let what = panic.payload_as_str().unwrap_or("for no reason that is a text");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -130,7 +130,7 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// The line that stands in place of those that were dropped.
+/// The line that replaces the dropped lines.
 fn dropped_notice(count: u64) -> String {
     let message = format!("{count} log lines were dropped: standard error did not take them");
     let mut now = String::new();

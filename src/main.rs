@@ -2,7 +2,7 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic, or wait, where a write fails")
+    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic or block when a write fails")
 )]
 
 use std::process::ExitCode;
@@ -10,18 +10,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use ecs_slack_alerts::{app::Misconfigured, cli::Cli, config::ConfigError, log, output};
 
-/// Alerts are many small texts, and glibc's allocator took a fifth of the processor time to manage them.
+/// An alert allocates many small strings. With glibc's allocator a fifth of the processor time went into managing them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-// One thread: it waits for SQS and Slack nearly all the time, and is faster without handing work around.
+// One thread: the program mostly waits for SQS and Slack, and is faster when no work moves between threads.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let _flush = log::start();
     match Cli::parse().run().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // As other tools do.
+        // Other tools also exit with 0 when the reader of their output closes it.
         Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
             log::say(format_args!("ecs-slack-alerts: {error:#}"));

@@ -1,9 +1,9 @@
-//! Connections to the outside: which of them take a proxy, and whose certificates are trusted. AWS and Slack share the rules.
+//! Outbound connections: which of them use a proxy, and which CA certificates are trusted. AWS and Slack share the rules.
 //!
-//! * `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, choose a proxy. What offers credentials to this
-//!   container or instance is asked directly, whatever they say: a proxy cannot reach it, or reaches its own.
-//! * Trusted are the system's CA certificates, or in their place those of `SSL_CERT_FILE` and `SSL_CERT_DIR`; and those of
-//!   `AWS_CA_BUNDLE` besides.
+//! * `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case, choose a proxy. Endpoints that give credentials to
+//!   this container or instance are always requested directly: a proxy cannot reach them, or reaches those of its own machine.
+//! * The system's CA certificates are trusted, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` in their place. Those of `AWS_CA_BUNDLE` are
+//!   trusted in addition.
 
 use std::{
     collections::HashMap,
@@ -31,32 +31,32 @@ use reqwest::{Certificate, Url};
 use rustls_native_certs::load_native_certs;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-/// Where ECS, EKS and EC2 offer credentials.
+/// The addresses at which ECS, EKS and EC2 give credentials.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>
 /// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>
 const CREDENTIAL_ADDRESSES: [&str; 5] =
     ["169.254.170.2", "169.254.170.23", "fd00:ec2::23", "169.254.169.254", "fd00:ec2::254"];
 
-/// Variables whose URL says where credentials are offered instead.
+/// Variables whose URL replaces these addresses.
 const CREDENTIAL_URLS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
 
-/// In the order in which the clients look: the first that is set counts, even if it is empty.
+/// In the order in which the clients read them: of each pair, the first that is set counts, even if it is empty.
 const PROXIES: [[&str; 2]; 3] =
     [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// What the environment says about connections, checked.
+/// The settings for connections from the environment, checked.
 #[derive(Debug, Clone)]
 pub struct Outbound {
-    /// Besides the system's: those of `AWS_CA_BUNDLE`, as PEM.
+    /// The certificates of `AWS_CA_BUNDLE`, as PEM.
     bundle: Option<String>,
     has_system_certificates: bool,
     has_proxy: bool,
-    /// Hosts and ports that offer credentials, besides [`CREDENTIAL_ADDRESSES`].
-    offers: Vec<(String, Option<u16>)>,
+    /// Hosts and ports that give credentials, in addition to [`CREDENTIAL_ADDRESSES`].
+    credential_hosts: Vec<(String, Option<u16>)>,
 }
 
 /// What is wrong with a variable: its name, the fault, and what is accepted.
@@ -68,7 +68,7 @@ impl Outbound {
     /// Reads and checks the variables.
     ///
     /// # Errors
-    /// When a proxy is none, or certificates cannot be used.
+    /// When the URL of a proxy is invalid, or certificates cannot be used.
     pub fn from_env() -> Result<Self, OutboundError> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let mut has_proxy = false;
@@ -89,18 +89,20 @@ impl Outbound {
                     .into(),
             ));
         }
-        let offers = CREDENTIAL_URLS.iter().filter_map(|name| Url::parse(&set(name)?).ok());
-        // Over TLS it may be far away.
-        let offers = offers.filter(|url| url.scheme() == "http");
-        let offers = offers.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()))).collect();
-        let outbound = Self { bundle, has_system_certificates, has_proxy, offers };
+        let credential_hosts = CREDENTIAL_URLS.iter().filter_map(|name| Url::parse(&set(name)?).ok());
+        // With https the endpoint may be on another machine, so it may need the proxy.
+        let credential_hosts = credential_hosts.filter(|url| url.scheme() == "http");
+        let credential_hosts = credential_hosts
+            .filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default())))
+            .collect();
+        let outbound = Self { bundle, has_system_certificates, has_proxy, credential_hosts };
         outbound.client().build().map_err(|error| {
             OutboundError(format!("TLS cannot be set up with the CA certificates here: {}", innermost(&error)))
         })?;
         Ok(outbound)
     }
 
-    /// A client for Slack, to be completed.
+    /// A builder of an HTTP client with these proxies and certificates.
     pub fn client(&self) -> reqwest::ClientBuilder {
         let bundle = self.bundle.as_ref().map(|pem| Certificate::from_pem_bundle(pem.as_bytes()));
         let bundle = bundle.and_then(Result::ok).unwrap_or_default();
@@ -118,30 +120,30 @@ impl Outbound {
         SharedHttpClient::new(AwsHttp { outbound: Arc::new(self.clone()), tls, connectors: Mutex::default() })
     }
 
-    /// True for what offers credentials.
-    fn offers_credentials(&self, url: &str) -> bool {
+    /// Whether a URL is an endpoint that gives credentials.
+    fn gives_credentials(&self, url: &str) -> bool {
         let Ok(url) = Url::parse(url) else { return false };
         let Some(host) = url.host_str() else { return false };
         let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
         address.is_some_and(|address| CREDENTIAL_ADDRESSES.iter().any(|offer| offer.parse() == Ok(address)))
-            || self.offers.iter().any(|(offer, port)| offer == host && *port == url.port_or_known_default())
+            || self.credential_hosts.iter().any(|(offer, port)| offer == host && *port == url.port_or_known_default())
     }
 }
 
 fn check_proxy(value: &str) -> Result<(), &'static str> {
-    // Not shown: a proxy's URL may hold a password.
+    // The value is not shown: it may hold a password.
     let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let url = Url::parse(&with_scheme).map_err(|_| "it is not a URL; write e.g. http://proxy.example.com:3128")?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
         "http" | "https" => Err("it names no host; write e.g. http://proxy.example.com:3128"),
         _ => Err(
-            "a proxy of this sort is not supported; only http:// and https:// are, such as http://proxy.example.com:3128",
+            "a proxy of this kind is not supported; only http:// and https:// are, such as http://proxy.example.com:3128",
         ),
     }
 }
 
-/// Whether there are CA certificates besides those of `AWS_CA_BUNDLE`.
+/// Checks `SSL_CERT_FILE` and `SSL_CERT_DIR`. Returns whether there are CA certificates other than those of `AWS_CA_BUNDLE`.
 fn check_system_certificates() -> Result<bool, OutboundError> {
     if let Some(file) = env::var_os("SSL_CERT_FILE") {
         certificates("SSL_CERT_FILE", Path::new(&file))?;
@@ -154,8 +156,7 @@ fn check_system_certificates() -> Result<bool, OutboundError> {
     Ok(!load_native_certs().certs.is_empty())
 }
 
-/// The certificates in a file, in PEM form; without those that the TLS library does not understand, as there may be some among a
-/// system's many.
+/// The certificates in a file, as PEM. Leaves out those that the TLS library does not understand: a system's bundle may have some.
 fn certificates(variable: &str, path: &Path) -> Result<String, OutboundError> {
     let fault = |what: &str| OutboundError(format!("{variable}: {path:?} {what}"));
     let text = fs::read(path).map_err(|error| fault(&format!("cannot be read: {error}")))?;
@@ -178,20 +179,20 @@ fn certificates(variable: &str, path: &Path) -> Result<String, OutboundError> {
     }
 }
 
-/// What an error comes down to.
+/// The innermost source of an error.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     std::iter::successors(Some(error), |&error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The client for AWS: the SDK's own, told about proxies and certificates.
+/// The client for AWS: the SDK's own client, with these proxies and certificates.
 struct AwsHttp {
     outbound: Arc<Outbound>,
     tls: TlsContext,
-    /// A connector keeps its connections.
+    /// A connector pools its connections, so each is built once.
     connectors: Mutex<HashMap<Timeouts, SharedHttpConnector>>,
 }
 
-/// To connect, and to read.
+/// The connect timeout and the read timeout.
 type Timeouts = (Option<Duration>, Option<Duration>);
 
 impl fmt::Debug for AwsHttp {
@@ -212,7 +213,7 @@ impl HttpClient for AwsHttp {
             builder.build()
         };
         let made = || {
-            SharedHttpConnector::new(Routed {
+            SharedHttpConnector::new(ProxyConnector {
                 outbound: Arc::clone(&self.outbound),
                 usual: connector(ProxyConfig::from_env()),
                 direct: self.outbound.has_proxy.then(|| connector(ProxyConfig::disabled())),
@@ -224,23 +225,23 @@ impl HttpClient for AwsHttp {
 }
 
 #[derive(Debug)]
-struct Routed {
+struct ProxyConnector {
     outbound: Arc<Outbound>,
     usual: Connector,
-    /// Only where the usual one knows a proxy.
+    /// Connects without a proxy; only if the usual connector has one.
     direct: Option<Connector>,
 }
 
-impl HttpConnector for Routed {
+impl HttpConnector for ProxyConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let direct = self.direct.as_ref().filter(|_| self.outbound.offers_credentials(request.uri()));
+        let direct = self.direct.as_ref().filter(|_| self.outbound.gives_credentials(request.uri()));
         let answer = direct.unwrap_or(&self.usual).call(request);
         HttpConnectorFuture::new(async move {
             answer.await.map_err(|error| {
                 if error.is_timeout() || error.is_io() || error.is_user() || error.as_other().is_some() {
                     return error;
                 }
-                // What came back was not HTTP: as good as no connection.
+                // The answer was not HTTP. This counts as a connection failure, which is retried.
                 ConnectorError::io(error.into())
             })
         })
@@ -252,12 +253,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_offers_credentials_is_asked_directly() {
+    fn what_gives_credentials_is_asked_directly() {
         let outbound = Outbound {
             bundle: None,
             has_system_certificates: true,
             has_proxy: true,
-            offers: vec![("127.0.0.1".into(), Some(4567))],
+            credential_hosts: vec![("127.0.0.1".into(), Some(4567))],
         };
         for url in [
             "http://169.254.170.2/v2/credentials/x",
@@ -268,12 +269,12 @@ mod tests {
             "http://169.254.169.254:80/latest/api/token",
             "http://127.0.0.1:4567/creds",
         ] {
-            assert!(outbound.offers_credentials(url), "{url}");
+            assert!(outbound.gives_credentials(url), "{url}");
         }
         for url in
             ["http://127.0.0.1:4566/", "https://sqs.eu-west-1.amazonaws.com/", "http://169.254.170.2.example.com/", "x"]
         {
-            assert!(!outbound.offers_credentials(url), "{url}");
+            assert!(!outbound.gives_credentials(url), "{url}");
         }
     }
 

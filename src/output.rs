@@ -1,4 +1,4 @@
-//! Standard output, for what a command was run to print.
+//! Standard output: the results of a command.
 
 use std::{
     fmt::Display,
@@ -7,16 +7,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// Whoever read standard output has seen enough, as in `render … | head`. The command has nothing more to do, and that is no
-/// failure.
+/// The reader of standard output has closed it, as in `render … | head`. The command ends, and this is not a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads standard output any more")]
 pub struct Closed;
 
-/// Prints a line. `println!` would panic where that fails.
+/// Prints a line. `println!` would panic if the write fails.
 ///
 /// # Errors
-/// [`Closed`], or why the line cannot be written.
+/// [`Closed`] when the reader is gone, or why the line cannot be written.
 pub fn print(line: impl Display) -> Result<()> {
     match writeln!(stdout().lock(), "{line}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => bail!(Closed),

@@ -17,7 +17,7 @@ use crate::{
     event::{Event, Identity, Undecodable},
     metrics::{self, MessageOutcome},
     reporter::{self, AlertToReport, NotReported, Reported, Reporter},
-    route::{ChannelId, Destination, Router, mute::Mute},
+    route::{ChannelId, RouteDecision, Router, mute::Mute},
     sqs::Message,
 };
 
@@ -93,6 +93,13 @@ impl Pipeline {
     /// # Errors
     /// When the message must stay in the queue.
     pub async fn handle(&self, message: &mut Message, start_by: Instant) -> Result<Outcome, Failure> {
+        let result = self.handle_events(message, start_by).await;
+        metrics::message(MessageOutcome::from(&result));
+        result
+    }
+
+    /// Logs the outcome of each event; [`Pipeline::handle`] counts that of the message.
+    async fn handle_events(&self, message: &mut Message, start_by: Instant) -> Result<Outcome, Failure> {
         let events = Event::decode(&take(&mut message.body)).inspect_err(|undecodable| {
             warn!(
                 message_id = message.id,
@@ -131,10 +138,10 @@ impl Pipeline {
             },
             _ => alert,
         };
-        let (mut alert, destination) = alert(event, &self.router, diagnosed).await;
-        let recipients = destination.recipients();
+        let (mut alert, decision) = alert(event, &self.router, diagnosed).await;
+        let recipients = decision.recipients();
         // A mute suppresses problems. The recovery of an incident that was reported before is still reported.
-        let with_incident = match destination.mute() {
+        let with_incident = match decision.mute() {
             Some(_) if alert.phase() != Phase::Recovery => Vec::new(),
             _ => self.reporter.channels_with_open_incident(&alert, identity).await,
         };
@@ -166,12 +173,12 @@ impl Pipeline {
             }
             Ok(Outcome::from(reported))
         });
-        let not_routed = if destination.mute().is_some() { Outcome::Muted } else { Outcome::Unrouted };
+        let not_routed = if decision.mute().is_some() { Outcome::Muted } else { Outcome::Unrouted };
         let result = Outcome::of_all(join_all(reports).await).map(|outcome| outcome.max(not_routed));
         if matches!(result, Ok(Outcome::Unrouted)) && alert.severity >= Severity::Warning {
             metrics::unrouted_problem(alert.severity.as_str());
         }
-        let mute = destination.mute().filter(|_| matches!(result, Ok(Outcome::Muted)));
+        let mute = decision.mute().filter(|_| matches!(result, Ok(Outcome::Muted)));
         self.log(message, alert, &channels, &result, mute);
         result
     }
@@ -223,7 +230,7 @@ pub async fn alert(
     event: Event,
     router: &Router,
     diagnosed: impl AsyncFnOnce(Arc<Alert>, Wanted) -> Arc<Alert>,
-) -> (Arc<Alert>, Destination) {
+) -> (Arc<Alert>, RouteDecision) {
     let mut alert = Arc::new(Alert::from_event(&event));
     let routes = router.route(event.value(), alert.time.unwrap_or_else(OffsetDateTime::now_utc));
     drop(event);
@@ -232,8 +239,8 @@ pub async fn alert(
         let by_tags = routes.depend_on_tags(alert.severity);
         alert = diagnosed(alert, Wanted { channels, by_tags }).await;
     }
-    let destination = routes.by_tags(alert.tags.as_ref()).destination(alert.severity);
-    (alert, destination)
+    let decision = routes.with_tags(alert.tags.as_ref()).decide(alert.severity);
+    (alert, decision)
 }
 
 impl Outcome {

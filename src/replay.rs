@@ -1,4 +1,4 @@
-//! Events from files instead of the queue: `render` shows what would be posted, `send` posts it.
+//! Events from files instead of the queue: `render` shows what would be posted, `send` posts it, and `check --event` explains the routing.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,15 +24,16 @@ use crate::{
     event::{Event, Undecodable},
     output,
     pipeline::{self, Wanted},
-    route::{self, Recipient, Router},
-    slack::{Slack, channel::Destination, render, report::Report, target::Source},
-    text, webhook,
+    route::{Recipient, RouteDecision, Router},
+    slack::{Slack, channel::Destination, render, report::Report, target::TargetSource},
+    text,
+    webhook::WebhookSource,
 };
 
 mod input;
 
-/// Prints, for each event and each channel that it goes to, one JSON line with what Slack would get: diagnosed where
-/// `ecs_answers`, a folder, holds what ECS answered about its service. `false` if an event could not be decoded.
+/// Prints one JSON line with Slack's payload for each event and each channel that it goes to. `ecs_answers` is a folder of ECS's answers;
+/// an alert is diagnosed if the folder has the answers about its service. Returns `false` if an event could not be decoded.
 ///
 /// # Errors
 /// When a file cannot be read or the output cannot be written.
@@ -68,7 +69,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
                 output::print(canary(&event))?;
                 continue;
             }
-            let (alert, destination) = pipeline::alert(event, &router, &diagnosed).await;
+            let (alert, decision) = pipeline::alert(event, &router, &diagnosed).await;
             let line = |outcome: &str, channel: Value, payload: Value| {
                 json!({
                     "event_id": alert.event_id,
@@ -79,14 +80,14 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
                     "payload": payload,
                 })
             };
-            if let Some((outcome, why)) = not_posted(&alert, &destination) {
+            if let Some((outcome, why)) = not_posted(&alert, &decision) {
                 let mut line = line(outcome, Value::Null, Value::Null);
                 if let Some(why) = why {
                     line["why"] = why.into();
                 }
                 output::print(line)?;
             }
-            for Recipient { channel, mention } in destination.recipients() {
+            for Recipient { channel, mention } in decision.recipients() {
                 let report = Report::of(Arc::clone(&alert)).mentioning(mention.as_deref());
                 let payload = render::message(&report, config.account_name.as_deref()).to_value();
                 output::print(line("post", names[channel.0].as_str().into(), payload))?;
@@ -96,20 +97,22 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
     Ok(all_decoded)
 }
 
-/// Posts the events and prints one JSON line for each and each of its channels. `false` if not all were accepted.
+/// Posts the events, and prints one JSON line for each event and each of its channels. Returns `false` if not all were accepted.
 ///
 /// # Errors
 /// When a file cannot be read, a webhook cannot be used, or the output cannot be written.
 pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let mut bodies = read_ahead(input::bodies(files)?);
-    let looks_up =
-        config.channels.iter().any(|channel| !matches!(channel.source, Some(Source::Webhook(webhook::Source::Url(_)))));
-    let aws = if looks_up { Some(app::load_aws(None).await?) } else { None };
-    // Ctrl-C ends it at once: what was not accepted is still in the files.
+    let needs_aws = config
+        .channels
+        .iter()
+        .any(|channel| !matches!(channel.source, Some(TargetSource::Webhook(WebhookSource::Url(_)))));
+    let aws = if needs_aws { Some(app::load_aws(None).await?) } else { None };
+    // Ctrl-C ends the command at once: events that were not accepted are still in the files.
     let (_never, stop) = watch::channel(None);
     let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;
     let router = Router::new(config.routes, config.mutes);
-    // Somebody waits: long enough for Slack's usual 429, not for an outage.
+    // A person waits for this command: long enough for a usual 429 of Slack, but not for an outage.
     let patience = config.queue.visibility_timeout.min(Duration::from_secs(30));
     let mut all_accepted = true;
     let posts = poll_fn(|context| bodies.poll_recv(context))
@@ -124,7 +127,7 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     Ok(all_accepted)
 }
 
-/// Reads on a thread of its own, a little ahead: a wait for standard input must not hold up what is being posted.
+/// Reads ahead by one event on a separate thread, so that waiting for standard input does not delay the posts.
 fn read_ahead(bodies: impl Iterator<Item = Result<String>> + Send + 'static) -> mpsc::Receiver<Result<String>> {
     let (sender, receiver) = mpsc::channel(1);
     std::thread::spawn(move || bodies.map(|body| sender.blocking_send(body)).take_while(Result::is_ok).count());
@@ -140,15 +143,15 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
         if event.is_canary() {
             return vec![(canary(&event), true)];
         }
-        let (alert, destination) = pipeline::alert(event, router, async |alert, _| alert).await;
-        if let Some((outcome, why)) = not_posted(&alert, &destination) {
+        let (alert, decision) = pipeline::alert(event, router, async |alert, _| alert).await;
+        if let Some((outcome, why)) = not_posted(&alert, &decision) {
             let mut line = json!({"event_id": alert.event_id, "outcome": outcome, "channel": null});
             if let Some(why) = why {
                 line["why"] = why.into();
             }
             return vec![(line, true)];
         }
-        let posts = destination.recipients().iter().map(async |&Recipient { channel, ref mention }| {
+        let posts = decision.recipients().iter().map(async |&Recipient { channel, ref mention }| {
             let report = Report::of(Arc::clone(&alert)).mentioning(mention.as_deref());
             let posted = slack.post(channel, report, Destination::Channel, start_by).await;
             let mut line = json!({"event_id": alert.event_id, "outcome": "posted", "channel": slack.name(channel)});
@@ -163,24 +166,24 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
     join_all(sent).await.into_iter().flatten().collect()
 }
 
-/// What becomes of an alert that goes nowhere, and why where that may not be meant.
-fn not_posted(alert: &Alert, destination: &route::Destination) -> Option<(&'static str, Option<String>)> {
-    match destination {
-        route::Destination::Muted(mute) => Some(("muted", Some(mute.to_string()))),
-        route::Destination::Channels(recipients) if recipients.is_empty() => {
+/// The outcome of an alert that goes to no channel, and a reason where that may be a mistake.
+fn not_posted(alert: &Alert, decision: &RouteDecision) -> Option<(&'static str, Option<String>)> {
+    match decision {
+        RouteDecision::Muted(mute) => Some(("muted", Some(mute.to_string()))),
+        RouteDecision::Channels(recipients) if recipients.is_empty() => {
             let is_problem = alert.severity >= Severity::Warning;
             Some(("unrouted", is_problem.then(|| "no route takes this problem".to_owned())))
         }
-        route::Destination::Channels(_) => None,
+        RouteDecision::Channels(_) => None,
     }
 }
 
-/// Prints, for each event, which route takes it and why the others do not, and which mute holds it. `false` if an event could
-/// not be decoded.
+/// Prints for each event which route takes it, why the others do not, and which mute holds it. Returns `false` if an event could not be
+/// decoded.
 ///
 /// # Errors
 /// When a file cannot be read or the output cannot be written.
-pub fn explain(config: Config, files: &[PathBuf]) -> Result<bool> {
+pub fn explain_routes(config: Config, files: &[PathBuf]) -> Result<bool> {
     let names: Vec<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
     let router = Router::new(config.routes, config.mutes);
     let mut all_decoded = true;
@@ -211,7 +214,7 @@ pub fn explain(config: Config, files: &[PathBuf]) -> Result<bool> {
     Ok(all_decoded)
 }
 
-/// What is never posted, so has neither a severity nor a payload.
+/// The line of a canary, which is never posted and has neither a severity nor a payload.
 fn canary(event: &Event) -> Value {
     json!({
         "event_id": event.id(), "outcome": "canary", "channel": null, "severity": null, "cause": null, "payload": null,

@@ -25,7 +25,7 @@ use crate::{
     },
     metrics,
     route::{ChannelId, Recipient},
-    shutdown::Stop,
+    shutdown::StopSignal,
     slack::{
         Slack,
         channel::PostError,
@@ -38,7 +38,7 @@ mod places;
 
 /// Settings of incidents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct IncidentSettings {
     /// The DynamoDB table that replicas share. `None`: this process's memory.
     pub table: Option<String>,
     /// An open incident is reported again after this time at the earliest.
@@ -111,7 +111,7 @@ struct Incidents {
 
 impl Reporter {
     /// A reporter that has reported nothing. Without incidents, each alert is a message.
-    pub fn new(slack: Arc<Slack>, incidents: Option<(Settings, Store)>, stop: &Stop) -> Self {
+    pub fn new(slack: Arc<Slack>, incidents: Option<(IncidentSettings, Store)>, stop: &StopSignal) -> Self {
         let incidents = incidents.map(|(settings, store)| Incidents {
             log: NotificationLog::new(store, slack.share()).until(stop),
             policy: Policy {

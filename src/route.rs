@@ -1,7 +1,7 @@
-//! Which channels an event goes to, whom it mentions there, and whether a mute holds it. Pure.
+//! Decides which channels an event goes to, whom it mentions there, and whether a mute holds it. Pure.
 //!
-//! Mutes come first: an event that one holds goes nowhere. Then routes are tried in the order of the configuration; the first
-//! that takes an event ends the search, unless it says to go on.
+//! Mutes come first: an event that a mute holds is not posted. Then the routes are tried in the order of the configuration. The first
+//! route that takes the event ends the search, unless it has `continue = true`.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use time::OffsetDateTime;
 use crate::{alert::Severity, diagnosis::Tags};
 
 use mention::Mention;
-use mute::{Mute, Standing};
-use pattern::{Pattern, Subject, TagPattern, Verdict};
+use mute::{Mute, MuteState};
+use pattern::{MatchInput, Pattern, TagPattern, Verdict};
 
 pub mod explain;
 pub mod mention;
 pub mod mute;
 pub mod pattern;
 
-/// A channel of the configuration, by its place there.
+/// A channel of the configuration, by its index there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ChannelId(pub usize);
 
@@ -28,7 +28,7 @@ pub struct ChannelId(pub usize);
 pub struct Route {
     /// The channel it leads to.
     pub channel: ChannelId,
-    /// The events it takes; without one, every event that is a problem.
+    /// The events it takes; without a pattern, every event that is a problem.
     pub pattern: Option<Pattern>,
     /// Whether the routes after it are tried for an event that it took (`continue = true` in the file).
     pub proceed: bool,
@@ -45,16 +45,16 @@ pub struct Recipient {
     pub mention: Option<Arc<Mention>>,
 }
 
-/// What becomes of an alert.
+/// Where an alert goes.
 #[derive(Debug, Clone)]
-pub enum Destination {
-    /// It goes to these channels, each named once; without any, no route takes it.
+pub enum RouteDecision {
+    /// It goes to these channels, each listed once; if there are none, no route takes it.
     Channels(Vec<Recipient>),
     /// A mute holds it.
     Muted(Arc<Mute>),
 }
 
-impl Destination {
+impl RouteDecision {
     /// The channels it goes to.
     pub fn recipients(&self) -> &[Recipient] {
         match self {
@@ -85,23 +85,23 @@ impl Router {
         Self { routes, mutes: mutes.into_iter().map(Arc::new).collect() }
     }
 
-    /// The routes that take `event`, the whole of it as EventBridge delivers it, as far as patterns tell; the severity and the tags of
-    /// its service tell the rest. `time` is when it happened, by which mutes begin and end.
+    /// The routes whose patterns allow `event`, the complete JSON that EventBridge delivers. The severity and the tags of its service
+    /// decide later which of them take it. `time` is the time of the event, which decides whether a mute holds.
     pub fn route(&self, event: &Value, time: OffsetDateTime) -> Routes {
-        let subject = Subject::new(event);
+        let input = MatchInput::new(event);
         let mut routes = Routes::default();
-        for mute in self.mutes.iter().filter(|mute| mute.standing(time) == Standing::Holds) {
-            match mute.pattern.judge(subject) {
+        for mute in self.mutes.iter().filter(|mute| mute.state_at(time) == MuteState::Active) {
+            match mute.pattern.evaluate(input) {
                 Verdict::No => {}
-                Verdict::ByTags(tags) => routes.mutes_by_tags.push((tags, Arc::clone(mute))),
+                Verdict::IfTagged(tags) => routes.tag_mutes.push((tags, Arc::clone(mute))),
                 Verdict::Yes => return Routes { mute: Some(Arc::clone(mute)), ..Routes::default() },
             }
         }
         for Route { channel, pattern, proceed, mention } in &self.routes {
-            let condition = match pattern.as_ref().map(|pattern| pattern.judge(subject)) {
+            let condition = match pattern.as_ref().map(|pattern| pattern.evaluate(input)) {
                 Some(Verdict::No) => continue,
                 Some(Verdict::Yes) => Condition::None,
-                Some(Verdict::ByTags(tags)) => Condition::Tags(tags),
+                Some(Verdict::IfTagged(tags)) => Condition::Tags(tags),
                 None => Condition::Problem,
             };
             let is_last = matches!(condition, Condition::None) && !proceed;
@@ -115,13 +115,13 @@ impl Router {
     }
 }
 
-/// The routes that take an event, which need it no longer: its severity may change while ECS is asked.
+/// The routes that may take an event. They hold no reference to the event. Its severity may still change while ECS is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     candidates: Vec<Candidate>,
     mute: Option<Arc<Mute>>,
-    /// The mutes that hold it if its service has such tags.
-    mutes_by_tags: Vec<(TagPattern, Arc<Mute>)>,
+    /// The mutes that hold it if the tags of its service match.
+    tag_mutes: Vec<(TagPattern, Arc<Mute>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -131,22 +131,23 @@ struct Candidate {
     proceed: bool,
 }
 
-/// When a route takes an event that its pattern does not refuse.
+/// The condition under which a route takes an event that its pattern does not exclude.
 #[derive(Debug, Clone)]
 enum Condition {
+    /// It takes the event.
     None,
-    /// It has no pattern.
+    /// It has no pattern, so it takes only problems.
     Problem,
     /// Its pattern names tags, which are not known yet.
     Tags(TagPattern),
 }
 
 impl Routes {
-    /// Where an alert of this severity goes; also to those channels that get it only if the tags are right, until
-    /// [`Routes::by_tags`] has judged these. Of several routes to one channel, the first decides whom it mentions.
-    pub fn destination(&self, severity: Severity) -> Destination {
+    /// Where an alert of this severity goes. Before [`Routes::with_tags`] this includes the channels that get it only if the tags match.
+    /// If several routes lead to one channel, the first decides whom the alert mentions.
+    pub fn decide(&self, severity: Severity) -> RouteDecision {
         if let Some(mute) = &self.mute {
-            return Destination::Muted(Arc::clone(mute));
+            return RouteDecision::Muted(Arc::clone(mute));
         }
         let mut recipients: Vec<Recipient> = Vec::new();
         for route in self.tried(severity) {
@@ -154,40 +155,40 @@ impl Routes {
                 recipients.push(route.recipient.clone());
             }
         }
-        Destination::Channels(recipients)
+        RouteDecision::Channels(recipients)
     }
 
     /// The channels that get an alert of this severity, in the order of the routes, each once.
     pub fn channels(&self, severity: Severity) -> Vec<ChannelId> {
-        self.destination(severity).recipients().iter().map(|recipient| recipient.channel).collect()
+        self.decide(severity).recipients().iter().map(|recipient| recipient.channel).collect()
     }
 
-    /// Whether the tags of the service may change which channels get an alert of this severity.
+    /// Whether the tags of the service can change which channels get an alert of this severity.
     pub fn depend_on_tags(&self, severity: Severity) -> bool {
-        let is_open = |route: &Candidate| matches!(route.condition, Condition::Tags(_));
-        match self.mutes_by_tags.as_slice() {
-            [] => self.tried(severity).any(is_open),
+        let is_undecided = |route: &Candidate| matches!(route.condition, Condition::Tags(_));
+        match self.tag_mutes.as_slice() {
+            [] => self.tried(severity).any(is_undecided),
             _ => self.tried(severity).next().is_some(),
         }
     }
 
-    /// What is left of them when the tags of the service are these. Where they are not known, no pattern that names tags matches.
-    pub fn by_tags(&self, tags: Option<&Tags>) -> Self {
-        let judged = |route: &Candidate| match &route.condition {
+    /// The routes that remain with these tags of the service. If the tags are unknown, no pattern that names tags matches.
+    pub fn with_tags(&self, tags: Option<&Tags>) -> Self {
+        let resolve = |route: &Candidate| match &route.condition {
             Condition::Tags(pattern) if !tags.is_some_and(|tags| pattern.matches(tags)) => None,
             Condition::Tags(_) => Some(Candidate { condition: Condition::None, ..route.clone() }),
             Condition::None | Condition::Problem => Some(route.clone()),
         };
         let holds = |(pattern, _): &&(TagPattern, _)| tags.is_some_and(|tags| pattern.matches(tags));
-        let mute = self.mutes_by_tags.iter().find(holds).map(|(_, mute)| mute);
+        let mute = self.tag_mutes.iter().find(holds).map(|(_, mute)| mute);
         Self {
-            candidates: self.candidates.iter().filter_map(judged).collect(),
+            candidates: self.candidates.iter().filter_map(resolve).collect(),
             mute: self.mute.as_ref().or(mute).cloned(),
-            mutes_by_tags: Vec::new(),
+            tag_mutes: Vec::new(),
         }
     }
 
-    /// The routes up to the first that surely takes an alert of this severity and does not let it go on.
+    /// The routes up to the first that certainly takes an alert of this severity and does not continue.
     fn tried(&self, severity: Severity) -> impl Iterator<Item = &Candidate> {
         let mut is_over = false;
         self.candidates
@@ -207,221 +208,4 @@ impl Routes {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use time::Duration;
-
-    use super::*;
-
-    const SEARCH: ChannelId = ChannelId(0);
-    const PLATFORM: ChannelId = ChannelId(1);
-    const AUDIT: ChannelId = ChannelId(2);
-    const NONE: [ChannelId; 0] = [];
-    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-
-    fn to(channel: ChannelId, pattern: Option<Value>) -> Route {
-        let pattern = pattern.map(|pattern| Pattern::compile(&pattern).unwrap());
-        Route { channel, pattern, proceed: false, mention: None }
-    }
-
-    fn and_on(route: Route) -> Route {
-        Route { proceed: true, ..route }
-    }
-
-    fn impaired(service: &str) -> Value {
-        json!({
-            "version": "0",
-            "id": "0d4e4a4e-7d3f-4ac1-9b0e-4c3d7a3cf3b5",
-            "detail-type": "ECS Service Action",
-            "source": "aws.ecs",
-            "account": "123456789012",
-            "time": "2026-03-14T15:09:26Z",
-            "region": "eu-west-1",
-            "resources": [format!("arn:aws:ecs:eu-west-1:123456789012:service/{service}")],
-            "detail": { "eventType": "WARN", "eventName": "SERVICE_TASK_START_IMPAIRED" },
-        })
-    }
-
-    fn search_services() -> Option<Value> {
-        Some(json!({ "resources": [{ "wildcard": "*:service/search-*/*" }] }))
-    }
-
-    #[test]
-    fn a_team_gets_its_own_clusters_and_the_platform_the_rest() {
-        let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)], Vec::new());
-        assert_eq!(router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical), [SEARCH]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical), [PLATFORM]);
-    }
-
-    #[test]
-    fn without_a_pattern_only_problems_are_taken_and_with_one_whatever_it_says() {
-        let plain = Router::new(vec![to(PLATFORM, None)], Vec::new());
-        let event = impaired("search-prod/indexer");
-        assert_eq!(plain.route(&event, NOW).channels(Severity::Info), NONE);
-        assert_eq!(plain.route(&event, NOW).channels(Severity::Warning), [PLATFORM]);
-        assert_eq!(plain.route(&event, NOW).channels(Severity::Critical), [PLATFORM]);
-
-        let patterned = Router::new(vec![to(SEARCH, search_services())], Vec::new());
-        assert_eq!(patterned.route(&event, NOW).channels(Severity::Info), [SEARCH]);
-        assert_eq!(patterned.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical), NONE);
-    }
-
-    #[test]
-    fn a_route_that_continues_lets_the_next_ones_have_the_event_too() {
-        let everything = || Some(json!({ "source": [{ "prefix": "aws." }] }));
-        let router = Router::new(
-            vec![
-                and_on(to(AUDIT, everything())),
-                and_on(to(SEARCH, search_services())),
-                to(PLATFORM, None),
-                to(AUDIT, None),
-            ],
-            Vec::new(),
-        );
-        assert_eq!(
-            router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical),
-            [AUDIT, SEARCH, PLATFORM]
-        );
-        assert_eq!(router.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical), [AUDIT, PLATFORM]);
-        assert_eq!(router.route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Info), [AUDIT]);
-    }
-
-    #[test]
-    fn a_channel_gets_an_event_once_however_many_routes_lead_there() {
-        let router = Router::new(
-            vec![and_on(to(PLATFORM, search_services())), and_on(to(PLATFORM, None)), to(SEARCH, search_services())],
-            Vec::new(),
-        );
-        assert_eq!(
-            router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical),
-            [PLATFORM, SEARCH]
-        );
-    }
-
-    fn tags(tags: &[(&str, &str)]) -> Tags {
-        let tags = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect::<Vec<_>>();
-        Tags::of(&json!({ "tags": tags }))
-    }
-
-    #[test]
-    fn a_pattern_that_names_tags_is_judged_when_these_are_known() {
-        let of_search = || Some(json!({ "service-tags": { "team": ["search"] } }));
-        let router = Router::new(vec![to(SEARCH, of_search()), to(PLATFORM, None)], Vec::new());
-        let routes = router.route(&impaired("shop-prod/checkout"), NOW);
-        assert_eq!(routes.channels(Severity::Critical), [SEARCH, PLATFORM], "either may want it");
-        assert!(routes.depend_on_tags(Severity::Critical));
-        let channels = |tags: Option<&Tags>, severity| routes.by_tags(tags).channels(severity);
-        let search = tags(&[("team", "search"), ("stage", "prod")]);
-        assert_eq!(channels(Some(&search), Severity::Critical), [SEARCH]);
-        assert_eq!(channels(Some(&search), Severity::Info), [SEARCH], "a pattern takes exactly what it says");
-        assert_eq!(
-            channels(Some(&tags(&[("Team", "search")])), Severity::Critical),
-            [PLATFORM],
-            "keys are case-sensitive"
-        );
-        assert_eq!(channels(None, Severity::Critical), [PLATFORM]);
-        assert_eq!(channels(None, Severity::Info), NONE);
-    }
-
-    #[test]
-    fn tags_are_asked_for_only_where_they_decide() {
-        let of_search = || Some(json!({ "service-tags": { "team": ["search"] } }));
-        let event = impaired("search-prod/indexer");
-        let depends =
-            |routes: Vec<Route>, severity| Router::new(routes, Vec::new()).route(&event, NOW).depend_on_tags(severity);
-        assert!(!depends(vec![to(SEARCH, search_services()), to(PLATFORM, of_search())], Severity::Info));
-        assert!(!depends(vec![to(PLATFORM, None), to(SEARCH, of_search())], Severity::Critical));
-        assert!(depends(vec![to(PLATFORM, None), to(SEARCH, of_search())], Severity::Info));
-        assert!(depends(vec![and_on(to(PLATFORM, None)), to(SEARCH, of_search())], Severity::Critical));
-        let of_another_account = json!({ "account": ["1"], "service-tags": { "team": ["search"] } });
-        assert!(!depends(vec![to(SEARCH, Some(of_another_account)), to(PLATFORM, None)], Severity::Critical));
-    }
-
-    #[test]
-    fn a_mute_that_names_tags_holds_the_alerts_of_services_that_have_them() {
-        let mute = Mute {
-            place: 0,
-            pattern: Pattern::compile(&json!({ "service-tags": { "team": ["search"] } })).unwrap(),
-            from: None,
-            until: None,
-            reason: "moves house".into(),
-        };
-        let router = Router::new(vec![to(PLATFORM, None)], vec![mute]);
-        let routes = router.route(&impaired("shop-prod/checkout"), NOW);
-        assert!(routes.depend_on_tags(Severity::Critical));
-        assert!(!routes.depend_on_tags(Severity::Info), "nobody wants it anyway");
-        let is_muted = |tags: Option<&Tags>| routes.by_tags(tags).destination(Severity::Critical).mute().is_some();
-        assert!(is_muted(Some(&tags(&[("team", "search")]))));
-        assert!(!is_muted(Some(&tags(&[("team", "shop")]))));
-        assert!(!is_muted(None), "what is not known mutes nothing");
-    }
-
-    #[test]
-    fn an_event_cannot_bring_tags_of_its_own() {
-        let of_search = json!({ "service-tags": { "team": ["search"] } });
-        let router = Router::new(vec![to(SEARCH, Some(of_search)), to(PLATFORM, None)], Vec::new());
-        for forged in [
-            json!({ "service-tags": { "team": "search" } }),
-            json!({ "service-tags": [{ "team": "search" }] }),
-            json!({ "service-tags.team": "search" }),
-        ] {
-            let routes = router.route(&forged, NOW);
-            assert_eq!(routes.by_tags(None).channels(Severity::Critical), [PLATFORM], "{forged}");
-            assert_eq!(routes.by_tags(Some(&tags(&[]))).channels(Severity::Critical), [PLATFORM], "{forged}");
-        }
-    }
-
-    #[test]
-    fn without_routes_nothing_is_wanted() {
-        assert_eq!(
-            Router::new(Vec::new(), Vec::new())
-                .route(&impaired("shop-prod/checkout"), NOW)
-                .channels(Severity::Critical),
-            NONE
-        );
-    }
-
-    fn mention(whom: &str) -> Option<Arc<Mention>> {
-        Some(Arc::new(Mention { whom: mention::parse(whom).unwrap(), from: Severity::Critical }))
-    }
-
-    #[test]
-    fn of_two_routes_to_one_channel_the_first_that_takes_the_event_decides_whom_it_mentions() {
-        let router = Router::new(
-            vec![
-                and_on(Route { mention: mention("<!here>"), ..to(PLATFORM, search_services()) }),
-                Route { mention: mention("<!channel>"), ..to(PLATFORM, None) },
-            ],
-            Vec::new(),
-        );
-        let mentioned = |service: &str| {
-            let destination = router.route(&impaired(service), NOW).destination(Severity::Critical);
-            let [recipient] = destination.recipients() else { panic!("{destination:?}") };
-            recipient.mention.as_ref().map(|mention| mention.whom.clone())
-        };
-        assert_eq!(mentioned("search-prod/indexer").as_deref(), Some("<!here>"));
-        assert_eq!(mentioned("shop-prod/checkout").as_deref(), Some("<!channel>"));
-    }
-
-    #[test]
-    fn a_mute_holds_what_its_pattern_matches_while_it_lasts_whatever_routes_say() {
-        let mute = Mute {
-            place: 0,
-            pattern: Pattern::compile(&search_services().unwrap()).unwrap(),
-            from: Some(NOW),
-            until: Some(NOW + Duration::hours(2)),
-            reason: "load test".into(),
-        };
-        let router = Router::new(vec![to(SEARCH, search_services()), to(PLATFORM, None)], vec![mute]);
-        let goes = |service: &str, minutes: i64| {
-            let destination =
-                router.route(&impaired(service), NOW + Duration::minutes(minutes)).destination(Severity::Critical);
-            (destination.mute().is_some(), destination.recipients().len())
-        };
-        assert_eq!(goes("search-prod/indexer", -1), (false, 1));
-        assert_eq!(goes("search-prod/indexer", 0), (true, 0));
-        assert_eq!(goes("search-prod/indexer", 119), (true, 0));
-        assert_eq!(goes("search-prod/indexer", 120), (false, 1), "the end is not part of it");
-        assert_eq!(goes("shop-prod/checkout", 60), (false, 1));
-    }
-}
+mod tests;

@@ -1,58 +1,58 @@
-//! What people store in a secret, and how to take the one text out of it that a channel needs: the text alone, or a JSON object
-//! that holds it. Pure; what is wrong is described, and no value is ever shown.
+//! Extracts the one string that is needed from the value of a secret: the string alone, or a JSON object that holds it. Pure. Errors
+//! describe what is wrong and never show a value.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Object keys shown at most in a description.
+/// The most keys of an object that a description shows.
 const MOST_KEYS: usize = 10;
 
-/// Characters that take no room on a screen: a byte order mark, zero-width spaces and joiners, the soft hyphen.
+/// Invisible characters: a byte order mark, zero-width spaces and joiners, the soft hyphen.
 const INVISIBLE: [char; 8] =
     ['\u{feff}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{00ad}', '\u{200e}', '\u{200f}'];
 
-/// Pairs of characters that people put around a text, or that a program puts there for them.
+/// Pairs of characters that people or programs put around a text.
 const QUOTES: [(char, char); 7] =
     [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’'), ('«', '»'), ('<', '>')];
 
-/// What a secret is to hold, in the words of an error.
+/// What a secret must hold, in the words of an error.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct Expected {
     /// With its article: `the webhook's URL`.
     pub what: &'static str,
     /// The configuration key that names an object's key: `webhook_secret_key`.
     pub key_setting: &'static str,
 }
 
-/// A secret that holds no text of the sort that is wanted. Shows nothing of its values.
+/// The secret does not hold what is expected. Shows nothing of its values.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Unfit(String);
+pub struct Unusable(String);
 
-/// Takes what `accept` accepts: from the text itself, from the object's value under `key`, or from the only value of the
-/// object that is accepted.
+/// Extracts what `accept` accepts: the text itself, the object's value under `key`, or the only value of the object that `accept`
+/// accepts.
 ///
 /// # Errors
-/// Says what the secret holds instead, or why its one candidate is refused.
-pub fn take<T: PartialEq, E: fmt::Display>(
+/// What the secret holds instead, or why its only candidate is refused.
+pub fn extract<T: PartialEq, E: fmt::Display>(
     secret: &str,
     key: Option<&str>,
-    wanted: Wanted,
+    expected: Expected,
     accept: impl Fn(&str) -> Result<T, E>,
-) -> Result<T, Unfit> {
-    let Wanted { what, key_setting } = wanted;
-    let fields = match Content::of(secret) {
+) -> Result<T, Unusable> {
+    let Expected { what, key_setting } = expected;
+    let fields = match Content::parse(secret) {
         Content::Object(fields) => fields,
         Content::Text(text) => {
-            // A plain text is what is meant, whether or not a key is configured.
+            // A plain text is used whether or not a key is configured.
             return accept(&text).map_err(|error| match describe(&text) {
-                Some(found) => Unfit(format!("it holds {found}; it must hold {what}")),
-                None => Unfit(error.to_string()),
+                Some(found) => Unusable(format!("it holds {found}; it must hold {what}")),
+                None => Unusable(error.to_string()),
             });
         }
         Content::Json(found) => {
-            return Err(Unfit(format!("it holds {found}; it must hold {what}, or a JSON object that holds it")));
+            return Err(Unusable(format!("it holds {found}; it must hold {what}, or a JSON object that holds it")));
         }
     };
     let found = describe_object(&fields);
@@ -61,14 +61,14 @@ pub fn take<T: PartialEq, E: fmt::Display>(
         let text = match value {
             Some(Value::String(text)) => clean(text),
             Some(other) => {
-                let sort = sort_of(other);
-                return Err(Unfit(format!("its key {key:?} ({key_setting}) holds {sort}; it must hold {what}")));
+                let sort = kind_of(other);
+                return Err(Unusable(format!("its key {key:?} ({key_setting}) holds {sort}; it must hold {what}")));
             }
-            None => return Err(Unfit(format!("it holds {found}, but no key {key:?} ({key_setting})"))),
+            None => return Err(Unusable(format!("it holds {found}, but no key {key:?} ({key_setting})"))),
         };
         return accept(text).map_err(|error| match describe(text) {
-            Some(sort) => Unfit(format!("its key {key:?} ({key_setting}) holds {sort}; it must hold {what}")),
-            None => Unfit(format!("its key {key:?} ({key_setting}): {error}")),
+            Some(sort) => Unusable(format!("its key {key:?} ({key_setting}) holds {sort}; it must hold {what}")),
+            None => Unusable(format!("its key {key:?} ({key_setting}): {error}")),
         });
     }
     let texts = || fields.iter().filter_map(|(name, value)| Some((name, clean(value.as_str()?))));
@@ -83,22 +83,22 @@ pub fn take<T: PartialEq, E: fmt::Display>(
     match accepted.len() {
         1 => Ok(accepted.remove(0)),
         0 => {
-            // With a single candidate the reason helps more than the list of keys.
+            // If there is a single candidate, the reason why it is refused helps most.
             let mut candidates = texts().filter(|(_, text)| describe(text).is_none());
             let reason = match (candidates.next(), candidates.next()) {
                 (Some((name, text)), None) => accept(text).err().map(|error| format!("; {}: {error}", show(name))),
                 _ => None,
             };
             let reason = reason.unwrap_or_default();
-            Err(Unfit(format!("it holds {found}, and none of its values is {what}{reason}")))
+            Err(Unusable(format!("it holds {found}, and none of its values is {what}{reason}")))
         }
         several => {
-            Err(Unfit(format!("it holds {found}, and {several} of its values could be {what}; set {key_setting}")))
+            Err(Unusable(format!("it holds {found}, and {several} of its values could be {what}; set {key_setting}")))
         }
     }
 }
 
-/// A text without what surrounds it by accident: white space, quotes, and characters that cannot be seen.
+/// Removes what often surrounds a text by accident: white space, quotes and invisible characters.
 pub fn clean(text: &str) -> &str {
     let mut text = text.trim_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c));
     while let Some(inner) = QUOTES.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close)) {
@@ -107,7 +107,7 @@ pub fn clean(text: &str) -> &str {
     text
 }
 
-/// A secret, by its outer form.
+/// The value of a secret, by its outer form.
 enum Content {
     Text(String),
     Object(Vec<(String, Value)>),
@@ -116,28 +116,28 @@ enum Content {
 }
 
 impl Content {
-    fn of(secret: &str) -> Self {
+    fn parse(secret: &str) -> Self {
         let bare = secret.trim_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c));
         let parsed = serde_json::from_str(bare).or_else(|_| serde_json::from_str(clean(bare)));
         match parsed {
             Ok(Value::Object(fields)) => Self::Object(fields.into_iter().collect()),
-            // An object that was encoded twice.
+            // An object that was encoded as JSON twice.
             Ok(Value::String(inner)) => match serde_json::from_str(clean(&inner)) {
                 Ok(Value::Object(fields)) => Self::Object(fields.into_iter().collect()),
                 _ => Self::Text(visible(clean(&inner))),
             },
-            Ok(value @ (Value::Array(_) | Value::Null | Value::Bool(_))) => Self::Json(sort_of(&value)),
+            Ok(value @ (Value::Array(_) | Value::Null | Value::Bool(_))) => Self::Json(kind_of(&value)),
             Ok(Value::Number(_)) | Err(_) => Self::Text(visible(clean(bare))),
         }
     }
 }
 
-/// A text without the characters in it that cannot be seen: no URL and no token has any.
+/// Removes invisible characters from a text. No URL and no token contains any.
 fn visible(text: &str) -> String {
     text.chars().filter(|c| !INVISIBLE.contains(c)).collect()
 }
 
-/// What a text is that is clearly not the one wanted; none if only who wants it can say what is wrong with it.
+/// What a text is, if it is clearly not what is expected; none if only the caller can say what is wrong with it.
 fn describe(text: &str) -> Option<String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
@@ -148,7 +148,7 @@ fn describe(text: &str) -> Option<String> {
         _ if lines > 1 => format!("{lines} lines of text"),
         _ if starts(&["xoxb-"]) => "a Slack bot token (xoxb-…)".into(),
         _ if starts(&["xoxp-", "xoxa-", "xoxr-", "xoxe-", "xoxe.", "xoxs-", "xoxc-", "xoxd-", "xapp-"]) => {
-            "a Slack token of another sort than a bot token".into()
+            "a Slack token of another kind than a bot token".into()
         }
         _ if starts(&["arn:"]) => "an ARN".into(),
         _ if starts(&["https://", "http://"]) && !text.contains(char::is_whitespace) => return None,
@@ -175,14 +175,14 @@ fn describe_object(fields: &[(String, Value)]) -> String {
     }
 }
 
-/// A key of an object, unless it may be a secret in the wrong place.
+/// A key of an object, as an error may show it: it may be a secret in the wrong place.
 fn show(key: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ');
     let harmless = key.len() <= 40 && key.chars().all(is_name) && !key.starts_with("xox") && !key.starts_with("xapp");
-    if harmless { format!("{key:?}") } else { "(one that is not shown)".into() }
+    if harmless { format!("{key:?}") } else { "(a key that is not shown)".into() }
 }
 
-fn sort_of(value: &Value) -> &'static str {
+fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     const URL: &str = "https://hooks.slack.com/services/T0/B0/sesame";
-    const WANTED: Wanted = Wanted { what: "the webhook's URL", key_setting: "webhook_secret_key" };
+    const EXPECTED: Expected = Expected { what: "the webhook's URL", key_setting: "webhook_secret_key" };
 
     fn accept(text: &str) -> Result<String, String> {
         match text.strip_prefix("https://hooks.slack.com/") {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn taken(secret: &str, key: Option<&str>) -> Result<String, String> {
-        take(secret, key, WANTED, accept).map_err(|unfit| unfit.to_string())
+        extract(secret, key, EXPECTED, accept).map_err(|unusable| unusable.to_string())
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_said_without_a_value() {
+    fn what_was_found_is_described_without_a_value() {
         for (secret, part) in [
             ("".to_owned(), "nothing"),
             (" \u{feff}\"\" ".to_owned(), "nothing"),
@@ -266,7 +266,7 @@ mod tests {
             (format!("{{\"url\": \"{URL}\""), "not valid JSON"),
             (format!("{URL}\n{URL}"), "2 lines"),
             ("xoxb-1-2-sesame".into(), "bot token"),
-            ("xapp-1-sesame".into(), "token of another sort"),
+            ("xapp-1-sesame".into(), "token of another kind"),
             ("hooks.slack.com/services/T0/B0/sesame".into(), "a URL without https://"),
             (format!("SLACK_WEBHOOK_URL={URL}"), "NAME=value"),
             (format!("url: {URL}"), "other text around"),
@@ -285,12 +285,12 @@ mod tests {
 
     #[test]
     fn a_token_is_taken_the_same_way() {
-        let wanted = Wanted { what: "a bot token", key_setting: "a key" };
+        let expected = Expected { what: "a bot token", key_setting: "a key" };
         let token = |text: &str| text.starts_with("xoxb-").then(|| text.to_owned()).ok_or("it is not a bot token");
         for secret in ["xoxb-1-2-sesame\n", r#"{"token":"xoxb-1-2-sesame","app":"x"}"#] {
-            assert_eq!(take(secret, None, wanted, token).as_deref(), Ok("xoxb-1-2-sesame"));
+            assert_eq!(extract(secret, None, expected, token).as_deref(), Ok("xoxb-1-2-sesame"));
         }
-        let error = take(URL, None, wanted, token).unwrap_err().to_string();
+        let error = extract(URL, None, expected, token).unwrap_err().to_string();
         assert!(error.contains("not a bot token") && !error.contains("sesame"), "{error}");
     }
 }

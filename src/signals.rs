@@ -1,8 +1,8 @@
 //! Signals that ask the program to end: SIGTERM, SIGINT, SIGQUIT and SIGHUP.
 //!
-//! A thread of its own waits for them, so that none has to wait for what the program does meanwhile. Before a command has
-//! something to finish, a signal ends the process; after [`Signals::drain`] the first one begins the drain. All of them are
-//! listened to, since the first process of a container has no default action: what it does not listen to is ignored.
+//! A separate thread waits for signals, so that a busy program does not delay them. A signal ends the process; after
+//! [`Signals::drain`] the first one begins the drain instead. The program handles all four, because the kernel ignores a signal that
+//! the first process of a container does not handle.
 
 use std::{
     future::poll_fn,
@@ -22,55 +22,55 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use crate::{log, shutdown::Stop};
+use crate::{log, shutdown::StopSignal};
 
 /// SIGHUP's bit in the masks of `/proc/self/status`.
 const HANGUP_BIT: u64 = 1;
 
-/// What the next signal does.
+/// What the program does on the next signal.
 #[derive(Debug)]
-enum Next {
-    /// It ends the process, with exit code 0 if that is `clean`, and else as shells report it.
+enum NextSignal {
+    /// End the process: with exit code 0 if `clean`, else with the code that shells use.
     Exit { clean: bool },
-    /// It begins a drain, and the one after it ends the process.
+    /// Begin a drain; the signal after it ends the process.
     Drain { grace: Duration, what: &'static str, stop: watch::Sender<Option<Instant>> },
 }
 
 /// The thread that waits for signals.
 #[derive(Debug)]
-pub struct Signals(Arc<Mutex<Next>>);
+pub struct Signals(Arc<Mutex<NextSignal>>);
 
 impl Signals {
-    /// Begins to listen. Until [`Signals::drain`] a signal ends the process: with exit code 0 if that is a `clean` end, which
-    /// leaves nothing undone, and else with 128 and the signal's number, as shells report it. Returns when no signal can be
-    /// missed any more.
+    /// Starts to listen for signals. Until [`Signals::drain`] a signal ends the process: with exit code 0 if `clean` (the process has
+    /// nothing to finish), else with 128 plus the signal's number, as shells report it. After this function returns, no signal is missed.
     ///
     /// # Errors
-    /// When signals cannot be listened to.
+    /// When the thread or the signal handlers cannot be set up.
     pub fn listen(clean: bool) -> io::Result<Self> {
-        let next = Arc::new(Mutex::new(Next::Exit { clean }));
+        let next = Arc::new(Mutex::new(NextSignal::Exit { clean }));
         let (ready, listening) = mpsc::channel();
         let shared = Arc::clone(&next);
         thread::Builder::new().name("signals".into()).spawn(move || {
-            // Its own runtime, since the program's may be busy.
+            // A runtime of its own, because the program's may be busy.
             let runtime = runtime::Builder::new_current_thread().enable_io().build();
-            let _ =
-                runtime.map(|runtime| runtime.block_on(wait(&shared, &ready))).map_err(|error| ready.send(Err(error)));
+            let _ = runtime
+                .map(|runtime| runtime.block_on(wait_for_signals(&shared, &ready)))
+                .map_err(|error| ready.send(Err(error)));
         })?;
         listening.recv().map_err(io::Error::other)??;
         Ok(Self(next))
     }
 
-    /// From now on the first signal tells everyone by when to have stopped, and the log `what` is done about it; the second
-    /// ends the process at once.
-    pub fn drain(&self, grace: Duration, what: &'static str) -> Stop {
+    /// From now on the first signal sets the instant by which all work must have ended, and logs `what`. The second signal ends the
+    /// process at once.
+    pub fn drain(&self, grace: Duration, what: &'static str) -> StopSignal {
         let (sender, stop) = watch::channel(None);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Next::Drain { grace, what, stop: sender };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = NextSignal::Drain { grace, what, stop: sender };
         stop
     }
 }
 
-async fn wait(next: &Mutex<Next>, ready: &mpsc::Sender<io::Result<()>>) {
+async fn wait_for_signals(next: &Mutex<NextSignal>, ready: &mpsc::Sender<io::Result<()>>) {
     let hangup = (!ignores_hangup()).then(SignalKind::hangup);
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()].into_iter().chain(hangup);
     let streams: io::Result<Vec<_>> = kinds.map(|kind| Ok((kind, signal(kind)?))).collect();
@@ -78,28 +78,28 @@ async fn wait(next: &Mutex<Next>, ready: &mpsc::Sender<io::Result<()>>) {
     let mut streams = streams.unwrap_or_default();
     loop {
         let any = poll_fn(|context| {
-            let came =
+            let received =
                 |(kind, stream): &mut (SignalKind, Signal)| stream.poll_recv(context).is_ready().then_some(*kind);
-            streams.iter_mut().find_map(came).map_or(Poll::Pending, Poll::Ready)
+            streams.iter_mut().find_map(received).map_or(Poll::Pending, Poll::Ready)
         });
         let kind = any.await;
-        act(&next.lock().unwrap_or_else(PoisonError::into_inner), kind);
+        handle(&next.lock().unwrap_or_else(PoisonError::into_inner), kind);
     }
 }
 
-fn act(next: &Next, kind: SignalKind) {
+fn handle(next: &NextSignal, kind: SignalKind) {
     match next {
-        Next::Exit { clean } => end(if *clean { 0 } else { 128 + kind.as_raw_value() }),
-        Next::Drain { grace, what, stop } if stop.borrow().is_none() => {
+        NextSignal::Exit { clean } => end(if *clean { 0 } else { 128 + kind.as_raw_value() }),
+        NextSignal::Drain { grace, what, stop } if stop.borrow().is_none() => {
             info!("{what}");
-            // The last part of the grace is for giving back what could not be finished.
+            // The last part of the grace period is for putting back the messages that could not be finished.
             let settling = Duration::from_secs(3).min(*grace / 4);
             stop.send_replace(Some(Instant::now() + *grace - settling));
         }
-        // A terminal that closes may say so several times, or after another signal. It is in no hurry.
-        Next::Drain { .. } if kind == SignalKind::hangup() => {}
-        Next::Drain { .. } => {
-            error!("stopping at once, on a second signal; what was in flight comes again");
+        // A terminal that closes may send SIGHUP several times, or after another signal. It does not count as the second signal.
+        NextSignal::Drain { .. } if kind == SignalKind::hangup() => {}
+        NextSignal::Drain { .. } => {
+            error!("stopping at once, on a second signal; SQS delivers the messages in flight again");
             end(1);
         }
     }
@@ -110,7 +110,7 @@ fn end(code: i32) {
     exit(code);
 }
 
-/// Whether whoever started the process had it ignore SIGHUP, as `nohup` does: that is to be kept.
+/// Whether the process was started with SIGHUP ignored, as `nohup` does. It then stays ignored.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,7 +1,7 @@
-//! Where a channel posts to: the webhook's URL, given or looked up in Secrets Manager, and checked against the hosts that
-//! a webhook may name.
+//! Webhooks and bot tokens: given in the configuration or looked up in Secrets Manager, and checked. A webhook may name only the allowed
+//! hosts.
 //!
-//! The URL is a secret: who holds it can post. Nothing here prints more of one than its host.
+//! The URL is a secret: everybody who has it can post. Nothing here prints more of it than its host.
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use crate::{
     aws::{self, ErrorClass},
-    secret::{self, Unfit, Wanted},
+    secret::{self, Expected, Unusable},
 };
 
 /// The hosts of Slack's incoming webhooks, commercial and GovSlack.
@@ -26,8 +26,8 @@ impl Webhook {
         &self.0
     }
 
-    /// The shortest time between two posts that Slack takes for good: a second for an incoming webhook, and ten a minute
-    /// for a workflow's trigger. <https://docs.slack.dev/apis/web-api/rate-limits>
+    /// The shortest time between two posts that Slack allows over a longer time: one second for an incoming webhook, six seconds (ten a
+    /// minute) for a workflow's trigger. <https://docs.slack.dev/apis/web-api/rate-limits>
     pub fn interval(&self) -> Duration {
         let trigger = self.0.path().starts_with("/triggers/");
         Duration::from_secs(if trigger { 6 } else { 1 })
@@ -45,7 +45,7 @@ impl fmt::Debug for Webhook {
 pub struct BotToken(String);
 
 impl BotToken {
-    /// A token as it stands in a secret; none if it does not begin as a bot token does.
+    /// Checks the text of a token; none if it does not have the form of a bot token.
     pub fn new(text: &str) -> Option<Self> {
         let is_token_character = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let rest = text.strip_prefix("xoxb-")?;
@@ -66,7 +66,7 @@ impl fmt::Debug for BotToken {
 
 /// Where a channel's webhook comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum WebhookSource {
     /// A secret in Secrets Manager whose SecretString is the URL, or a JSON object that holds it.
     Secret {
         /// Its name or ARN.
@@ -88,18 +88,18 @@ pub enum WebhookError {
     /// The text is no URL.
     #[error("it is not a URL; it should look like https://hooks.slack.com/services/T…/B…/…")]
     NotAUrl,
-    /// Slack's host alone is nobody's webhook.
+    /// It names one of Slack's hosts without the path of a webhook.
     #[error("its path is missing; it should look like https://hooks.slack.com/services/T…/B…/…")]
     NoPath,
     /// It holds a user name or password.
-    #[error("a user name or password may not stand in it")]
+    #[error("it must not contain a user name or password")]
     Credentials,
     /// Its host is not allowed.
     #[error("the host {host:?} is not allowed; allowed are {allowed} (SLACK_ALLOWED_HOSTS, slack.allowed_hosts)")]
     Host {
-        /// What the URL names.
+        /// The host in the URL.
         host: String,
-        /// What it may name.
+        /// The allowed hosts.
         allowed: String,
     },
     /// It is not `https`.
@@ -108,23 +108,23 @@ pub enum WebhookError {
     /// The secret could not be looked up.
     #[error("Secrets Manager{needs}: {what}", needs = needs(*class))]
     LookUp {
-        /// What AWS, or the way to it, said.
+        /// The error from AWS or from the connection.
         what: String,
-        /// What kind of failure it was.
+        /// The class of the failure.
         class: ErrorClass,
     },
     /// Secrets Manager did not answer in time.
     #[error("Secrets Manager did not answer in time")]
     TimedOut,
-    /// The secret is there, but holds no text.
+    /// The secret exists, but has no SecretString.
     #[error("it has no SecretString (it may be stored as binary); it must be text")]
     NoText,
-    /// The secret holds something else.
+    /// The SecretString does not hold a webhook or token.
     #[error(transparent)]
-    Unfit(#[from] Unfit),
+    Unusable(#[from] Unusable),
 }
 
-/// What the role must be allowed, where that is what is wrong.
+/// The permission that the role lacks, if that is the fault.
 fn needs(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Denied => " (needs secretsmanager:GetSecretValue)",
@@ -134,7 +134,7 @@ fn needs(class: ErrorClass) -> &'static str {
 }
 
 impl WebhookError {
-    /// True when looking again later may help: AWS was not reached or failed.
+    /// True if a later look-up may succeed: AWS was not reached or failed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::TimedOut => true,
@@ -148,7 +148,7 @@ impl AllowedHosts {
     /// A list of host names or `host:port` pairs.
     ///
     /// # Errors
-    /// Names the entry that is not one.
+    /// When the list is empty or an entry is not a host name. The entry is not shown.
     pub fn new(hosts: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let hosts: Vec<String> = hosts.into_iter().map(|host| host.trim().to_ascii_lowercase()).collect();
         if hosts.is_empty() {
@@ -161,7 +161,7 @@ impl AllowedHosts {
                 url.path() == "/" && url.username().is_empty() && url.query().is_none() && url.fragment().is_none()
             };
             if host.is_empty() || !parsed.is_some_and(is_bare) {
-                // Not shown: it may be a whole webhook.
+                // The entry is not shown: it may be a webhook.
                 return Err(
                     "an entry is not a host name; write e.g. hooks.slack.com, without https:// or a path".into()
                 );
@@ -170,7 +170,7 @@ impl AllowedHosts {
         Ok(Self(hosts))
     }
 
-    /// Whether a URL names a loopback address that is listed here.
+    /// Whether a URL names a loopback address in this list.
     pub fn allows_loopback(&self, url: &Url) -> bool {
         self.lists(url) && is_loopback(url)
     }
@@ -182,13 +182,13 @@ impl AllowedHosts {
         self.0.iter().any(|entry| entry == host || entry == bare || Some(entry) == host_and_port.as_ref())
     }
 
-    /// Checks a URL: `https` only, except for a loopback address listed here, and only to a listed host.
+    /// Checks a URL: its host must be in this list, and its scheme `https`, except for a listed loopback address.
     ///
     /// # Errors
-    /// Says which rule it breaks; never shows the URL.
+    /// The rule that the URL breaks. The URL is never shown.
     pub fn check(&self, url: &str) -> Result<Webhook, WebhookError> {
         let text = secret::clean(url);
-        // The parser drops line breaks and tabs: two lines would become one URL.
+        // The URL parser drops line breaks and tabs, so two lines would become one URL.
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(WebhookError::NotAUrl);
         }
@@ -203,7 +203,7 @@ impl AllowedHosts {
         if url.scheme() != "https" && !is_loopback(&url) {
             return Err(WebhookError::Insecure);
         }
-        // Slack's own always have more: /services/T…/B…/…, /triggers/…, /workflows/…
+        // The path of a Slack webhook has several parts: /services/T…/B…/…, /triggers/…, /workflows/…
         if SLACK_HOSTS.contains(&host) && url.path().split('/').filter(|part| !part.is_empty()).count() < 2 {
             return Err(WebhookError::NoPath);
         }
@@ -211,7 +211,7 @@ impl AllowedHosts {
     }
 }
 
-/// Whether a URL names this machine.
+/// Whether the host of a URL is this machine.
 pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -223,7 +223,7 @@ impl Default for AllowedHosts {
     }
 }
 
-/// Looks webhooks up, at start and again when Slack refuses one: it may have been rotated.
+/// Looks up webhooks and tokens: at start, and again when Slack refuses one, because it may have been rotated.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
     secrets: Option<Client>,
@@ -231,7 +231,7 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// With AWS's configuration, which is only needed when a source is a secret.
+    /// `aws` is needed only if a source is a secret.
     pub fn new(aws: Option<&aws_config::SdkConfig>, allowed: AllowedHosts) -> Self {
         let secrets = aws.map(|aws| {
             let timeouts = TimeoutConfig::builder()
@@ -244,30 +244,30 @@ impl Webhooks {
         Self { secrets, allowed }
     }
 
-    /// The webhook as it is now.
+    /// The current webhook.
     ///
     /// # Errors
     /// When the secret cannot be read, or what it holds is not an allowed URL.
-    pub async fn resolve(&self, source: &Source) -> Result<Webhook, WebhookError> {
+    pub async fn resolve(&self, source: &WebhookSource) -> Result<Webhook, WebhookError> {
         let (id, key) = match source {
-            Source::Url(webhook) => return Ok(webhook.clone()),
-            Source::Secret { id, key } => (id, key.as_deref()),
+            WebhookSource::Url(webhook) => return Ok(webhook.clone()),
+            WebhookSource::Secret { id, key } => (id, key.as_deref()),
         };
         let text = self.read(id).await?;
-        let wanted = Wanted { what: "the webhook's URL", key_setting: "webhook_secret_key" };
-        Ok(secret::take(&text, key, wanted, |text| self.allowed.check(text))?)
+        let expected = Expected { what: "the webhook's URL", key_setting: "webhook_secret_key" };
+        Ok(secret::extract(&text, key, expected, |text| self.allowed.check(text))?)
     }
 
-    /// The bot token as it is now.
+    /// The current bot token.
     ///
     /// # Errors
     /// When the secret cannot be read, or does not hold exactly one bot token.
     pub async fn bot_token(&self, id: &str) -> Result<BotToken, WebhookError> {
         let text = self.read(id).await?;
-        // A token names itself, so no key is needed: it is taken wherever it is the only one.
-        let wanted = Wanted { what: "a bot token (xoxb-…)", key_setting: "bot_token_secret_id" };
-        Ok(secret::take(&text, None, wanted, |text| {
-            BotToken::new(text).ok_or("it is no bot token: that begins with xoxb-")
+        // A token is recognized by its form, so no key is needed if the secret holds only one.
+        let expected = Expected { what: "a bot token (xoxb-…)", key_setting: "bot_token_secret_id" };
+        Ok(secret::extract(&text, None, expected, |text| {
+            BotToken::new(text).ok_or("it is not a bot token, which begins with xoxb-")
         })?)
     }
 
@@ -282,7 +282,7 @@ impl Webhooks {
         };
         let ask = || client.get_secret_value().secret_id(id).send();
         let mut answer = ask().await;
-        // The credentials that AWS refused are no longer cached: with fresh ones it may succeed at once.
+        // The refused credentials are no longer cached, so a retry with fresh ones may succeed at once.
         if answer.as_ref().is_err_and(|error| ErrorClass::of(error).is_about_stale_credentials()) {
             answer = ask().await;
         }
@@ -339,7 +339,7 @@ mod tests {
         for bad in ["https://hooks.slack.com", "https://hooks.slack.com/", "https://hooks.slack.com//services/"] {
             assert!(matches!(slack.check(bad), Err(WebhookError::NoPath)), "{bad}");
         }
-        // Another host may do without: a relay of one's own.
+        // Another host, such as a private relay, may have no path.
         assert!(allowed(&["relay.example.com"]).check("https://relay.example.com/").is_ok());
     }
 
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_webhook_is_never_printed() {
         let webhook = AllowedHosts::default().check("https://hooks.slack.com/services/T0/B0/sesame").unwrap();
-        assert!(!format!("{webhook:?} {:?}", Source::Url(webhook.clone())).contains("sesame"));
+        assert!(!format!("{webhook:?} {:?}", WebhookSource::Url(webhook.clone())).contains("sesame"));
     }
 
     #[test]

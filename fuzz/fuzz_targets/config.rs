@@ -1,5 +1,5 @@
-//! Bytes → a configuration file, then `VARIABLE=value`s, each after a NUL: never a panic, and an error that names the key or
-//! variable and shows no webhook, wherever one was written: `@@` stands for one. As `CONFIG_CONTENT` a file that holds one is refused.
+//! Bytes → a configuration file, then `VARIABLE=value`s, each after a NUL. `@@` becomes a webhook. Loading never panics, and an error names
+//! the key or variable and shows no webhook. A file with a webhook is refused as `CONFIG_CONTENT`.
 #![no_main]
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ const WEBHOOK: &str = "https://hooks.slack.com/services/T0/B0/open-sesame";
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
-    // A part of a webhook cannot be told from any other text; the fuzzer comes upon it where this target compares.
+    // The fuzzer finds parts of the webhook in the comparisons of this target. Such a part looks like any other text.
     if text.contains("sesame") {
         return;
     }
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     let file = pieces.next().unwrap_or_default();
     let variables = pieces.filter_map(|piece| piece.split_once('=')).filter(|(name, _)| !name.is_empty());
     let mut env: HashMap<&str, &str> = variables.collect();
-    // It would be read.
+    // The program would read this file.
     env.remove("CONFIG_FILE");
     env.insert("CONFIG_CONTENT", file);
     let lookup = |name: &str| env.get(name).map(ToString::to_string);

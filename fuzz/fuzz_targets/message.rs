@@ -1,5 +1,5 @@
-//! Bytes → events → alerts → payloads. A NUL stands between two events; after an SOH come, in the same way, the answers that
-//! ECS gave about their services. What is found here is held to in `make test`, by the properties beside `src/slack/render.rs`.
+//! Bytes → events → alerts → payloads. A NUL separates two events. After an SOH come ECS's answers about their services, also separated
+//! by NULs. In `make test`, `src/slack/render/properties.rs` checks the same.
 #![no_main]
 
 use ecs_slack_alerts::alert::{Alert, CrashLoopRule};
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
             panic!("{fault}\n{payload}");
         }
     }
-    // What is said does not depend on what an environment holds.
+    // The text of an alert does not depend on the values in a container's environment.
     let other_events: Vec<String> = events.iter().map(|body| changed(body, replace_environments)).collect();
     let other_answers: Vec<String> = answers.iter().map(|body| changed(body, change_values)).collect();
     if other_events != events || other_answers != answers {

@@ -1,8 +1,8 @@
-//! Bytes → an event pattern, NUL, an event: neither panics nor hangs, and what matches is what a plain reading of the rules
-//! says. What is found here is held to in `make test`, by the properties beside `src/route/pattern.rs`.
+//! Bytes → an event pattern, NUL, an event. The matcher neither panics nor hangs, and its result is that of a direct implementation of
+//! the rules. In `make test`, `src/route/pattern/properties.rs` checks the same.
 #![no_main]
 
-use ecs_slack_alerts::route::pattern::{Pattern, Subject};
+use ecs_slack_alerts::route::pattern::{MatchInput, Pattern};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 
@@ -15,21 +15,21 @@ fuzz_target!(|data: &[u8]| {
     if event.as_object().is_some_and(|fields| fields.keys().any(is_of_tags)) {
         return;
     }
-    let subject = Subject::new(&event);
+    let input = MatchInput::new(&event);
     if let Ok(pattern) = serde_json::from_str::<Value>(pattern) {
         match Pattern::compile(&pattern) {
-            Ok(compiled) if compiled.names_tags() => drop(compiled.judge(subject)),
-            // The plain reading takes time that grows with every field, test and element.
+            Ok(compiled) if compiled.names_tags() => drop(compiled.evaluate(input)),
+            // The direct implementation takes time that grows with every field, test and element.
             Ok(compiled) if is_small(&pattern) && is_small(&event) && !lab::pattern::is_ambiguous(&event) => {
-                assert_eq!(compiled.matches(subject), lab::pattern::matches(&pattern, &event), "{pattern} of {event}");
+                assert_eq!(compiled.matches(input), lab::pattern::matches(&pattern, &event), "{pattern} of {event}");
             }
-            Ok(compiled) => drop(compiled.matches(subject)),
+            Ok(compiled) => drop(compiled.matches(input)),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
     if let Some(own) = own_pattern(&event, 0) {
         match Pattern::compile(&own) {
-            Ok(compiled) => assert!(compiled.matches(subject), "{own} does not match {event}"),
+            Ok(compiled) => assert!(compiled.matches(input), "{own} does not match {event}"),
             // With dots in its names, an event may have a field twice and be deeper than it looks.
             Err(error) => assert!(has_dots(&own), "{own}: {error}"),
         }
@@ -39,15 +39,15 @@ fuzz_target!(|data: &[u8]| {
     {
         if value.is_string() || value.is_number() {
             let but = Pattern::compile(&json!({ name: [{ "anything-but": value }] })).unwrap();
-            assert!(!but.matches(subject), "{name}: anything but {value} matches {event}");
+            assert!(!but.matches(input), "{name}: anything but {value} matches {event}");
             let other =
                 Pattern::compile(&json!({ name: [{ "anything-but": "something else that is not there" }] })).unwrap();
-            assert!(other.matches(subject), "{name}: {event}");
+            assert!(other.matches(input), "{name}: {event}");
         }
     }
 });
 
-/// The pattern that an event is of itself, as far as a pattern can say it.
+/// A pattern that matches exactly this event, as far as a pattern can.
 fn own_pattern(value: &Value, depth: usize) -> Option<Value> {
     match value {
         Value::Object(fields) if depth < 20 => {

@@ -1,4 +1,4 @@
-//! The `[[channel]]` sections: where alerts go, and by which secret.
+//! The `[[channel]]` sections: where alerts go, and which secret holds the webhook or token.
 
 use reqwest::Url;
 
@@ -9,14 +9,14 @@ use super::{
 use crate::{
     alert::Severity,
     route::ChannelId,
-    slack::target::Source,
-    webhook::{self, AllowedHosts},
+    slack::target::TargetSource,
+    webhook::{AllowedHosts, WebhookSource},
 };
 
 pub(super) fn parse(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: Needs) -> Vec<Channel> {
     let mut sections = root.sections("channel");
     let only = sections.len() < 2;
-    // Without any channel in the file there is one, named `default`.
+    // If the file has no channel, there is one named `default`.
     let unnamed = sections.is_empty();
     if unnamed {
         sections.push(root.section("channel"));
@@ -32,7 +32,7 @@ pub(super) fn parse(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: 
         }
         let source = parse_source(section, only, allowed_hosts, needs);
         fallbacks.push(section.string("fallback", ""));
-        let mentions::Given { whom, from } = mentions::parse(section);
+        let mentions::MentionKeys { whom, from } = mentions::parse(section);
         let mention = whom.filter(|whom| !whom.is_empty());
         let mention_from = from.unwrap_or(Severity::Critical);
         channels.push(Channel { name, source, mention, mention_from, fallback: None });
@@ -49,8 +49,8 @@ pub(super) fn parse(root: &mut Reader<'_>, allowed_hosts: &AllowedHosts, needs: 
     channels
 }
 
-/// The channel that a channel names as its fallback. Those before it in the file have theirs, so the channel that closes a
-/// cycle is the one that is at fault.
+/// Finds the channel that a channel names as its fallback. The channels before it in the file have their fallbacks already, so the
+/// channel that closes a cycle gets the fault.
 fn find_fallback(channels: &[Channel], index: usize, fallback: &str) -> Result<ChannelId, String> {
     let own = &channels[index].name;
     let Some(found) = channels.iter().position(|channel| channel.name == fallback) else {
@@ -60,7 +60,7 @@ fn find_fallback(channels: &[Channel], index: usize, fallback: &str) -> Result<C
             [] => "there is no other channel".to_owned(),
             others => format!("the other channels are {}", others.join(", ")),
         };
-        return Err(format!("{} is no channel's name; {accepted}", quote(fallback)));
+        return Err(format!("{} is not the name of a channel; {accepted}", quote(fallback)));
     };
     let mut cycle = vec![quote(own)];
     let mut next = Some(ChannelId(found));
@@ -75,8 +75,8 @@ fn find_fallback(channels: &[Channel], index: usize, fallback: &str) -> Result<C
     Ok(ChannelId(found))
 }
 
-/// What a section and the variables say of where its channel's messages go.
-struct Given {
+/// The keys and variables that say where a channel posts.
+struct TargetKeys {
     secret: Option<String>,
     key: Option<String>,
     url: Option<String>,
@@ -85,8 +85,13 @@ struct Given {
 }
 
 /// A webhook, or a bot token with a channel's id.
-fn parse_source(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHosts, needs: Needs) -> Option<Source> {
-    let mut given = Given {
+fn parse_source(
+    channel: &mut Reader<'_>,
+    only: bool,
+    allowed_hosts: &AllowedHosts,
+    needs: Needs,
+) -> Option<TargetSource> {
+    let mut given = TargetKeys {
         secret: channel.string("webhook_secret_id", "SLACK_WEBHOOK_SECRET_ID"),
         key: channel.string("webhook_secret_key", ""),
         url: channel.string("webhook_url", "SLACK_WEBHOOK_URL"),
@@ -95,11 +100,11 @@ fn parse_source(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHos
     };
     for key in ["webhook_secret_id", "webhook_url", "bot_token_secret_id", "channel_id"] {
         if channel.is_from_env(key) && !only {
-            channel.fault(key, "sets where the only channel posts to, but there are several in the file; unset it");
+            channel.fault(key, "is for a configuration with one channel, but the file has several; unset it");
             return None;
         }
     }
-    // A variable replaces what the file says, of whichever sort that is.
+    // A variable replaces the target in the file, whether that is a webhook or a bot token.
     let from_env = ["webhook_secret_id", "webhook_url", "bot_token_secret_id"].map(|key| channel.is_from_env(key));
     match from_env {
         [true, false, false] => (given.url, given.token, given.channel_id) = (None, None, None),
@@ -108,11 +113,11 @@ fn parse_source(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHos
         _ => {}
     }
     match (&given.token, &given.channel_id) {
-        (None, None) => parse_webhook(channel, given, allowed_hosts, needs).map(Source::Webhook),
+        (None, None) => parse_webhook(channel, given, allowed_hosts, needs).map(TargetSource::Webhook),
         _ if given.secret.is_some() || given.url.is_some() => {
             channel.fault(
                 "bot_token_secret_id",
-                "stands beside a webhook; give a bot token and a channel_id, or a webhook",
+                "is set together with a webhook; give either a bot token and a channel_id, or a webhook",
             );
             None
         }
@@ -120,13 +125,13 @@ fn parse_source(channel: &mut Reader<'_>, only: bool, allowed_hosts: &AllowedHos
     }
 }
 
-fn parse_bot(channel: &mut Reader<'_>, given: Given) -> Option<Source> {
+fn parse_bot(channel: &mut Reader<'_>, given: TargetKeys) -> Option<TargetSource> {
     if given.key.is_some() {
-        channel.fault("webhook_secret_key", "stands without webhook_secret_id; a bot token needs no key");
+        channel.fault("webhook_secret_key", "is set without webhook_secret_id; a bot token needs no key");
     }
     match (given.token, given.channel_id) {
         (Some(token), _) if token.contains("://") || token.starts_with("xox") => {
-            let what = "is not the name or ARN of a secret; the token itself must stand in Secrets Manager";
+            let what = "is not the name or ARN of a secret; store the token itself in Secrets Manager";
             channel.fault("bot_token_secret_id", what);
             None
         }
@@ -138,7 +143,7 @@ fn parse_bot(channel: &mut Reader<'_>, given: Given) -> Option<Source> {
                 let what = format!("{} is not a channel's id; write e.g. \"C0123456789\", not its name", quote(&id));
                 channel.fault("channel_id", &what);
             }
-            is_id.then_some(Source::Bot { token_secret_id, channel: id })
+            is_id.then_some(TargetSource::Bot { token_secret_id, channel: id })
         }
         (Some(_), None) => {
             let what = "is required with a bot token: the channel's id, such as \"C0123456789\"";
@@ -175,11 +180,11 @@ pub(super) fn parse_api_url(slack: &mut Reader<'_>, allowed_hosts: &AllowedHosts
 
 fn parse_webhook(
     channel: &mut Reader<'_>,
-    given: Given,
+    given: TargetKeys,
     allowed_hosts: &AllowedHosts,
     needs: Needs,
-) -> Option<webhook::Source> {
-    let Given { secret, key, url, .. } = given;
+) -> Option<WebhookSource> {
+    let TargetKeys { secret, key, url, .. } = given;
     if key.as_deref() == Some("") {
         channel
             .fault("webhook_secret_key", "is empty; it must name a key of the secret's JSON object, such as \"url\"");
@@ -187,12 +192,15 @@ fn parse_webhook(
     if key.is_some() && secret.is_none() && !channel.is_from_env("webhook_url") {
         channel.fault(
             "webhook_secret_key",
-            "stands without webhook_secret_id; it names a key of that secret's JSON object",
+            "is set without webhook_secret_id; it names a key of that secret's JSON object",
         );
     }
     match (secret, url) {
         (Some(_), Some(_)) => {
-            channel.fault("webhook_url", "stands beside webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one");
+            channel.fault(
+                "webhook_url",
+                "is set together with webhook_secret_id (SLACK_WEBHOOK_SECRET_ID); give only one",
+            );
             None
         }
         (Some(secret), None) if secret.contains("://") => {
@@ -200,9 +208,9 @@ fn parse_webhook(
                 .fault("webhook_secret_id", "is a URL; it must be the name or ARN of a secret (a URL is webhook_url)");
             None
         }
-        (Some(id), None) => Some(webhook::Source::Secret { id, key }),
+        (Some(id), None) => Some(WebhookSource::Secret { id, key }),
         (None, Some(url)) => {
-            let checked = allowed_hosts.check(&url).map(webhook::Source::Url);
+            let checked = allowed_hosts.check(&url).map(WebhookSource::Url);
             checked.map_err(|error| channel.fault("webhook_url", &error.to_string())).ok()
         }
         (None, None) => {

@@ -1,8 +1,8 @@
-//! Finds the secrets in a configuration that many people can read. `CONFIG_CONTENT` is an environment variable: whoever may read
-//! the task definition or the pod reads it, and a webhook or token in it lets them post to Slack. Pure.
+//! Finds secrets in a configuration that many people can read. `CONFIG_CONTENT` is an environment variable: everybody who may read the
+//! task definition or the pod can read it, and could post to Slack with a webhook or token in it. Pure.
 //!
-//! The parsed values are searched, so it does not matter how TOML writes them; and the comments, which no parser keeps. A fault names
-//! the place and never shows the value.
+//! It searches the parsed values, so that TOML's escapes hide nothing, and the comments, which the parser drops. A fault names the
+//! place and never shows the value.
 
 use reqwest::Url;
 use toml::{Table, Value};
@@ -10,15 +10,15 @@ use toml_parser::{Source, lexer::TokenKind};
 
 use crate::webhook::{SLACK_HOSTS, is_loopback};
 
-/// What stands where many can read it.
+/// The kind of secret that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Secret {
+enum SecretKind {
     Webhook,
     Token,
     Heartbeat,
 }
 
-impl Secret {
+impl SecretKind {
     fn fault(self, place: &str, holder: &str) -> String {
         let (what, use_of_it, key, all) = match self {
             Self::Webhook => ("a webhook's URL", "post with it", "webhook_secret_id", "the webhook or token"),
@@ -34,8 +34,8 @@ impl Secret {
     }
 }
 
-/// Every secret in the text of `CONFIG_CONTENT`, which `table` is parsed from. A webhook is known by its host: Slack's own, and
-/// `more_hosts`, which `slack.allowed_hosts` may hold too.
+/// Every secret in `text`, the value of `CONFIG_CONTENT`; `table` is parsed from it. A webhook is recognized by its host: Slack's own, those
+/// in `slack.allowed_hosts`, and `more_hosts`, which the variable lists.
 pub(super) fn faults(text: &str, table: &Table, more_hosts: Option<&str>) -> Vec<String> {
     let listed = table.get("slack").and_then(|slack| slack.get("allowed_hosts"));
     let listed = listed.map_or(&[][..], |hosts| hosts.as_array().map_or(std::slice::from_ref(hosts), Vec::as_slice));
@@ -80,9 +80,9 @@ impl Search {
                 let is_local =
                     Url::parse(text.trim()).is_ok_and(|url| is_loopback(&url) && self.hosted(text).is_none());
                 let found = match path {
-                    // Their hosts may be any, also one that nobody has listed yet.
-                    "heartbeat.url" if !is_local => Some(Secret::Heartbeat),
-                    _ if path.ends_with(".webhook_url") && !is_local => Some(Secret::Webhook),
+                    // These may have any host, also one that no list has.
+                    "heartbeat.url" if !is_local => Some(SecretKind::Heartbeat),
+                    _ if path.ends_with(".webhook_url") && !is_local => Some(SecretKind::Webhook),
                     _ => self.secret_in(text),
                 };
                 self.faults.extend(found.map(|secret| secret.fault(path, "holds ")));
@@ -107,8 +107,8 @@ impl Search {
         }
     }
 
-    fn secret_in(&self, text: &str) -> Option<Secret> {
-        // A pattern may be a text of JSON, which escapes characters in its own way.
+    fn secret_in(&self, text: &str) -> Option<SecretKind> {
+        // A pattern may be a string of JSON, which has its own escapes.
         if let Ok(json @ (serde_json::Value::Object(_) | serde_json::Value::Array(_))) = serde_json::from_str(text) {
             return self.secret_in_json(&json);
         }
@@ -116,11 +116,11 @@ impl Search {
         words.filter(|word| !word.is_empty()).find_map(|word| {
             let is_local = || Url::parse(word).is_ok_and(|url| is_loopback(&url));
             let is_webhook = || self.hosted(word).is_some() || (has_webhook_path(word) && !is_local());
-            if is_token(word) { Some(Secret::Token) } else { is_webhook().then_some(Secret::Webhook) }
+            if is_token(word) { Some(SecretKind::Token) } else { is_webhook().then_some(SecretKind::Webhook) }
         })
     }
 
-    fn secret_in_json(&self, json: &serde_json::Value) -> Option<Secret> {
+    fn secret_in_json(&self, json: &serde_json::Value) -> Option<SecretKind> {
         match json {
             serde_json::Value::String(text) => self.secret_in(text),
             serde_json::Value::Array(items) => items.iter().find_map(|item| self.secret_in_json(item)),
@@ -131,7 +131,7 @@ impl Search {
         }
     }
 
-    /// Whether a webhook's host is followed by a path: the host alone is no secret.
+    /// Whether a path follows a webhook's host: the host alone is not a secret.
     fn hosted(&self, word: &str) -> Option<()> {
         let lower = word.to_lowercase();
         let has_path = |rest: &str| {
@@ -142,7 +142,7 @@ impl Search {
             path.len() < rest.len() && path.starts_with(char::is_alphanumeric)
         };
         let is_written = |host: &String| lower.match_indices(host).any(|(at, _)| has_path(&lower[at + host.len()..]));
-        // The same host may be percent-encoded or written in other letters that mean it.
+        // The same host may be percent-encoded, or written with other characters that URL parsing maps to it.
         let is_meant = |host: &String| {
             let url = Url::parse(&lower).ok();
             url.is_some_and(|url| {
@@ -167,9 +167,9 @@ fn has_webhook_path(word: &str) -> bool {
     })
 }
 
-/// A token of any sort begins with `xox` and a letter, or `xapp`. <https://docs.slack.dev/authentication/tokens>
+/// A token of any kind begins with `xox` and a letter, or with `xapp`. <https://docs.slack.dev/authentication/tokens>
 ///
-/// Within a word it must go on with a digit, as Slack's own do: the name of a secret may be `slack/xoxb-token`.
+/// Inside a word a digit must follow, as in Slack's tokens: the name of a secret may be `slack/xoxb-token`.
 fn is_token(word: &str) -> bool {
     const LEAST: usize = 8;
     let lower = word.to_lowercase();
@@ -184,7 +184,7 @@ fn is_token(word: &str) -> bool {
     })
 }
 
-/// A key as it may stand in an error.
+/// A key, as an error may show it.
 fn shown(key: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     match key {
@@ -230,7 +230,7 @@ mod tests {
                 "x: holds a webhook",
                 "webhook_s",
             ),
-            // Of a host that is nobody's known webhook.
+            // A URL with a host that is in no list.
             (
                 "[[channel]]\nwebhook_url = 'https://unlisted.example/open-sesame'".into(),
                 "channel[0].webhook_url: ",
@@ -284,7 +284,7 @@ mod tests {
             ("a = 'Bearer xoxp-123456-open-sesame'".into(), "a: ", "bot_t"),
             ("a = 'token:xapp-1-A0-open-sesame'".into(), "a: ", "bot_t"),
             ("a = 'xoxe.xoxb-1-open-sesame'".into(), "a: ", "bot_t"),
-            // Comments, also behind a value and after what only looks like one.
+            // Comments, also after a value and after text that only looks like a comment.
             (format!("# {WEBHOOK}"), "CONFIG_CONTENT, line 1: a comment holds a webhook", "webhook_s"),
             (format!("a = '#'\nb = 1 # was: webhook_url = \"{WEBHOOK}\""), "CONFIG_CONTENT, line 2: ", "webhook_s"),
             ("a = 1\n\n#token=xoxb-12345-open-sesame".into(), "CONFIG_CONTENT, line 3: ", "bot_t"),
@@ -304,7 +304,7 @@ mod tests {
             "[[channel]]\nbot_token_secret_id = 'slack/xoxb-token-AbCdEf'\nchannel_id = 'C0123456789'",
             "# A webhook's URL looks like https://hooks.slack.com/…, a bot token like xoxb-…",
             "# the xoxb token is in monitoring/slack, the host is hooks.slack.com",
-            // On this machine: a stand-in for tests.
+            // A loopback address: a stand-in for tests.
             "[[channel]]\nwebhook_url = 'http://127.0.0.1:8008/services/T00000000/B00000000/opensesameopensesame'",
             "[[channel]]\nwebhook_url = 'http://[::1]:8008/open-sesame'",
             "[heartbeat]\nurl = 'http://127.0.0.1:8008/ping'",

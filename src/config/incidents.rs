@@ -1,11 +1,11 @@
-//! The `[incidents]` section.
+//! The `[incidents]` section: how alerts become incidents, and where incidents are stored.
 
 use std::time::Duration;
 
 use super::reader::Reader;
-use crate::{alert::CrashLoopRule, reporter::Settings};
+use crate::{alert::CrashLoopRule, reporter::IncidentSettings};
 
-pub(super) fn parse(mut incidents: Reader<'_>, crash_loop: Option<CrashLoopRule>) -> Option<Settings> {
+pub(super) fn parse(mut incidents: Reader<'_>, crash_loop: Option<CrashLoopRule>) -> Option<IncidentSettings> {
     let enabled = incidents.boolean("enabled", true);
     let table = incidents.string("table", "INCIDENTS_TABLE");
     // <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>, or an ARN.
@@ -23,5 +23,5 @@ pub(super) fn parse(mut incidents: Reader<'_>, crash_loop: Option<CrashLoopRule>
     let reopen_within = incidents.duration("reopen_within", "", Duration::from_secs(900), Duration::ZERO..=hours(24));
     incidents.finish();
     let quiet_for = crash_loop.unwrap_or(CrashLoopRule::DEFAULT).within;
-    enabled.then_some(Settings { table, remind_after, reopen_within, quiet_for })
+    enabled.then_some(IncidentSettings { table, remind_after, reopen_within, quiet_for })
 }

@@ -3,14 +3,14 @@
 use super::reader::Reader;
 use crate::{alert::Severity, route::mention};
 
-/// What a section says about mentions.
-pub(super) struct Given {
-    /// None where it says nothing; an empty text where it says: nobody.
+/// The mention keys of a section.
+pub(super) struct MentionKeys {
+    /// None if the key is missing; empty if the section asks for no mention.
     pub(super) whom: Option<String>,
     pub(super) from: Option<Severity>,
 }
 
-pub(super) fn parse(section: &mut Reader<'_>) -> Given {
+pub(super) fn parse(section: &mut Reader<'_>) -> MentionKeys {
     let whom = section.string("mention", "").map(|text| {
         if text.is_empty() {
             return text;
@@ -20,7 +20,7 @@ pub(super) fn parse(section: &mut Reader<'_>) -> Given {
             String::new()
         })
     });
-    // Nothing less than a problem opens an incident.
+    // Only a problem opens an incident.
     let severities = [Severity::Warning, Severity::Critical].map(|severity| (severity.as_str(), severity));
-    Given { whom, from: section.choice("mention_from", "", &severities) }
+    MentionKeys { whom, from: section.choice("mention_from", "", &severities) }
 }

@@ -1,4 +1,4 @@
-//! The `[[mute]]` sections: which alerts nobody is to get, until when, and why.
+//! The `[[mute]]` sections: which alerts are not posted, until when, and why.
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use toml::Value;
@@ -8,12 +8,12 @@ use super::{
     routes::parse_pattern,
 };
 use crate::{
-    route::mute::{Mute, Standing},
+    route::mute::{Mute, MuteState},
     text,
     webhook::SLACK_HOSTS,
 };
 
-/// Reads every mute, in order. `now` tells which have ended.
+/// Reads every mute, in order. Warns of those that ended before `now`.
 pub(super) fn parse(root: &mut Reader<'_>, now: OffsetDateTime) -> Vec<Mute> {
     let sections = root.sections("mute").into_iter().enumerate();
     sections.filter_map(|(place, section)| parse_one(section, place, now)).collect()
@@ -37,7 +37,7 @@ fn parse_one(mut section: Reader<'_>, place: usize, now: OffsetDateTime) -> Opti
     if let (Some(Some(from)), Some(Some(until))) = (from, until)
         && until <= from
     {
-        section.fault("until", "is not later than from, so the mute would hold nothing");
+        section.fault("until", "is not later than from, so the mute would never hold");
     }
     let mute = match (pattern, from, until, reason) {
         (_, Some(None), ..) | (_, _, Some(None), _) => None,
@@ -49,14 +49,14 @@ fn parse_one(mut section: Reader<'_>, place: usize, now: OffsetDateTime) -> Opti
     if is_forever {
         section.warn("until", "\"forever\" never ends: alerts that match are deleted until somebody removes the mute");
     }
-    if let Some(mute) = mute.as_ref().filter(|mute| mute.standing(now) == Standing::Ended) {
+    if let Some(mute) = mute.as_ref().filter(|mute| mute.state_at(now) == MuteState::Ended) {
         section.warn("", &format!("{mute} has ended, and holds only events from before its end; remove it"));
     }
     section.finish();
     mute
 }
 
-/// A time of day with its offset from UTC, as a string or a TOML date.
+/// A date and time with its offset from UTC, as a string or a TOML date.
 fn parse_time(section: &Reader<'_>, key: &'static str, value: Value) -> Option<OffsetDateTime> {
     let text = match value {
         Value::String(text) => text,
@@ -77,7 +77,7 @@ fn parse_time(section: &Reader<'_>, key: &'static str, value: Value) -> Option<O
     parsed.map_err(|_| section.fault(key, &what())).ok()
 }
 
-/// It is logged with each alert that the mute holds, so it must not hold a secret.
+/// Reads the reason. It is logged with each muted alert, so it must not contain a secret.
 fn parse_reason(section: &mut Reader<'_>) -> Option<String> {
     const MAX: usize = 200;
     let reason = section.string("reason", "");
@@ -87,7 +87,7 @@ fn parse_reason(section: &mut Reader<'_>) -> Option<String> {
         Some(reason) if reason.chars().count() > MAX => "is too long; it may have 200 characters",
         Some(reason) if reason.contains(text::is_inert) => "must be a single line of printable characters",
         Some(reason) if SLACK_HOSTS.iter().any(|host| reason.contains(host)) || reason.contains("xox") => {
-            "holds a webhook or a token, and would be logged"
+            "holds a webhook or a token, and the reason is logged"
         }
         Some(_) => return reason,
     };

@@ -1,5 +1,5 @@
-//! What is valid is read as it was written, in the file or in variables; what is not is refused by one message that names the
-//! key, and shows no webhook.
+//! A valid configuration is read as written, in the file or in variables. An invalid one is refused with a message that names the key and
+//! shows no webhook.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,15 +9,15 @@ use super::*;
 
 const NEEDS: Needs = Needs { queue: true, webhooks: true };
 const WEBHOOK: &str = "https://hooks.slack.com/services/T0/B0/open-sesame";
-/// All that is required, but a queue.
+/// Everything that is required, except a queue.
 const CHANNEL: &str = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_valid_is_read_as_it_was_written(settings in settings(), by_variable in vec(any::<bool>(), 5)) {
-        let Settings { account, url, visibility, in_flight, pollers, grace, listen, channels, routes } = &settings;
+    fn what_is_valid_is_read_as_it_was_written(sample in sample(), by_variable in vec(any::<bool>(), 5)) {
+        let Sample { account, url, visibility, in_flight, pollers, grace, listen, channels, routes } = &sample;
         let mut env = HashMap::new();
         let mut line = |place: usize, variable: &'static str, key: &str, value: String| {
             if by_variable[place] {
@@ -60,7 +60,7 @@ proptest! {
     #[test]
     fn what_is_invalid_is_refused_by_the_name_of_its_key(case in invalid(), webhook in prop::option::of(0..4usize)) {
         let (section, key, mut value) = case;
-        // Of the wrong type, with a webhook in it, or in its place.
+        // The value has the wrong type, contains a webhook, or is one.
         match webhook {
             Some(0) => value = format!("['{WEBHOOK}']"),
             Some(1) => value = format!("{{ '{WEBHOOK}' = 1 }}"),
@@ -90,7 +90,7 @@ proptest! {
 }
 
 #[derive(Debug, Clone)]
-struct Settings {
+struct Sample {
     account: String,
     url: String,
     visibility: u64,
@@ -99,11 +99,11 @@ struct Settings {
     grace: u64,
     listen: SocketAddr,
     channels: Vec<String>,
-    /// A channel, counted round, and whether to go on.
+    /// The index of a channel, modulo their number, and whether the route continues.
     routes: Vec<(usize, bool)>,
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn sample() -> impl Strategy<Value = Sample> {
     let names = prop::collection::btree_set("[^\\pC]{1,20}", 1..4)
         .prop_map(|names: BTreeSet<String>| names.into_iter().collect());
     let socket = (any::<std::net::IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
@@ -117,7 +117,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         names,
         routes,
     )
-        .prop_map(|(account, url, (visibility, in_flight, pollers, grace), listen, channels, routes)| Settings {
+        .prop_map(|(account, url, (visibility, in_flight, pollers, grace), listen, channels, routes)| Sample {
             account,
             url,
             visibility,
@@ -130,7 +130,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         })
 }
 
-/// JSON's strings are TOML's, as long as nothing in them must be escaped by surrogates.
+/// A JSON string is a TOML string, unless it contains surrogate escapes.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

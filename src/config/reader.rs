@@ -1,13 +1,13 @@
-//! Reads one section of the configuration: each key by its type, the variable that wins over it, and a fault for everything
-//! that is wrong or unknown. What is valid but probably not meant is a warning.
+//! Reads one section of the configuration: each key by its type, and the variable that wins over it. Everything that is wrong or
+//! unknown is a fault; what is valid but probably a mistake is a warning.
 
 use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
 use toml::{Table, Value};
 
-/// Where values come from, and where faults and warnings go.
+/// The environment, and the lists that collect faults and warnings.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct Context<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     pub(super) faults: &'a RefCell<Vec<String>>,
     pub(super) warnings: &'a RefCell<Vec<String>>,
@@ -18,7 +18,7 @@ pub(super) struct Reader<'a> {
     path: String,
     table: Table,
     keys: Vec<Key>,
-    source: Source<'a>,
+    context: Context<'a>,
 }
 
 struct Key {
@@ -28,8 +28,8 @@ struct Key {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(path: &str, table: Table, source: Source<'a>) -> Self {
-        Self { path: path.to_owned(), table, keys: Vec::new(), source }
+    pub(super) fn new(path: &str, table: Table, context: Context<'a>) -> Self {
+        Self { path: path.to_owned(), table, keys: Vec::new(), context }
     }
 
     /// The table under `name`; an empty one if there is none.
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
                 Table::new()
             }
         };
-        Reader::new(&self.path_of(name), table, self.source)
+        Reader::new(&self.path_of(name), table, self.context)
     }
 
     /// The tables of the array under `name`.
@@ -59,14 +59,14 @@ impl<'a> Reader<'a> {
         for (index, item) in items.into_iter().enumerate() {
             let path = format!("{}[{index}]", self.path_of(name));
             match item {
-                Value::Table(table) => sections.push(Reader::new(&path, table, self.source)),
+                Value::Table(table) => sections.push(Reader::new(&path, table, self.context)),
                 other => self.push(&path, &format!("is {}; it must be a table, [[{name}]]", describe(&other))),
             }
         }
         sections
     }
 
-    /// A text: from `variable`, unless that is empty or unset, else from the file.
+    /// A string: from `variable`, unless that is empty or unset, else from the file.
     pub(super) fn string(&mut self, name: &'static str, variable: &'static str) -> Option<String> {
         if let Some(value) = self.env(name, variable) {
             return Some(value);
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of a few words.
+    /// One of the words in `choices`.
     pub(super) fn choice<T: Copy>(
         &mut self,
         name: &'static str,
@@ -161,14 +161,14 @@ impl<'a> Reader<'a> {
         chosen.map(|(_, value)| *value)
     }
 
-    /// The value under `name`, which stays there to be read.
+    /// The value under `name`, which can still be read afterwards.
     pub(super) fn peek(&self, name: &str) -> Option<&Value> {
         self.table.get(name)
     }
 
     /// The raw value under `name`.
     pub(super) fn value(&mut self, name: &'static str) -> Option<Value> {
-        self.know(name, "", false);
+        self.add_key(name, "", false);
         self.table.remove(name)
     }
 
@@ -177,17 +177,17 @@ impl<'a> Reader<'a> {
         self.keys.iter().any(|key| key.name == name && key.from_env)
     }
 
-    /// Says what is wrong with the value of `name`, by the variable where it came from there.
+    /// Records what is wrong with the value of `name`. The fault names the variable if the value came from there.
     pub(super) fn fault(&self, name: &str, what: &str) {
         self.push(&self.place(name), what);
     }
 
-    /// Says what is valid, but probably not meant, about the value of `name`; about the section itself where that is empty.
+    /// Records a warning about the value of `name`; about the section itself if `name` is empty.
     pub(super) fn warn(&self, name: &str, what: &str) {
-        self.source.warnings.borrow_mut().push(format!("{}: {what}", self.place(name)));
+        self.context.warnings.borrow_mut().push(format!("{}: {what}", self.place(name)));
     }
 
-    /// Every key that was not asked for is a fault.
+    /// Ends the section: every key that was not read is a fault.
     pub(super) fn finish(self) {
         for unknown in self.table.keys() {
             let known = self.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
@@ -197,15 +197,15 @@ impl<'a> Reader<'a> {
     }
 
     fn env(&mut self, name: &'static str, variable: &'static str) -> Option<String> {
-        let value = (self.source.env)(variable);
-        self.know(name, variable, value.is_some());
+        let value = (self.context.env)(variable);
+        self.add_key(name, variable, value.is_some());
         if value.is_some() {
             self.table.remove(name);
         }
         value
     }
 
-    fn know(&mut self, name: &'static str, variable: &'static str, from_env: bool) {
+    fn add_key(&mut self, name: &'static str, variable: &'static str, from_env: bool) {
         if !self.keys.iter().any(|key| key.name == name) {
             self.keys.push(Key { name, variable, from_env });
         }
@@ -230,20 +230,20 @@ impl<'a> Reader<'a> {
 
     fn push(&self, place: &str, what: &str) {
         let place = format!("{place}: ");
-        let mut faults = self.source.faults.borrow_mut();
-        // One fault a key: what follows from the first is no news.
+        let mut faults = self.context.faults.borrow_mut();
+        // One fault for each key: later ones follow from the first.
         if !faults.iter().any(|fault| fault.starts_with(&place)) {
             faults.push(place + what);
         }
     }
 }
 
-/// A text as it may be shown. What looks like a URL may be a webhook in the wrong place.
+/// A string, as an error may show it. A URL is not shown: it may be a webhook in the wrong place.
 pub(super) fn quote(text: &str) -> String {
     if text.contains("://") { "a URL".into() } else { format!("{text:?}") }
 }
 
-/// What a value is, without showing a text, which may be a secret in the wrong place.
+/// What a value is. A string is not shown: it may be a secret in the wrong place.
 fn describe(value: &Value) -> String {
     match value {
         Value::Integer(number) => number.to_string(),

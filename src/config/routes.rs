@@ -1,4 +1,4 @@
-//! The `[[route]]` sections: which alerts go to which channel, and a warning for what can never take effect.
+//! The `[[route]]` sections: which alerts go to which channel, and warnings for routes that can never take effect.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::route::{ChannelId, Route, mention::Mention, pattern::Pattern};
 
-/// Reads every route, in order. Without any there is one, which leads to the only channel.
+/// Reads every route, in order. If the file has none, there is one, which leads to the only channel.
 pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
     let sections = root.sections("route");
     let is_dropped = root.choice("unrouted", "", &[("drop", ())]).is_some();
-    let nothing = mentions::Given { whom: None, from: None };
+    let nothing = mentions::MentionKeys { whom: None, from: None };
     if sections.is_empty() {
         if channels.len() > 1 {
             root.fault("route", "there are several channels and no [[route]]; say which alerts go where");
@@ -48,9 +48,9 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
             None => (None, Taken::Problems),
         };
         let proceed = section.boolean("continue", false);
-        // A pattern that is at fault takes nothing that is known.
+        // What a faulty pattern would take is unknown.
         if value.is_none() || pattern.is_some() {
-            if let Some(warning) = takers.iter().find_map(|(earlier, before)| taken.after(before, *earlier)) {
+            if let Some(warning) = takers.iter().find_map(|(earlier, before)| taken.warning_after(before, *earlier)) {
                 section.warn("", &warning);
             }
             if !proceed {
@@ -68,9 +68,9 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
     if !takes_the_rest && !is_dropped {
         root.fault(
             "route",
-            "each has a pattern, so an alert that none of them matches, for a spelling mistake perhaps, would be deleted; add a last \
-             [[route]] with a channel and no pattern, or, to have such alerts deleted, write unrouted = \"drop\" at the top of \
-             the file",
+            "each has a pattern, so an alert that matches none of them, perhaps because of a spelling mistake, would be deleted; add a \
+             last [[route]] with a channel and no pattern, or write unrouted = \"drop\" at the top of the file to delete such \
+             alerts",
         );
     }
     for (index, channel) in channels.iter().enumerate() {
@@ -84,8 +84,8 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
     routes
 }
 
-/// Whom a route's alerts mention: what it says itself, and else what its channel says.
-fn mention(given: &mentions::Given, channel: Option<&Channel>) -> Option<Arc<Mention>> {
+/// Whom a route's alerts mention: its own keys, else those of its channel.
+fn mention(given: &mentions::MentionKeys, channel: Option<&Channel>) -> Option<Arc<Mention>> {
     let channel = channel?;
     let whom = given.whom.clone().or_else(|| channel.mention.clone()).filter(|whom| !whom.is_empty())?;
     Some(Arc::new(Mention { whom, from: given.from.unwrap_or(channel.mention_from) }))
@@ -95,20 +95,20 @@ fn mention(given: &mentions::Given, channel: Option<&Channel>) -> Option<Arc<Men
 enum Taken {
     /// Without a pattern: every event whose severity is `warning` or worse.
     Problems,
-    /// Those that this pattern matches, whatever their severity.
+    /// The events that this pattern matches, whatever their severity.
     Pattern(serde_json::Value),
 }
 
 impl Taken {
-    /// What is to say about a route that comes after the route number `earlier`, which takes `before` and lets nothing of it pass.
-    fn after(&self, before: &Self, earlier: usize) -> Option<String> {
+    /// The warning for a route after the route number `earlier`, which takes the events `before` and does not continue.
+    fn warning_after(&self, before: &Self, earlier: usize) -> Option<String> {
         match (before, self) {
             (Self::Problems, Self::Problems) => Some(format!(
                 "never takes an event: route[{earlier}] takes every problem before it; give that one a pattern, or \
                  `continue = true`"
             )),
             (Self::Problems, Self::Pattern(_)) => Some(format!(
-                "takes only events that are no problem (severity info): route[{earlier}] has no pattern, so takes every \
+                "takes only events that are not problems (severity info): route[{earlier}] has no pattern and takes every \
                  warning and critical event before it; move this route up, or give that one `continue = true`"
             )),
             (Self::Pattern(before), Self::Pattern(pattern)) if covers(before, pattern) => Some(format!(
@@ -120,19 +120,19 @@ impl Taken {
     }
 }
 
-/// True only if every event that `narrow` matches is matched by `wide` too. It does not see through every case: where two
-/// operators of different names mean the same, or one pattern takes more only by what its operators mean, it is false.
+/// True only if `wide` matches every event that `narrow` matches. It compares the patterns as written, so it can be false although
+/// `wide` matches more: where operators with different names or operands overlap.
 fn covers(wide: &serde_json::Value, narrow: &serde_json::Value) -> bool {
-    // Within an array of objects, a field that must be absent counts for more when fields beside it are present.
-    wide == narrow || (!requires_absence(wide) && asks_no_more(wide, narrow))
+    // In an array of objects, `exists: false` matches more when other fields of the same object are required too.
+    wide == narrow || (!requires_absence(wide) && requires_no_more(wide, narrow))
 }
 
-/// Fields are joined by "and", so fewer match more; values are joined by "or", so more match more.
-fn asks_no_more(wide: &serde_json::Value, narrow: &serde_json::Value) -> bool {
+/// Fields are joined by "and", so fewer fields match more; values are joined by "or", so more values match more.
+fn requires_no_more(wide: &serde_json::Value, narrow: &serde_json::Value) -> bool {
     use serde_json::Value::{Array, Object};
     match (wide, narrow) {
         (Object(wide), Object(narrow)) => {
-            wide.iter().all(|(name, wide)| narrow.get(name).is_some_and(|narrow| asks_no_more(wide, narrow)))
+            wide.iter().all(|(name, wide)| narrow.get(name).is_some_and(|narrow| requires_no_more(wide, narrow)))
         }
         (Array(wide), Array(narrow)) => narrow.iter().all(|value| wide.contains(value)),
         _ => wide == narrow,
@@ -149,7 +149,7 @@ fn requires_absence(pattern: &serde_json::Value) -> bool {
     }
 }
 
-/// A pattern is a TOML table, or a string of JSON: TOML has no `null`, and a rule's pattern can be pasted as it is.
+/// Reads a pattern: a TOML table, or a string of JSON. TOML has no `null`, and a rule's pattern can be pasted as JSON.
 pub(super) fn parse_pattern(section: &Reader<'_>, value: Value) -> Option<(Pattern, serde_json::Value)> {
     let json = match &value {
         value if has_date(value) => Err("holds a TOML date; write it as a string".into()),
@@ -162,9 +162,9 @@ pub(super) fn parse_pattern(section: &Reader<'_>, value: Value) -> Option<(Patte
         let pattern = Pattern::compile(&json).map_err(|error| error.to_string())?;
         Ok((pattern, json))
     });
-    // A fault in a pattern tells the names around it.
+    // The message names the fields around the fault, which may hold a webhook.
     let shown = |fault: String| {
-        if fault.contains("://") { "is at fault near a URL; it must be an EventBridge pattern".into() } else { fault }
+        if fault.contains("://") { "is wrong near a URL; it must be an EventBridge pattern".into() } else { fault }
     };
     compiled.map_err(|fault| section.fault("pattern", &shown(fault))).ok()
 }

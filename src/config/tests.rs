@@ -1,9 +1,11 @@
+//! Which files and variables make which configuration, and what is refused or warned of.
+
 use std::collections::HashMap;
 
 use super::*;
-use crate::webhook;
+use crate::webhook::WebhookSource;
 
-#[path = "routing_tests.rs"]
+mod channels;
 mod routing;
 
 const RUN: Needs = Needs { queue: true, webhooks: true };
@@ -17,6 +19,31 @@ fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 const MINIMAL: [(&str, &str); 2] =
     [("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q"), ("SLACK_WEBHOOK_SECRET_ID", "hook")];
 
+/// Loads a file with these variables and more.
+fn with(least: &[(&str, &str)], file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    load(file, &[least, env].concat())
+}
+
+/// Channels with these names and fallbacks (`""` for none), and a route to the first.
+fn chain(channels: &[(&str, &str)]) -> String {
+    let channel = |(name, fallback): &(&str, &str)| {
+        let fallback = if fallback.is_empty() { String::new() } else { format!("fallback = '{fallback}'\n") };
+        format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n{fallback}")
+    };
+    let all: String = channels.iter().map(channel).collect();
+    format!("{all}[[route]]\nchannel = '{}'\n", channels[0].0)
+}
+
+fn warnings(file: &str) -> Vec<String> {
+    load(file, &MINIMAL[..1]).unwrap().warnings
+}
+
+/// Two channels, `a` and `b`, with these routes.
+fn routed(routes: &str) -> String {
+    let channel = |name: &str| format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n");
+    format!("unrouted = 'drop'\n{}{}{routes}", channel("a"), channel("b"))
+}
+
 #[test]
 fn two_variables_are_enough() {
     let config = load("", &MINIMAL).unwrap();
@@ -25,7 +52,7 @@ fn two_variables_are_enough() {
         config.channels,
         [Channel {
             name: "default".into(),
-            source: Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None })),
+            source: Some(TargetSource::Webhook(WebhookSource::Secret { id: "hook".into(), key: None })),
             mention: None,
             mention_from: Severity::Critical,
             fallback: None,
@@ -80,7 +107,7 @@ fn a_variable_wins_over_the_file_and_an_empty_one_does_not() {
         config.channels,
         [Channel {
             name: "only".into(),
-            source: Some(Source::Webhook(webhook::Source::Secret { id: "env".into(), key: None })),
+            source: Some(TargetSource::Webhook(WebhookSource::Secret { id: "env".into(), key: None })),
             mention: None,
             mention_from: Severity::Critical,
             fallback: None,
@@ -102,7 +129,7 @@ fn a_pattern_may_be_pasted_as_json() {
     load(file, &MINIMAL[..1]).unwrap();
 }
 
-/// Each is refused by one message that names the key or variable and says what is accepted.
+/// Each is refused with one message that names the key or variable and says what is accepted.
 #[test]
 fn what_is_wrong_is_named_with_what_would_be_right() {
     let one_channel = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n";
@@ -135,7 +162,7 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
         (
             &chain(&[("a", "b"), ("b", "c")]),
             vec![],
-            vec!["channel[1].fallback", "\"c\" is no channel's name", "the other channels are \"a\""],
+            vec!["channel[1].fallback", "\"c\" is not the name of a channel", "the other channels are \"a\""],
         ),
         (&chain(&[("a", "a")]), vec![], vec!["channel[0].fallback", "\"a\" -> \"a\""]),
         (
@@ -172,7 +199,7 @@ fn a_webhook_is_refused_without_being_shown() {
         assert!(error.contains("SLACK_WEBHOOK_URL"), "{error}");
         assert!(!error.contains("sesame"), "{error}");
     }
-    // The webhook where something else belongs.
+    // The webhook as the value of another key.
     for name in
         ["QUEUE_URL", "SLACK_WEBHOOK_SECRET_ID", "SLACK_ALLOWED_HOSTS", "LISTEN_ADDR", "SHUTDOWN_GRACE", "LOG_FORMAT"]
     {
@@ -184,7 +211,7 @@ fn a_webhook_is_refused_without_being_shown() {
         let error = load("", &env).map(|_| ()).unwrap_err();
         assert!(error.contains("SLACK_ALLOWED_HOSTS: ") && !error.contains("sesame"), "{error}");
     }
-    // The webhook in the wrong place, or on a line that is not TOML.
+    // The webhook as a key, or on a line that is not TOML.
     for file in [
         format!("[[channel]]\nname = 'a'\nwebhook_url = '{SECRET}"),
         format!("channel = '{SECRET}'"),
@@ -200,10 +227,11 @@ fn a_webhook_is_refused_without_being_shown() {
 }
 
 #[test]
-fn a_key_belongs_to_a_secret() {
+fn a_secret_key_needs_a_secret() {
     let source = |file: &str, env: &[(&str, &str)]| load(file, env).map(|mut config| config.channels.remove(0).source);
     let channel = "[[channel]]\nname = 'a'\nwebhook_secret_key = 'url'\n";
-    let secret = |id: &str| Some(Source::Webhook(webhook::Source::Secret { id: id.into(), key: Some("url".into()) }));
+    let secret =
+        |id: &str| Some(TargetSource::Webhook(WebhookSource::Secret { id: id.into(), key: Some("url".into()) }));
     assert_eq!(source(&format!("{channel}webhook_secret_id = 'x'"), &MINIMAL[..1]), Ok(secret("x")));
     assert_eq!(source(channel, &[MINIMAL[0], ("SLACK_WEBHOOK_SECRET_ID", "y")]), Ok(secret("y")));
     let url = [MINIMAL[0], ("SLACK_WEBHOOK_URL", SECRET)];
@@ -215,7 +243,7 @@ fn a_key_belongs_to_a_secret() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn everything_that_is_wrong_is_reported_at_once() {
     let error = load("[queue]\npollers = 0\nfoo = 1", &[("LOG_FORMAT", "x")]).map(|_| ()).unwrap_err();
     for part in
         ["queue.pollers", "queue.foo", "LOG_FORMAT", "queue.url (QUEUE_URL): is required", "SLACK_WEBHOOK_SECRET_ID"]
@@ -225,7 +253,7 @@ fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/c.toml")), &|_| None, RUN).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("--config \"/nowhere/c.toml\""), "{error}");
     let both = |name: &str| name.starts_with("CONFIG_").then(|| "x".into());
@@ -234,7 +262,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_webhook_may_stand_in_a_file_but_not_in_a_variable_that_many_can_read() {
+fn a_webhook_is_allowed_in_a_file_but_not_in_a_variable_that_many_can_read() {
     let text = format!("channel = [{{ name = 'a', webhook_url = '{SECRET}' }}] # {SECRET}");
     let file = std::env::temp_dir().join(format!("ecs-slack-alerts-{}.toml", std::process::id()));
     std::fs::write(&file, &text).unwrap();
@@ -248,7 +276,7 @@ fn a_webhook_may_stand_in_a_file_but_not_in_a_variable_that_many_can_read() {
     let path = file.to_string_lossy();
     assert!(Config::load(Some(&file), &env("", ""), RUN).is_ok());
     assert!(Config::load(None, &env("CONFIG_FILE", &path), RUN).is_ok());
-    // A laptop's variable.
+    // A variable for a laptop.
     assert!(Config::load(None, &env("SLACK_WEBHOOK_URL", SECRET), RUN).is_ok());
     let error = Config::load(None, &env("CONFIG_CONTENT", &text), RUN).map(|_| ()).unwrap_err().to_string();
     for part in ["\n  - channel[0].webhook_url: ", "\n  - CONFIG_CONTENT, line 1: ", "webhook_secret_id"] {
@@ -264,12 +292,12 @@ fn an_offline_command_needs_neither_queue_nor_webhook() {
 }
 
 #[test]
-fn ecs_is_asked_for_three_seconds_at_most_unless_told_otherwise() {
+fn ecs_is_asked_for_three_seconds_at_most_by_default() {
     let timeout = |file: &str| load(file, &MINIMAL).unwrap().diagnose.map(|settings| settings.timeout);
     assert_eq!(timeout(""), Some(Duration::from_secs(3)));
     assert_eq!(timeout("[diagnose]\ntimeout = '500ms'"), Some(Duration::from_millis(500)));
     assert_eq!(timeout("[diagnose]\nenabled = false"), None);
-    // There must be time left for Slack.
+    // Time must be left for Slack.
     assert_eq!(timeout("[queue]\nvisibility_timeout = '2s'"), Some(Duration::from_millis(500)));
     let fault = load(
         "[diagnose]\nenabled = 'no'\ntimeout = '1h'\nlog_lines = 11\nretries = 3\n[diagnose.crash_loop]\nstops = 1",
@@ -295,7 +323,7 @@ fn tags_are_asked_for_where_a_pattern_names_them_or_alerts_show_them() {
     assert_eq!(tags(&routed(by_tag)), Ok(of(&[], true)));
     let shown = "[diagnose]\ntags = ['team', 'aws:cloudformation:stack-name']\n";
     assert_eq!(tags(&(routed(plain) + shown)), Ok(of(&["team", "aws:cloudformation:stack-name"], false)));
-    // It would send alerts elsewhere without a word.
+    // Otherwise alerts would silently go to another channel.
     let error = tags(&format!("{}[diagnose]\nenabled = false\n", routed(by_tag))).unwrap_err();
     assert!(error.contains("diagnose.enabled: is false, but a pattern names service-tags"), "{error}");
     let disabled = warnings(&format!("{}{shown}enabled = false\n", routed(plain)));
@@ -308,63 +336,8 @@ fn tags_are_asked_for_where_a_pattern_names_them_or_alerts_show_them() {
     }
 }
 
-fn warnings(file: &str) -> Vec<String> {
-    load(file, &MINIMAL[..1]).unwrap().warnings
-}
-
-/// Two channels, `a` and `b`, with these routes.
-fn routed(routes: &str) -> String {
-    let channel = |name: &str| format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n");
-    format!("unrouted = 'drop'\n{}{}{routes}", channel("a"), channel("b"))
-}
-
 #[test]
-fn what_is_well_meant_has_no_warning() {
-    assert_eq!(load("", &MINIMAL).unwrap().warnings, [""; 0]);
-    for routes in [
-        "[[route]]\nchannel = 'b'\npattern = { source = ['aws.ecs'] }\n[[route]]\nchannel = 'a'\n",
-        "[[route]]\nchannel = 'a'\ncontinue = true\n[[route]]\nchannel = 'b'\n",
-        "[[route]]\nchannel = 'a'\ncontinue = true\n[[route]]\nchannel = 'b'\npattern = { source = ['aws.ecs'] }\n",
-        // The second takes more: another value, or one field fewer.
-        "[[route]]\nchannel = 'a'\npattern = { source = ['x'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x', 'y'] }\n",
-        "[[route]]\nchannel = 'a'\npattern = { source = ['x'], account = ['1'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x'] }\n",
-        // An array of objects may lack the field in one and have the other field in another.
-        "[[route]]\nchannel = 'a'\npattern = { detail = { x = [{ exists = false }] } }\n\
-         [[route]]\nchannel = 'b'\npattern = { detail = { x = [{ exists = false }], y = ['1'] } }\n",
-    ] {
-        assert_eq!(warnings(&routed(routes)), [""; 0], "{routes}");
-    }
-    assert_eq!(load("[queue]\nvisibility_timeout = '10s'", &MINIMAL).unwrap().warnings, [""; 0]);
-}
-
-#[test]
-fn what_can_never_take_effect_is_a_warning() {
-    let two = |first: &str, second: &str| {
-        let route = |channel: &str, more: &str| format!("[[route]]\nchannel = '{channel}'\n{more}\n");
-        warnings(&routed(&(route("a", first) + &route("b", second))))
-    };
-    const ECS: &str = "pattern = { source = ['aws.ecs', 'x'] }";
-    for (first, second, expected) in [
-        ("", "", "route[1]: never takes an event: route[0] takes every problem"),
-        ("", ECS, "route[1]: takes only events that are no problem (severity info): route[0] has no pattern"),
-        (ECS, ECS, "route[1]: never takes an event: route[0] takes whatever"),
-        (ECS, "pattern = { source = ['x'] }", "route[1]: never takes an event"),
-        (ECS, "pattern = { detail = { a = [1] }, source = ['x'] }", "route[1]: never takes an event"),
-        (
-            "pattern = { detail = { a = [{ exists = false }] } }",
-            "pattern = { detail = { a = [{ exists = false }] } }",
-            "route[1]: never takes an event",
-        ),
-    ] {
-        let warnings = two(first, second);
-        assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{first} {second}: {warnings:?}");
-    }
-    let unused = warnings(&routed("[[route]]\nchannel = 'b'\n"));
-    assert_eq!(unused, ["channel: no [[route]] leads to \"a\", so nothing is ever posted there"]);
-}
-
-#[test]
-fn a_short_visibility_timeout_is_a_warning_that_tells_the_cost() {
+fn a_short_visibility_timeout_is_a_warning_that_says_the_cost() {
     let warnings = load("[queue]\nvisibility_timeout = '4s'", &MINIMAL).unwrap().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     for part in ["queue.visibility_timeout: 4s", "a quarter", "half a minute", "10s or more"] {
@@ -372,56 +345,8 @@ fn a_short_visibility_timeout_is_a_warning_that_tells_the_cost() {
     }
 }
 
-/// With more in the environment.
-fn with(least: &[(&str, &str)], file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
-    load(file, &[least, env].concat())
-}
-
 #[test]
-fn a_bot_token_takes_the_place_of_a_webhook() {
-    let source = |file: &str, env: &[(&str, &str)]| {
-        with(&[MINIMAL[0]], file, env).map(|mut config| config.channels.remove(0).source)
-    };
-    let bot = |secret: &str, id: &str| Some(Source::Bot { token_secret_id: secret.into(), channel: id.into() });
-    let file = "[[channel]]\nname = 'ops'\nbot_token_secret_id = 'bot'\nchannel_id = 'C0123456789'";
-    assert_eq!(source(file, &[]).unwrap(), bot("bot", "C0123456789"));
-    let env = [("SLACK_BOT_TOKEN_SECRET_ID", "env"), ("SLACK_CHANNEL_ID", "C9876543210")];
-    assert_eq!(source("", &env).unwrap(), bot("env", "C9876543210"));
-    assert_eq!(
-        source("[[channel]]\nname = 'ops'\nwebhook_secret_id = 'hook'", &env).unwrap(),
-        bot("env", "C9876543210")
-    );
-    let webhook = source(file, &[("SLACK_WEBHOOK_SECRET_ID", "hook")]).unwrap();
-    assert_eq!(webhook, Some(Source::Webhook(webhook::Source::Secret { id: "hook".into(), key: None })));
-    for (file, fault) in [
-        ("bot_token_secret_id = 'bot'", "is required with a bot token"),
-        ("channel_id = 'C0123456789'", "is required with channel_id"),
-        ("bot_token_secret_id = 'bot'\nchannel_id = '#ops'", "is not a channel's id"),
-        ("bot_token_secret_id = 'xoxb-1-open-sesame'\nchannel_id = 'C0123456789'", "must stand in Secrets Manager"),
-        (
-            "bot_token_secret_id = 'bot'\nchannel_id = 'C0123456789'\nwebhook_secret_id = 'hook'",
-            "stands beside a webhook",
-        ),
-    ] {
-        let error = source(&format!("[[channel]]\nname = 'ops'\n{file}"), &[]).unwrap_err().to_string();
-        assert!(error.contains(fault) && !error.contains("open-sesame"), "{file}: {error}");
-    }
-}
-
-#[test]
-fn the_web_api_is_slacks_or_on_this_machine() {
-    let api = |url: &str, hosts: &str| with(&MINIMAL, "", &[("SLACK_API_URL", url), ("SLACK_ALLOWED_HOSTS", hosts)]);
-    for url in ["https://slack.com/api/", "https://slack-gov.com/api", "http://127.0.0.1:8008/api"] {
-        assert!(api(url, "127.0.0.1").is_ok(), "{url}");
-    }
-    for url in ["http://slack.com/api/", "https://slack.com.evil.example/api/", "http://127.0.0.1:1/", "10.0.0.1", ""] {
-        let loaded = api(url, "hooks.slack.com");
-        assert!(url.is_empty() == loaded.is_ok(), "{url}");
-    }
-}
-
-#[test]
-fn incidents_are_on_and_in_memory_unless_told_otherwise() {
+fn incidents_are_on_and_in_memory_by_default() {
     let incidents = |file: &str, env: &[(&str, &str)]| with(&MINIMAL, file, env).map(|config| config.incidents);
     let default = incidents("", &[]).unwrap().unwrap();
     assert_eq!((default.table, default.remind_after.as_secs(), default.reopen_within.as_secs()), (None, 3600, 900));
@@ -430,22 +355,4 @@ fn incidents_are_on_and_in_memory_unless_told_otherwise() {
     assert_eq!((table.table.as_deref(), table.remind_after.as_secs()), (Some("alerts-incidents"), 7200));
     assert_eq!(incidents("[incidents]\nenabled = false", &[]).unwrap(), None);
     assert!(incidents("[incidents]\ntable = 'a b'", &[]).unwrap_err().to_string().contains("incidents.table"));
-}
-
-/// Channels with these names and fallbacks (`""` for none), and a route to the first.
-fn chain(channels: &[(&str, &str)]) -> String {
-    let channel = |(name, fallback): &(&str, &str)| {
-        let fallback = if fallback.is_empty() { String::new() } else { format!("fallback = '{fallback}'\n") };
-        format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n{fallback}")
-    };
-    let all: String = channels.iter().map(channel).collect();
-    format!("{all}[[route]]\nchannel = '{}'\n", channels[0].0)
-}
-
-#[test]
-fn fallbacks_may_be_a_chain_and_need_no_route() {
-    let config = load(&chain(&[("a", "c"), ("b", ""), ("c", "b")]), &MINIMAL[..1]).unwrap();
-    let fallbacks: Vec<_> = config.channels.iter().map(|channel| channel.fallback.map(|id| id.0)).collect();
-    assert_eq!(fallbacks, [Some(2), None, Some(1)]);
-    assert_eq!(config.warnings, Vec::<String>::new());
 }

@@ -56,7 +56,6 @@ impl Consumer {
 
     /// Deletes the message or puts it back, by the pipeline's result.
     async fn settle(&self, message: Message, result: Result<Outcome, Failure>) {
-        metrics::message(MessageOutcome::from(&result));
         match result {
             Ok(
                 Outcome::Posted

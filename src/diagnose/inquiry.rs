@@ -16,7 +16,7 @@ use tokio::{
     try_join,
 };
 
-use super::Settings;
+use super::DiagnoseSettings;
 use crate::{
     diagnosis::{
         Details, Diagnosis, Service, Tags,
@@ -58,7 +58,7 @@ struct TargetAnswers {
 }
 
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(ecs: &'a Ecs, service: &'a Service, deadline: Instant, settings: &Settings) -> Self {
+    pub(super) fn new(ecs: &'a Ecs, service: &'a Service, deadline: Instant, settings: &DiagnoseSettings) -> Self {
         let (log_lines, with_tags) = (settings.log_lines, settings.tags.are_wanted());
         Self { ecs, service, deadline, log_lines, with_tags, tags: OnceLock::new(), shortfall: Mutex::default() }
     }

@@ -46,7 +46,7 @@ use super::{
         ledger::{Conflict, Ledger, Loaded, STORE_TIMEOUT},
     },
 };
-use crate::{metrics, shutdown::Stop};
+use crate::{metrics, shutdown::StopSignal};
 
 /// How long a lease is valid. After a crash, other replicas wait until it expires.
 const LEASE: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub struct NotificationLog {
     /// How many alerts of one channel may wait for others' reports.
     share: usize,
     /// During shutdown, the log does not wait for other replicas.
-    stop: Option<Stop>,
+    stop: Option<StopSignal>,
     clock: Box<dyn Fn() -> OffsetDateTime + Send + Sync>,
 }
 
@@ -111,7 +111,7 @@ impl NotificationLog {
     }
 
     /// The same log, which does not wait for other replicas during shutdown.
-    pub fn until(self, stop: &Stop) -> Self {
+    pub fn until(self, stop: &StopSignal) -> Self {
         Self { stop: Some(stop.clone()), ..self }
     }
 

@@ -1,6 +1,6 @@
-//! The events in files, one after another: an array's elements, JSON values one behind the other, or lines.
+//! Reads events from files: the elements of an array, JSON values in sequence, or lines.
 //!
-//! Invariant: no more is held than the event at hand, and the line or two that it takes to see that one is broken.
+//! Invariant: memory holds only the current event, and the line or two that are needed to see that an event is broken.
 
 use std::{
     fs::File,
@@ -12,10 +12,10 @@ use anyhow::{Context, Result};
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
-/// The bodies in all files, or in standard input if there are none; `-` is standard input too.
+/// The bodies in all files, or in standard input if there are no files. `-` is standard input too.
 ///
 /// # Errors
-/// When a file cannot be opened. What cannot be read later is an item.
+/// When a file cannot be opened. A later read error is an item.
 pub(super) fn bodies(files: &[PathBuf]) -> Result<impl Iterator<Item = Result<String>> + Send + use<>> {
     let standard_input = [PathBuf::from("-")];
     let files = if files.is_empty() { &standard_input } else { files };
@@ -39,15 +39,19 @@ fn open(file: &Path) -> Result<Box<dyn BufRead + Send>> {
 
 /// The bodies in one text.
 struct Bodies<R> {
-    text: Replayed<R>,
-    /// Between the brackets of an array that stands alone.
+    text: RewindReader<R>,
+    /// Whether the position is between the brackets of a top-level array.
     in_array: bool,
     has_begun: bool,
 }
 
 impl<R: BufRead> Bodies<R> {
     fn new(reader: R) -> Self {
-        Self { text: Replayed { reader, taken: Vec::new(), again: Vec::new() }, in_array: false, has_begun: false }
+        Self {
+            text: RewindReader { reader, taken: Vec::new(), rewound: Vec::new() },
+            in_array: false,
+            has_begun: false,
+        }
     }
 
     fn next_body(&mut self) -> io::Result<Option<String>> {
@@ -76,7 +80,7 @@ impl<R: BufRead> Bodies<R> {
         Ok(None)
     }
 
-    /// The value that begins here, or else the text up to where the next one may begin.
+    /// The value that begins here. If it is broken, the text up to where the next one may begin.
     fn value(&mut self) -> io::Result<String> {
         self.text.taken.clear();
         let mut values = Deserializer::from_reader(&mut self.text).into_iter::<IgnoredAny>();
@@ -86,10 +90,10 @@ impl<R: BufRead> Bodies<R> {
             _ => None,
         };
         match end {
-            Some(end) => self.text.give_back(end),
+            Some(end) => self.text.rewind(end),
             None => {
                 self.in_array = false;
-                self.text.give_back(0);
+                self.text.rewind(0);
                 self.text.take_broken()?;
             }
         }
@@ -105,30 +109,30 @@ impl<R: BufRead> Iterator for Bodies<R> {
     }
 }
 
-/// A reader that can go back to what was taken.
-struct Replayed<R> {
+/// A reader that can go back over the bytes that were read since `taken` was cleared.
+struct RewindReader<R> {
     reader: R,
     taken: Vec<u8>,
-    /// What was given back, its end first.
-    again: Vec<u8>,
+    /// The bytes to read again, in reverse order.
+    rewound: Vec<u8>,
 }
 
-impl<R: BufRead> Replayed<R> {
+impl<R: BufRead> RewindReader<R> {
     fn peek(&mut self) -> io::Result<Option<u8>> {
-        match self.again.last() {
+        match self.rewound.last() {
             Some(byte) => Ok(Some(*byte)),
             None => Ok(self.reader.fill_buf()?.first().copied()),
         }
     }
 
     fn skip(&mut self) -> io::Result<()> {
-        if self.again.pop().is_none() && !self.reader.fill_buf()?.is_empty() {
+        if self.rewound.pop().is_none() && !self.reader.fill_buf()?.is_empty() {
             self.reader.consume(1);
         }
         Ok(())
     }
 
-    /// What comes after white space.
+    /// Skips white space and returns the byte after it.
     fn skip_blank(&mut self) -> io::Result<Option<u8>> {
         loop {
             match self.peek()? {
@@ -148,12 +152,12 @@ impl<R: BufRead> Replayed<R> {
         Ok(())
     }
 
-    /// Keeps the first bytes of what was taken, and gives the others back.
-    fn give_back(&mut self, kept: usize) {
-        self.again.extend(self.taken.drain(kept..).rev());
+    /// Keeps the first `kept` bytes of `taken`, and makes the others readable again.
+    fn rewind(&mut self, kept: usize) {
+        self.rewound.extend(self.taken.drain(kept..).rev());
     }
 
-    /// Takes a line; and, if it begins like an object or an array, those after it up to the next that does.
+    /// Takes a line. If it begins like an object or an array, also takes the following lines, up to the next one that begins like that.
     fn take_broken(&mut self) -> io::Result<()> {
         let may_begin = |byte: u8| matches!(byte, b'{' | b'[');
         let is_long = self.peek()?.is_some_and(may_begin);
@@ -169,7 +173,7 @@ impl<R: BufRead> Replayed<R> {
     }
 }
 
-impl<R: BufRead> Read for Replayed<R> {
+impl<R: BufRead> Read for RewindReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (Some(first), Some(byte)) = (buffer.first_mut(), self.peek()?) else { return Ok(0) };
         *first = byte;
@@ -243,7 +247,7 @@ mod tests {
             let mut bodies = Bodies::new(lines);
             let last = bodies.by_ref().take(10_000).last().unwrap().unwrap();
             assert!(last.starts_with("{\"n\":"), "{last}");
-            assert!(bodies.text.again.capacity() + bodies.text.taken.capacity() < 1000);
+            assert!(bodies.text.rewound.capacity() + bodies.text.taken.capacity() < 1000);
         }
     }
 }

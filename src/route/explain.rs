@@ -1,48 +1,48 @@
-//! Which route takes an event and why the others do not, and which mute holds it: for `check --event`. Pure.
+//! Explains which route takes an event, why the others do not, and which mute holds it: for `check --event`. Pure.
 
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    Destination, Router,
-    mute::{Mute, Standing},
-    pattern::{Subject, Verdict},
+    RouteDecision, Router,
+    mute::{Mute, MuteState},
+    pattern::{MatchInput, Verdict},
 };
 use crate::alert::Severity;
 
 impl Router {
-    /// One line for each mute and each route, in their order, and one for what becomes of the event. `names` are those of the
-    /// channels, by their ids. `severity` is that of the event's alert, `time` when it happened.
+    /// One line for each mute and each route, in order, and one for the result. `names` are the names of the channels, in the order of
+    /// their ids; `severity` is that of the event's alert, `time` the time of the event.
     pub fn explain(&self, event: &Value, severity: Severity, time: OffsetDateTime, names: &[String]) -> Vec<String> {
         let name = |channel: super::ChannelId| names.get(channel.0).map_or("?", String::as_str);
-        let subject = Subject::new(event);
+        let input = MatchInput::new(event);
         let routes = self.route(event, time);
-        let destination = routes.by_tags(None).destination(severity);
+        let decision = routes.with_tags(None).decide(severity);
         let mut lines = Vec::new();
-        let mut ended_by: Option<String> = None;
+        let mut stopped_by: Option<String> = None;
         for mute in &self.mutes {
-            let verdict = mute.pattern.judge(subject);
-            lines.push(format!("{mute}: {}", about_mute(mute, &verdict, subject, time)));
-            let holds = mute.standing(time) == Standing::Holds && matches!(verdict, Verdict::Yes);
-            if ended_by.is_none() && holds {
-                ended_by = Some(format!("mute[{}] holds it", mute.place));
+            let verdict = mute.pattern.evaluate(input);
+            lines.push(format!("{mute}: {}", explain_mute(mute, &verdict, input, time)));
+            let holds = mute.state_at(time) == MuteState::Active && matches!(verdict, Verdict::Yes);
+            if stopped_by.is_none() && holds {
+                stopped_by = Some(format!("mute[{}] holds it", mute.place));
             }
         }
         for (place, route) in self.routes.iter().enumerate() {
-            let judged = route.pattern.as_ref().map(|pattern| (pattern, pattern.judge(subject)));
-            let verdict = match (&ended_by, judged) {
-                (Some(ended_by), _) => format!("not tried: {ended_by}"),
+            let evaluated = route.pattern.as_ref().map(|pattern| (pattern, pattern.evaluate(input)));
+            let verdict = match (&stopped_by, evaluated) {
+                (Some(stopped_by), _) => format!("not tried: {stopped_by}"),
                 (None, None) if severity < Severity::Warning => {
                     "does not take it: without a pattern it takes problems only (warning, critical)".into()
                 }
                 (None, Some((pattern, Verdict::No))) => {
-                    format!("does not match: {}", pattern.mismatches(subject).join("; "))
+                    format!("does not match: {}", pattern.mismatches(input).join("; "))
                 }
-                (None, Some((_, Verdict::ByTags(_)))) => format!("takes it {IF_TAGGED}"),
-                (None, judged) => {
-                    let why = if judged.is_some() { "its pattern matches" } else { "it is a problem" };
+                (None, Some((_, Verdict::IfTagged(_)))) => format!("takes it {IF_TAGGED}"),
+                (None, evaluated) => {
+                    let why = if evaluated.is_some() { "its pattern matches" } else { "it is a problem" };
                     if !route.proceed {
-                        ended_by = Some(format!("route[{place}] took it"));
+                        stopped_by = Some(format!("route[{place}] took it"));
                     }
                     let further = if route.proceed { ", and the next routes are tried too" } else { "" };
                     format!("takes it: {why}{further}")
@@ -50,13 +50,13 @@ impl Router {
             };
             lines.push(format!("route[{place}] to {:?}: {verdict}", name(route.channel)));
         }
-        let outcome = match &destination {
-            Destination::Muted(mute) => format!("muted: {}", mute.reason),
-            Destination::Channels(recipients) if recipients.is_empty() && severity >= Severity::Warning => {
+        let outcome = match &decision {
+            RouteDecision::Muted(mute) => format!("muted: {}", mute.reason),
+            RouteDecision::Channels(recipients) if recipients.is_empty() && severity >= Severity::Warning => {
                 "unrouted: NO ROUTE TAKES THIS PROBLEM, so it is deleted".into()
             }
-            Destination::Channels(recipients) if recipients.is_empty() => "unrouted: it is deleted".into(),
-            Destination::Channels(recipients) => {
+            RouteDecision::Channels(recipients) if recipients.is_empty() => "unrouted: it is deleted".into(),
+            RouteDecision::Channels(recipients) => {
                 let to = recipients.iter().map(|recipient| {
                     let mention = recipient.mention.as_ref().filter(|mention| severity >= mention.from);
                     let mention = mention.map(|mention| format!(" (mentions {})", mention.whom)).unwrap_or_default();
@@ -65,24 +65,24 @@ impl Router {
                 format!("posted to {}", to.collect::<Vec<_>>().join(", "))
             }
         };
-        let is_open = routes.depend_on_tags(severity);
-        lines.push(if is_open { format!("without such tags: {outcome}") } else { outcome });
+        let is_undecided = routes.depend_on_tags(severity);
+        lines.push(if is_undecided { format!("without such tags: {outcome}") } else { outcome });
         lines
     }
 }
 
-/// Of a pattern that names `service-tags`.
-const IF_TAGGED: &str = "if the tags of the service match; only ECS knows these";
+/// The condition of a pattern that names `service-tags`.
+const IF_TAGGED: &str = "if the tags of the service match; the event does not have them";
 
-fn about_mute(mute: &Mute, verdict: &Verdict, event: Subject<'_>, time: OffsetDateTime) -> String {
+fn explain_mute(mute: &Mute, verdict: &Verdict, event: MatchInput<'_>, time: OffsetDateTime) -> String {
     if matches!(verdict, Verdict::No) {
         return format!("does not match: {}", mute.pattern.mismatches(event).join("; "));
     }
-    match mute.standing(time) {
-        Standing::Holds if matches!(verdict, Verdict::ByTags(_)) => format!("holds it {IF_TAGGED}"),
-        Standing::Holds => "holds it".into(),
-        Standing::ToCome => "matches, but begins after the time of the event".into(),
-        Standing::Ended => "matches, but ended before the time of the event".into(),
+    match mute.state_at(time) {
+        MuteState::Active if matches!(verdict, Verdict::IfTagged(_)) => format!("holds it {IF_TAGGED}"),
+        MuteState::Active => "holds it".into(),
+        MuteState::Pending => "matches, but begins after the time of the event".into(),
+        MuteState::Ended => "matches, but ended before the time of the event".into(),
     }
 }
 
@@ -140,15 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn what_depends_on_the_tags_of_the_service_is_said() {
+    fn a_dependence_on_tags_is_shown() {
         let of_search = || json!({ "service-tags": { "team": ["search"] } });
         let routes = vec![to(0, Some(of_search())), to(1, None)];
         assert_eq!(
             explain(routes, vec![mute(of_search())], Severity::Critical, 0),
             [
                 "mute[0] from 1970-01-01T00:00:00Z until 1970-01-01T01:00:00Z (load test): holds it if the tags of the service match; \
-                 only ECS knows these",
-                r#"route[0] to "search": takes it if the tags of the service match; only ECS knows these"#,
+                 the event does not have them",
+                r#"route[0] to "search": takes it if the tags of the service match; the event does not have them"#,
                 r#"route[1] to "platform": takes it: it is a problem"#,
                 r#"without such tags: posted to "platform""#,
             ]

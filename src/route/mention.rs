@@ -14,7 +14,7 @@ pub struct Mention {
     pub from: Severity,
 }
 
-/// Whether a mention is for everybody in the channel, whom Slack does not notify of a reply that is in its thread alone.
+/// Whether a mention is for everybody in the channel. Slack does not send such a notification for a reply that is only in a thread.
 pub fn is_for_channel(whom: &str) -> bool {
     whom.split(' ').any(|one| CHANNEL_WIDE.contains(&one))
 }
@@ -25,10 +25,10 @@ const CHANNEL_WIDE: [&str; 2] = ["<!here>", "<!channel>"];
 const ACCEPTED: &str = "write \"<!subteam^S0123456789>\" for a user group, \"<@U0123456789>\" for a person, \"<!here>\" or \"<!channel>\", \
                         or several of them separated by spaces";
 
-/// Reads one or several mentions, and separates them by one space. Of the same twice, one is kept.
+/// Reads one or several mentions, and separates them by one space. Keeps a repeated mention once.
 ///
 /// # Errors
-/// What is wrong with the text, without the name of its key, and what is accepted.
+/// What is wrong with the text and what is accepted. The caller adds the name of the key.
 pub fn parse(text: &str) -> Result<String, String> {
     let mut whom: Vec<&str> = Vec::new();
     for one in text.split_whitespace() {
@@ -52,7 +52,7 @@ fn check(one: &str) -> Result<(), String> {
     if is_known {
         return Ok(());
     }
-    // A webhook in the wrong place is not shown.
+    // A URL is not shown: it may be a webhook in the wrong place.
     if one.contains("://") {
         return Err(format!("is a URL; {ACCEPTED}"));
     }
@@ -71,9 +71,9 @@ fn check(one: &str) -> Result<(), String> {
     })
 }
 
-/// Slack's ids: a letter for the sort, then capitals and digits.
-fn is_id(id: &str, sorts: &[char]) -> bool {
-    id.len() >= 9 && id.starts_with(sorts) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+/// Slack's ids: a letter for the kind, then capitals and digits.
+fn is_id(id: &str, kinds: &[char]) -> bool {
+    id.len() >= 9 && id.starts_with(kinds) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Mutes: alerts that nobody is to get for a time. Pure.
+//! Mutes: alerts that are not posted for some time. Pure.
 //!
 //! The time of the event decides whether a mute holds, not the time at which it is handled. A message may be handled minutes or
 //! hours after its event: while Slack is down, after a put-back, from the dead-letter queue. What a load test caused must stay
-//! muted when it comes after the test, and an alert from before the test must be posted although the test has begun. It also
-//! gives every attempt and every replica the same answer. An event without a time happened when it came.
+//! muted when it is handled after the test, and an alert from before the test must be posted although the test has begun. It also
+//! gives every attempt and every replica the same result. An event without a time counts as happening when it is handled.
 
 use std::fmt;
 
@@ -14,38 +14,38 @@ use super::pattern::Pattern;
 /// One `[[mute]]` of the configuration.
 #[derive(Debug, Clone)]
 pub struct Mute {
-    /// Its place in the configuration, from 0.
+    /// Its index in the configuration, from 0.
     pub place: usize,
     /// The events it holds.
     pub pattern: Pattern,
-    /// The time of the first event that it holds; none: it holds all before `until`.
+    /// It holds events from this time on; none: it holds all events before `until`.
     pub from: Option<OffsetDateTime>,
-    /// The time of the first event that it no longer holds; none: it never ends.
+    /// It holds events before this time; none: it never ends.
     pub until: Option<OffsetDateTime>,
-    /// Why, in the words of who wrote it.
+    /// Why, as the configuration says.
     pub reason: String,
 }
 
-/// How a mute stands at a time.
+/// The state of a mute at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is yet to begin.
-    ToCome,
+pub enum MuteState {
+    /// It has not begun.
+    Pending,
     /// It holds.
-    Holds,
+    Active,
     /// It has ended.
     Ended,
 }
 
 impl Mute {
-    /// How it stands at `time`.
-    pub fn standing(&self, time: OffsetDateTime) -> Standing {
+    /// Its state at `time`.
+    pub fn state_at(&self, time: OffsetDateTime) -> MuteState {
         if self.from.is_some_and(|from| time < from) {
-            Standing::ToCome
+            MuteState::Pending
         } else if self.until.is_some_and(|until| time >= until) {
-            Standing::Ended
+            MuteState::Ended
         } else {
-            Standing::Holds
+            MuteState::Active
         }
     }
 }
@@ -65,12 +65,12 @@ impl fmt::Display for Mute {
     }
 }
 
-/// One line for each mute that holds at `now` or is to come.
+/// One line for each mute that holds at `now` or begins later.
 pub fn list(mutes: &[Mute], now: OffsetDateTime) -> impl Iterator<Item = String> {
-    mutes.iter().filter_map(move |mute| match mute.standing(now) {
-        Standing::Holds => Some(format!("{mute}: holds now")),
-        Standing::ToCome => Some(format!("{mute}: is to come")),
-        Standing::Ended => None,
+    mutes.iter().filter_map(move |mute| match mute.state_at(now) {
+        MuteState::Active => Some(format!("{mute}: holds now")),
+        MuteState::Pending => Some(format!("{mute}: begins later")),
+        MuteState::Ended => None,
     })
 }
 

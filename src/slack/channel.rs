@@ -31,13 +31,13 @@ use super::{
     message::Payload,
     render,
     report::Report,
-    target::{Secrets, Source, Target},
+    target::{Secrets, Target, TargetSource},
 };
 use crate::{
     batch::{Inbox, Waiting},
     metrics,
     route::ChannelId,
-    shutdown::{Stop, drained},
+    shutdown::{StopSignal, drained},
     webhook::WebhookError,
 };
 
@@ -147,7 +147,7 @@ pub struct Flusher {
     pub(super) inbox: Inbox<Item, Result<Place, PostError>>,
     pub(super) client: Client,
     pub(super) secrets: Secrets,
-    pub(super) source: Source,
+    pub(super) source: TargetSource,
     pub(super) target: Target,
     pub(super) account_name: Option<String>,
     pub(super) timeout: Duration,
@@ -157,7 +157,7 @@ pub struct Flusher {
     pub(super) publishes: Option<(ChannelId, watch::Sender<ChannelStates>)>,
     /// Which channels have a fallback, by their ids. While Slack refuses such a channel, its reports fail at once.
     pub(super) fallbacks: Arc<[bool]>,
-    pub(super) stop: Stop,
+    pub(super) stop: StopSignal,
 }
 
 impl Flusher {

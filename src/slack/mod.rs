@@ -17,12 +17,12 @@ use self::{
     channel::{ChannelState, Destination, Flusher, Item, Place, PostError},
     client::Client,
     report::Report,
-    target::{Secrets, Source, Target},
+    target::{Secrets, Target, TargetSource},
 };
 use crate::{
     batch::{Batcher, batcher},
     route::ChannelId,
-    shutdown::Stop,
+    shutdown::StopSignal,
     webhook::BotToken,
 };
 
@@ -44,7 +44,7 @@ pub struct ChannelSetup {
     /// Its name in the configuration, in metrics and in logs.
     pub name: String,
     /// The source of its webhook or token.
-    pub source: Source,
+    pub source: TargetSource,
     /// Where it posts to, as read at the start.
     pub target: Target,
     /// The channel that takes its alerts while Slack refuses this one. A chain of fallbacks has no cycle.
@@ -95,7 +95,7 @@ struct Lane {
 impl Slack {
     /// Starts one flusher for the posts of each channel and one for the edits of each bot token, on the current runtime. A
     /// blocked channel may hold only its share of the messages in flight, which leaves room for the other channels.
-    pub fn start(setups: Vec<ChannelSetup>, shared: Shared, stop: &Stop) -> Self {
+    pub fn start(setups: Vec<ChannelSetup>, shared: Shared, stop: &StopSignal) -> Self {
         let (sender, states) = watch::channel(vec![ChannelState::Open; setups.len()]);
         let share = match setups.len() {
             1 => usize::MAX,

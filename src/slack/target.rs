@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::channel::Destination;
-use crate::webhook::{self, BotToken, Webhook, WebhookError, Webhooks};
+use crate::webhook::{BotToken, Webhook, WebhookError, WebhookSource, Webhooks};
 
 /// The shortest time between two messages in one channel that Slack allows permanently.
 /// <https://docs.slack.dev/apis/web-api/rate-limits>, "chat.postMessage"
@@ -18,9 +18,9 @@ const EDIT_INTERVAL: Duration = Duration::from_millis(1_200);
 
 /// Where a channel's webhook or token is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum TargetSource {
     /// A webhook.
-    Webhook(webhook::Source),
+    Webhook(WebhookSource),
     /// A bot token in Secrets Manager, and a channel.
     Bot {
         /// The secret's name or ARN.
@@ -83,10 +83,10 @@ impl Secrets {
     ///
     /// # Errors
     /// When the secret cannot be read, or does not hold a webhook or token.
-    pub async fn resolve(&self, source: &Source) -> Result<Target, WebhookError> {
+    pub async fn resolve(&self, source: &TargetSource) -> Result<Target, WebhookError> {
         match source {
-            Source::Webhook(source) => Ok(Target::Webhook(self.webhooks.resolve(source).await?)),
-            Source::Bot { token_secret_id, channel } => {
+            TargetSource::Webhook(source) => Ok(Target::Webhook(self.webhooks.resolve(source).await?)),
+            TargetSource::Bot { token_secret_id, channel } => {
                 let token = self.webhooks.bot_token(token_secret_id).await?;
                 Ok(Target::Bot(Bot { token, channel: channel.clone(), api: self.api.clone() }))
             }

@@ -297,8 +297,8 @@ async fn what_is_valid_but_hardly_meant_is_a_warning_at_check_and_at_start() {
         channels.concat()
     ));
     let expected = [
-        "queue.visibility_timeout: 5s leaves little time",
-        "route[1]: takes only events that are no problem",
+        "queue.visibility_timeout: 5s leaves alerts little time",
+        "route[1]: takes only events that are not problems",
         "route[2]: never takes an event: route[0]",
         "channel: no [[route]] leads to \"unused\"",
     ];

@@ -207,7 +207,7 @@ fn variables_in_code() -> BTreeSet<(String, String)> {
     let mut texts = vec![read("src/config.rs")];
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if !path.ends_with("tests.rs") && !path.ends_with("properties.rs") {
+        if path.is_file() && !path.ends_with("tests.rs") && !path.ends_with("properties.rs") {
             texts.push(read(path));
         }
     }

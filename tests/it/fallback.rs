@@ -209,7 +209,10 @@ async fn fallbacks_that_lead_nowhere_are_refused() {
             "channel[2].fallback: its fallbacks lead back to itself: \"c\" -> \"a\"",
         ),
         (vec![("a", "a"), ("b", "")], "channel[0].fallback: its fallbacks lead back to itself: \"a\" -> \"a\""),
-        (vec![("a", "x"), ("b", "")], "channel[0].fallback: \"x\" is no channel's name; the other channels are \"b\""),
+        (
+            vec![("a", "x"), ("b", "")],
+            "channel[0].fallback: \"x\" is not the name of a channel; the other channels are \"b\"",
+        ),
     ] {
         let world = chain(&channels, "").await;
         for command in ["check", "run"] {

@@ -8,7 +8,7 @@
 //! | `Enter`, `Join`, `Known` | `pipeline.rs`, `Posted::once`: the first posts, who comes meanwhile shares its end, later ones know |
 //! | `Begin` | `slack/channel.rs`, `Flusher::flush`: an attempt begins, never after `start_by` |
 //! | `Accept`, `Refuse`, `AnswerLost` | `slack/channel.rs`, `Flusher::learn`; what was not accepted waits for another attempt |
-//! | `Late`, `GiveUp` | `consumer.rs`, `Settings::work_time`; `slack/channel.rs`, `Flusher::expire` |
+//! | `Late`, `GiveUp` | `consumer.rs`, `ConsumerSettings::work_time`; `slack/channel.rs`, `Flusher::expire` |
 //! | `Settle` | `pipeline.rs`, `Pipeline::post`: an outcome if all channels have it; `consumer/settle.rs`, `Consumer::settle` |
 //! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs/settle.rs`, `Queue::delete`, with its retries, which may come to an end |
 //! | `PutBack`, `PutBackFail` | `sqs/settle.rs`, `Queue::put_back` |
@@ -16,7 +16,7 @@
 //! | `Expire`, `ExpireHeld`, `DeadLetter` | SQS: the visibility time-out ends, of what nobody holds or of what is being worked on; the redrive policy |
 //!
 //! Not in it: several alerts in one post (they share its answer, which is the batcher's part), and time, but for its order. That
-//! nothing expires while it is worked on is what `Settings` is reckoned for, and is a fault here that can be left out.
+//! nothing expires while it is worked on is what `ConsumerSettings` is reckoned for, and is a fault here that can be left out.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! From the JSON of a pattern to what is matched, or to why not.
+//! Compiles the JSON of a pattern, or says why it is refused.
 //!
-//! Invariant: neither the depth nor the number of `$or`s of a pattern makes this overflow or run away.
+//! Invariant: neither the depth of a pattern nor its number of `$or`s can overflow the stack or use unbounded time or memory.
 
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Fields, PatternError, Test, fold};
+use super::{Fields, PatternError, Test, test::fold};
 
-/// Fields, parts of their names between dots, and `$or`s within each other. AWS bounds a pattern by its 2,048 characters; this keeps the recursion small.
+/// The depth of nested fields, parts of their names between dots, and `$or`s. AWS limits a pattern to 2,048 characters; this limits the
+/// recursion.
 const MAX_DEPTH: usize = 32;
-/// `$or`s beside or within each other multiply.
+/// `$or`s next to each other or nested multiply the alternatives.
 const MAX_ALTERNATIVES: usize = 1000;
 
 const OR: &str = "$or";
@@ -32,7 +33,7 @@ pub(super) fn alternatives(pattern: &Value) -> Result<Vec<Fields>, PatternError>
 
 struct Compiler {
     alternatives: Vec<Fields>,
-    /// The names of the fields around the one at hand.
+    /// The names of the fields around the current one.
     parents: Vec<String>,
     depth: usize,
     within_or: usize,
@@ -55,7 +56,7 @@ impl Compiler {
             }
             match value {
                 _ if name == OR => self.or(value, &at)?,
-                // AWS reserves these inside `$or`, to catch values that stand where fields belong.
+                // AWS reserves these names inside `$or`, to catch values where fields belong.
                 _ if self.within_or > 0 && OPERATORS.contains(&name.as_str()) => {
                     return refuse(&at, format!("an operator cannot be a field inside {OR}; name the field it is for"));
                 }
@@ -75,7 +76,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// Always the operator: event-ruler's README lets `$or` be a field's name in old rules, its compiler does not.
+    /// `$or` is always the operator. Event-ruler's README allows it as a field's name in old rules; its compiler does not.
     fn or(&mut self, value: &Value, at: &str) -> Result<(), PatternError> {
         let Value::Array(options) = value else {
             return refuse(at, format!("must be an array of at least 2 objects, not {}", kind(value)));
@@ -108,7 +109,7 @@ impl Compiler {
         for alternative in &mut self.alternatives {
             let path = self.parents.iter().map(String::as_str).chain(name.split('.'));
             if !insert(alternative, path, tests.clone()) {
-                // AWS takes the one written last, an order that a parsed object no longer has.
+                // AWS uses the one written last; a parsed object does not keep that order.
                 let fault = "is required twice: name a field once, beside or inside $or, with dots or without";
                 return refuse(at, fault);
             }
@@ -117,7 +118,7 @@ impl Compiler {
     }
 }
 
-/// Whether there was room: a field has its values once.
+/// Adds tests for the field at `path`. False if the field has tests already.
 fn insert<'a>(mut fields: &mut Fields, path: impl Iterator<Item = &'a str>, tests: Arc<[Test]>) -> bool {
     let mut path = path.peekable();
     while let Some(name) = path.next() {
@@ -182,7 +183,7 @@ fn text_test(name: &str, text: &str, at: &str) -> Result<Test, PatternError> {
     }
 }
 
-/// What must not be: a value, values of one type, or an operator with a text or several.
+/// What a value must not be: a value, values of one type, or an operator with one or several strings.
 fn anything_but(operand: &Value, at: &str) -> Result<Vec<Test>, PatternError> {
     match operand {
         Value::String(_) | Value::Number(_) => Ok(vec![Test::Equals(operand.clone())]),
@@ -249,8 +250,8 @@ fn numeric(operand: &Value, at: &str) -> Result<Test, PatternError> {
     }
 }
 
-/// The documentation limits numeric matching to ±5.0e9; event-ruler has come to take any f64. Here a pattern keeps to
-/// the documentation, and an event's value is compared whatever it is.
+/// The documentation limits numeric matching to ±5.0e9; event-ruler accepts any f64 by now. Here a pattern follows the documentation, and
+/// any value of an event is compared.
 fn limit(value: &Value, at: &str) -> Result<f64, PatternError> {
     match value.as_f64() {
         Some(number) if number.abs() <= 5.0e9 => Ok(number),
@@ -259,7 +260,7 @@ fn limit(value: &Value, at: &str) -> Result<f64, PatternError> {
     }
 }
 
-/// event-ruler stops at /31 and /127; a single address is let in here, since nothing else could be meant by it.
+/// Event-ruler stops at /31 and /127. A single address (/32, /128) is accepted here, because its meaning is clear.
 fn cidr(block: &str, at: &str) -> Result<Test, PatternError> {
     let parsed = block.split_once('/').and_then(|(address, bits)| {
         let address: IpAddr = address.parse().ok()?;
@@ -289,7 +290,7 @@ fn wildcard(text: &str, at: &str) -> Result<Vec<String>, PatternError> {
     Ok(pieces)
 }
 
-/// The name, the operand and the path of an operator object, which has just the one entry.
+/// The name, the operand and the path of an operator object, which has exactly one entry.
 fn sole_entry<'a>(
     operator: &'a Map<String, Value>,
     accepted: &[&str],

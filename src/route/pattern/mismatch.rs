@@ -1,29 +1,29 @@
-//! Why a pattern does not match an event: which of its fields, what the event has there, and what the pattern wants. For people
-//! who look for a mistake, so it takes more time than a match. Pure.
+//! Explains why a pattern does not match an event: which fields fail, what the event has there, and what the pattern requires. It is for
+//! people who look for a mistake, and slower than a match. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{At, Fields, Found, Pattern, Requirement, Search, Subject, Test, Verdict};
+use super::{Fields, Found, MatchInput, Node, Pattern, Requirement, Search, Test, Verdict};
 use crate::text;
 
-/// So many characters of a value are shown.
+/// The most characters of a value that are shown.
 const VALUE: usize = 120;
-/// So many values or names are shown.
+/// The most values or names that are shown.
 const SHOWN: usize = 12;
 
 /// A field of the pattern, by the names along its path, with its tests.
 type Leaf<'a> = (Vec<&'a str>, &'a Arc<[Test]>);
 
 impl Pattern {
-    /// One sentence for each field that does not match, in the alternative of `$or` that is nearest to the event; none if the
-    /// pattern matches, or may match by the tags of the service.
-    pub fn mismatches(&self, subject: Subject<'_>) -> Vec<String> {
-        if !matches!(self.judge(subject), Verdict::No) {
+    /// One sentence for each field that does not match, for the alternative of `$or` with the fewest such fields. None if the pattern
+    /// matches, or matches with the right tags of the service.
+    pub fn mismatches(&self, input: MatchInput<'_>) -> Vec<String> {
+        if !matches!(self.evaluate(input), Verdict::No) {
             return Vec::new();
         }
-        let all = self.alternatives.iter().map(|alternative| mismatches(&alternative.event, subject));
+        let all = self.alternatives.iter().map(|alternative| mismatches(&alternative.event, input));
         let mut nearest = all.min_by_key(Vec::len).unwrap_or_default();
         if let (1.., several @ 2..) = (nearest.len(), self.alternatives.len()) {
             nearest[0] += &format!(" (the nearest of the {several} alternatives of $or)");
@@ -32,17 +32,17 @@ impl Pattern {
     }
 }
 
-fn mismatches(fields: &Fields, subject: Subject<'_>) -> Vec<String> {
+fn mismatches(fields: &Fields, input: MatchInput<'_>) -> Vec<String> {
     let mut leaves = Vec::new();
     collect(fields, &mut Vec::new(), &mut leaves);
-    let root = [At::of(subject.event)];
-    let fails = |(path, tests): &&Leaf<'_>| subject.search(fields).all(&alone(path, tests), &root) == Found::No;
+    let root = [Node::of(input.event)];
+    let fails = |(path, tests): &&Leaf<'_>| input.search(fields).all(&only(path, tests), &root) == Found::No;
     let failed: Vec<String> = leaves
         .iter()
         .filter(fails)
         .map(|(path, tests)| {
             let field = path.join(".");
-            format!("{} {}", text::line(&field, VALUE), difference(&subject.search(fields), root[0], path, tests))
+            format!("{} {}", text::line(&field, VALUE), difference(&input.search(fields), root[0], path, tests))
         })
         .collect();
     if !failed.is_empty() {
@@ -62,8 +62,8 @@ fn collect<'a>(fields: &'a Fields, path: &mut Vec<&'a str>, leaves: &mut Vec<Lea
     }
 }
 
-/// A pattern of this field and no other.
-fn alone(path: &[&str], tests: &Arc<[Test]>) -> Fields {
+/// A pattern of this field only.
+fn only(path: &[&str], tests: &Arc<[Test]>) -> Fields {
     let leaf = Requirement { tests: Some(Arc::clone(tests)), fields: BTreeMap::new() };
     let [above @ .., last] = path else { return BTreeMap::new() };
     above.iter().rev().fold(BTreeMap::from([((*last).to_owned(), leaf)]), |fields, name| {
@@ -71,18 +71,18 @@ fn alone(path: &[&str], tests: &Arc<[Test]>) -> Fields {
     })
 }
 
-/// `is "A", not "B" or "C"`, or `is not in the event; detail has …`.
-fn difference(search: &Search, event: At<'_>, path: &[&str], tests: &[Test]) -> String {
+/// `is "A"; wanted: "B", "C"`, or `is not in the event; detail has …`.
+fn difference(search: &Search, event: Node<'_>, path: &[&str], tests: &[Test]) -> String {
     let mut here = vec![event];
     for (depth, name) in path.iter().enumerate() {
         let at = elements(&here);
         here = search.below(&at, name);
         if here.is_empty() {
-            return format!("is not in the event; {}", beside(&at, &path[..depth]));
+            return format!("is not in the event; {}", siblings(&at, &path[..depth]));
         }
     }
     let values: Vec<String> =
-        elements(&here).iter().filter_map(At::scalar).map(|value| text::line(&value.to_string(), VALUE)).collect();
+        elements(&here).iter().filter_map(Node::scalar).map(|value| text::line(&value.to_string(), VALUE)).collect();
     let wanted: Vec<String> = tests.iter().map(describe).collect();
     match values.as_slice() {
         [] => format!("is an object or an empty array; wanted: {}", some(&wanted)),
@@ -90,21 +90,21 @@ fn difference(search: &Search, event: At<'_>, path: &[&str], tests: &[Test]) -> 
     }
 }
 
-/// What stands there, with arrays taken apart.
-fn elements<'a>(here: &[At<'a>]) -> Vec<At<'a>> {
+/// The values in `here`, with the elements in place of each array.
+fn elements<'a>(here: &[Node<'a>]) -> Vec<Node<'a>> {
     let mut found = Vec::new();
-    let mut rest: Vec<At<'a>> = here.iter().rev().copied().collect();
+    let mut rest: Vec<Node<'a>> = here.iter().rev().copied().collect();
     while let Some(at) = rest.pop() {
         match at.elements() {
-            Some(elements) => rest.extend(elements.iter().rev().map(At::of)),
+            Some(elements) => rest.extend(elements.iter().rev().map(Node::of)),
             None => found.push(at),
         }
     }
     found
 }
 
-/// Which names there are where one is missing.
-fn beside(at: &[At<'_>], above: &[&str]) -> String {
+/// The names that exist where one is missing.
+fn siblings(at: &[Node<'_>], above: &[&str]) -> String {
     let mut names: Vec<String> = Vec::new();
     for fields in at.iter().filter(|at| at.rest.is_none()).filter_map(|at| at.value.as_object()) {
         for name in fields.keys().map(|name| text::line(name, VALUE)) {
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn mismatches(pattern: Value, event: Value) -> Vec<String> {
-        Pattern::compile(&pattern).unwrap().mismatches(Subject::new(&event))
+        Pattern::compile(&pattern).unwrap().mismatches(MatchInput::new(&event))
     }
 
     fn event() -> Value {

@@ -1,9 +1,9 @@
-//! The matcher against a plain reading of the rules, on patterns and events that are small, and so often match.
+//! Compares the matcher with a direct implementation of the rules, on patterns and events that are small, so that they often match.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
-use super::{Pattern, Subject};
+use super::{MatchInput, Pattern};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, max_global_rejects: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -11,21 +11,21 @@ proptest! {
     #[test]
     fn what_matches_is_what_the_rules_say(pattern in pattern(), event in event()) {
         let compiled = Pattern::compile(&pattern);
-        // A field that stands beside and inside `$or`.
+        // A pattern with a field outside and inside `$or` is refused.
         prop_assume!(compiled.is_ok() && !lab::pattern::is_ambiguous(&event));
-        prop_assert_eq!(compiled.unwrap().matches(Subject::new(&event)), lab::pattern::matches(&pattern, &event));
+        prop_assert_eq!(compiled.unwrap().matches(MatchInput::new(&event)), lab::pattern::matches(&pattern, &event));
     }
 
     #[test]
     fn every_operator_does_what_the_rules_say(test in test(), value in scalar()) {
         let (pattern, event) = (json!({ "a": [test] }), json!({ "a": value }));
-        prop_assert_eq!(Pattern::compile(&pattern).unwrap().matches(Subject::new(&event)), lab::pattern::matches(&pattern, &event));
+        prop_assert_eq!(Pattern::compile(&pattern).unwrap().matches(MatchInput::new(&event)), lab::pattern::matches(&pattern, &event));
     }
 
     #[test]
     fn anything_is_a_pattern_or_refused(pattern in anything(), event in event()) {
         if let Ok(compiled) = Pattern::compile(&pattern) && !lab::pattern::is_ambiguous(&event) {
-            prop_assert_eq!(compiled.matches(Subject::new(&event)), lab::pattern::matches(&pattern, &event));
+            prop_assert_eq!(compiled.matches(MatchInput::new(&event)), lab::pattern::matches(&pattern, &event));
         }
     }
 }
@@ -100,7 +100,7 @@ fn test() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Any JSON made of a pattern's words, most of it wrong.
+/// Any JSON made of the words of patterns. Most of it is not a valid pattern.
 fn anything() -> impl Strategy<Value = Value> {
     const OPERATORS: &[&str] =
         &["exists", "prefix", "suffix", "numeric", "cidr", "wildcard", "anything-but", "equals-ignore-case"];

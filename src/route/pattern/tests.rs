@@ -1,14 +1,14 @@
-//! What matches and what does not, by AWS's documented rules; and what is refused, with its message.
+//! What matches and what does not, by AWS's documented rules, and which patterns are refused with which message.
 
 use serde_json::{Value, json};
 
-use super::{Pattern, Subject, Verdict};
+use super::{MatchInput, Pattern, Verdict};
 use crate::diagnosis::Tags;
 
 #[track_caller]
 fn assert_matches(pattern: &Value, event: &Value, expected: bool) {
     let compiled = Pattern::compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-    assert_eq!(compiled.matches(Subject::new(event)), expected, "pattern {pattern}, event {event}");
+    assert_eq!(compiled.matches(MatchInput::new(event)), expected, "pattern {pattern}, event {event}");
 }
 
 /// One line for each array of values: `values | what a field may hold to match | what it may not`.
@@ -132,7 +132,7 @@ fn exact_values_match_by_type_and_every_character() {
 }
 
 #[test]
-fn null_and_the_empty_string_are_values_of_their_own() {
+fn null_and_the_empty_string_are_values() {
     check_values(
         r#"
             [null] | [null, [null]] | ["", "null", 0, false, [], {}]
@@ -486,7 +486,7 @@ fn an_event_whose_dots_multiply_takes_no_longer() {
         json!({ "a.b": many, "a": { "b": other } }),
         json!({ "a": [{ "b": many }, { "b": other }], "a.b": other }),
     ] {
-        Pattern::compile(&pattern).unwrap().matches(Subject::new(&event));
+        Pattern::compile(&pattern).unwrap().matches(MatchInput::new(&event));
     }
 }
 
@@ -636,7 +636,7 @@ fn a_bad_pattern_is_refused_with_its_path_what_is_wrong_and_what_is_accepted() {
 }
 
 #[test]
-fn neither_depth_nor_combinations_run_away() {
+fn depth_and_combinations_are_limited() {
     let within = |pattern: Value| Value::Object([("x".to_owned(), pattern)].into_iter().collect());
     let deep = (0..1000).fold(json!(["a"]), |pattern, _| within(pattern));
     let error = Pattern::compile(&deep).unwrap_err().to_string();
@@ -674,9 +674,11 @@ fn tags_are_matched_as_fields_are() {
         let compiled = Pattern::compile(&json!({ "source": ["aws.ecs"], "service-tags": pattern })).unwrap();
         assert!(compiled.names_tags());
         let event = json!({ "source": "aws.ecs" });
-        let Verdict::ByTags(by_tags) = compiled.judge(Subject::new(&event)) else { panic!("{pattern} needs tags") };
+        let Verdict::IfTagged(by_tags) = compiled.evaluate(MatchInput::new(&event)) else {
+            panic!("{pattern} needs tags")
+        };
         assert_eq!(by_tags.matches(&Tags::of(&json!({ "tags": listed }))), expected, "{pattern} of {tags:?}");
-        assert!(matches!(compiled.judge(Subject::new(&json!({ "source": "aws.rds" }))), Verdict::No));
+        assert!(matches!(compiled.evaluate(MatchInput::new(&json!({ "source": "aws.rds" }))), Verdict::No));
     }
 }
 
@@ -684,12 +686,12 @@ fn tags_are_matched_as_fields_are() {
 fn an_alternative_without_tags_needs_none() {
     let pattern = json!({ "$or": [{ "service-tags": { "team": ["search"] } }, { "source": ["aws.cloudwatch"] }] });
     let pattern = Pattern::compile(&pattern).unwrap();
-    assert!(matches!(pattern.judge(Subject::new(&json!({ "source": "aws.cloudwatch" }))), Verdict::Yes));
-    assert!(matches!(pattern.judge(Subject::new(&json!({ "source": "aws.ecs" }))), Verdict::ByTags(_)));
+    assert!(matches!(pattern.evaluate(MatchInput::new(&json!({ "source": "aws.cloudwatch" }))), Verdict::Yes));
+    assert!(matches!(pattern.evaluate(MatchInput::new(&json!({ "source": "aws.ecs" }))), Verdict::IfTagged(_)));
     // Deeper, or as a part of a name, it is a field like any other.
     let pattern = Pattern::compile(&json!({ "detail": { "service-tags": ["x"] }, "service-tags-x": ["y"] })).unwrap();
     assert!(!pattern.names_tags());
-    assert!(pattern.matches(Subject::new(&json!({ "detail": { "service-tags": "x" }, "service-tags-x": "y" }))));
+    assert!(pattern.matches(MatchInput::new(&json!({ "detail": { "service-tags": "x" }, "service-tags-x": "y" }))));
 }
 
 #[test]

@@ -84,7 +84,7 @@ async fn check_live_asks_who_the_bot_is_and_what_it_may() {
     let (code, said) = outcome(world.environment(), &["check", "--live"]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("channel ops: its bot token is that of ecs-alerts in Lab"), "{said}");
-    assert!(said.contains("cannot be told without the scope channels:read"), "{said}");
+    assert!(said.contains("is unknown without the scope channels:read"), "{said}");
     assert!(said.contains("channel ops: Slack finds an alert valid"), "{said}");
     let asked = world.slack.requests();
     assert!(asked.iter().all(|request| request.method == Method::Auth) && asked.len() == 1, "{asked:?}");

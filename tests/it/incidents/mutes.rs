@@ -63,7 +63,7 @@ async fn check_lists_mutes_run_logs_them_and_render_shows_what_they_hold() {
     assert_eq!(code, Some(0), "{said}");
     for words in [
         "forever (load test <!channel>): holds now",
-        "(load test <!channel>): is to come",
+        "(load test <!channel>): begins later",
         "warning: mute[0].until: \"forever\" never ends",
         "warning: mute[2]: ",
         "has ended",
@@ -71,7 +71,7 @@ async fn check_lists_mutes_run_logs_them_and_render_shows_what_they_hold() {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
     let worker = world.worker().await;
-    for words in ["holds now", "is to come", "never ends", "has ended"] {
+    for words in ["holds now", "begins later", "never ends", "has ended"] {
         worker.wait_for_line(|line| line.message().contains(words), crate::world::LIMIT).await.unwrap();
     }
 

@@ -1,16 +1,16 @@
 //! Who gets an alert, whom it mentions, and what is muted.
 
 use super::*;
-use crate::route::Destination;
+use crate::route::RouteDecision;
 
-/// Two channels with what is written of the first, and the rest of the file.
+/// Two channels, with more keys for the first, and the rest of the file.
 fn two(channel: &str, rest: &str) -> String {
     let section =
         |name: &str, more: &str| format!("[[channel]]\nname = '{name}'\nwebhook_secret_id = '{name}'\n{more}\n");
     format!("{}{}{rest}", section("a", channel), section("b", ""))
 }
 
-/// Of each route, whom it mentions and from which severity on.
+/// For each route, whom it mentions and from which severity on.
 fn mentions(file: &str) -> Vec<Option<(String, Severity)>> {
     let config = load(file, &MINIMAL[..1]).unwrap();
     let mention = |route: route::Route| route.mention.map(|mention| (mention.whom.clone(), mention.from));
@@ -98,8 +98,8 @@ fn a_mute_has_a_pattern_an_end_and_a_reason() {
     assert!(config.warnings[0].starts_with("mute[0].until: \"forever\" never ends"), "{:?}", config.warnings);
     let event = serde_json::json!({ "source": "aws.ecs" });
     let router = route::Router::new(config.routes, config.mutes);
-    let destination = router.route(&event, OffsetDateTime::now_utc()).destination(Severity::Critical);
-    assert!(matches!(destination, Destination::Muted(_)), "{destination:?}");
+    let decision = router.route(&event, OffsetDateTime::now_utc()).decide(Severity::Critical);
+    assert!(matches!(decision, RouteDecision::Muted(_)), "{decision:?}");
 }
 
 #[test]
@@ -142,4 +142,49 @@ fn what_is_wrong_with_a_mute_is_named_by_its_key() {
         let error = load(&format!("[[mute]]\n{}", lines.join("\n")), &MINIMAL).map(drop).unwrap_err();
         assert!(error.contains(expected) && !error.contains("sesame"), "{line}: {error}");
     }
+}
+
+#[test]
+fn sensible_routes_have_no_warning() {
+    assert_eq!(load("", &MINIMAL).unwrap().warnings, [""; 0]);
+    for routes in [
+        "[[route]]\nchannel = 'b'\npattern = { source = ['aws.ecs'] }\n[[route]]\nchannel = 'a'\n",
+        "[[route]]\nchannel = 'a'\ncontinue = true\n[[route]]\nchannel = 'b'\n",
+        "[[route]]\nchannel = 'a'\ncontinue = true\n[[route]]\nchannel = 'b'\npattern = { source = ['aws.ecs'] }\n",
+        // The second takes more: another value, or one field fewer.
+        "[[route]]\nchannel = 'a'\npattern = { source = ['x'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x', 'y'] }\n",
+        "[[route]]\nchannel = 'a'\npattern = { source = ['x'], account = ['1'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x'] }\n",
+        // In an array of objects, one object may lack the field while another has the other field.
+        "[[route]]\nchannel = 'a'\npattern = { detail = { x = [{ exists = false }] } }\n\
+         [[route]]\nchannel = 'b'\npattern = { detail = { x = [{ exists = false }], y = ['1'] } }\n",
+    ] {
+        assert_eq!(warnings(&routed(routes)), [""; 0], "{routes}");
+    }
+    assert_eq!(load("[queue]\nvisibility_timeout = '10s'", &MINIMAL).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn a_route_without_effect_is_a_warning() {
+    let two = |first: &str, second: &str| {
+        let route = |channel: &str, more: &str| format!("[[route]]\nchannel = '{channel}'\n{more}\n");
+        warnings(&routed(&(route("a", first) + &route("b", second))))
+    };
+    const ECS: &str = "pattern = { source = ['aws.ecs', 'x'] }";
+    for (first, second, expected) in [
+        ("", "", "route[1]: never takes an event: route[0] takes every problem"),
+        ("", ECS, "route[1]: takes only events that are not problems (severity info): route[0] has no pattern"),
+        (ECS, ECS, "route[1]: never takes an event: route[0] takes whatever"),
+        (ECS, "pattern = { source = ['x'] }", "route[1]: never takes an event"),
+        (ECS, "pattern = { detail = { a = [1] }, source = ['x'] }", "route[1]: never takes an event"),
+        (
+            "pattern = { detail = { a = [{ exists = false }] } }",
+            "pattern = { detail = { a = [{ exists = false }] } }",
+            "route[1]: never takes an event",
+        ),
+    ] {
+        let warnings = two(first, second);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{first} {second}: {warnings:?}");
+    }
+    let unused = warnings(&routed("[[route]]\nchannel = 'b'\n"));
+    assert_eq!(unused, ["channel: no [[route]] leads to \"a\", so nothing is ever posted there"]);
 }
