@@ -181,7 +181,7 @@ impl HttpConnector for Watched {
         let cache = Arc::clone(&self.cache);
         HttpConnectorFuture::new(async move {
             let mut response = answer.await?;
-            // An error without a signature is of what offers credentials.
+            // An answer without a signature comes from the source of the credentials.
             if let Some(signature) = signature.filter(|_| matches!(response.status().as_u16(), 400 | 401 | 403)) {
                 let body = ByteStream::new(response.take_body()).collect().await;
                 let body = body.map_err(|error| ConnectorError::io(error.into()))?.into_bytes();

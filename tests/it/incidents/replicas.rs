@@ -225,8 +225,7 @@ async fn alerts_go_out_while_the_table_is_gone_or_slow() {
         let messages = world.slack.messages(CHANNEL);
         let [root] = &messages[..] else { panic!("{fault:?}: {messages:?}") };
         assert!(says(&root.payload, "10 events"), "{fault:?}: {root:?}");
-        let warnings =
-            worker.lines().iter().filter(|line| line.text.contains("the table of incidents does not")).count();
+        let warnings = worker.lines().iter().filter(|line| line.text.contains("the incidents table does not")).count();
         assert_eq!(warnings, 1, "{fault:?}: {worker}");
         let failed = worker.metrics().await.unwrap().get("store_requests_total", &[("outcome", "error")]);
         assert!(failed >= Some(1.0), "{fault:?}: {failed:?}");
