@@ -70,7 +70,7 @@ locals {
     ],
     [
       for query in [
-        { title = "What became of messages", view = "timeSeries", query = "filter ispresent(outcome) and message = \"settled\" | stats count(*) by outcome, bin(5m)" },
+        { title = "What became of messages", view = "timeSeries", query = "filter ispresent(outcome) and ispresent(level) | stats count(*) by outcome, bin(5m)" },
         { title = "Services with alerts", view = "table", query = "filter outcome in [\"posted\", \"folded\"] | stats count(*) as alerts, max(@timestamp) as last by service, severity, kind | sort alerts desc | limit 20" },
         {
           title = "What the worker warns of"

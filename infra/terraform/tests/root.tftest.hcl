@@ -105,6 +105,11 @@ run "dashboard" {
     ])
     error_message = "The queries must read the worker's log."
   }
+  # The line of a message that cannot be decoded has another text.
+  assert {
+    condition     = !strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, "settled")
+    error_message = "The graph of outcomes must have every outcome, whatever the text of its line."
+  }
   # Two in a row, none over another.
   assert {
     condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : "${widget.x} ${widget.y}"] == [
