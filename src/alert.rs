@@ -23,7 +23,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use crate::cause::{self, Category, Cause};
 use crate::console::Console;
-use crate::diagnosis::{Diagnosis, Service, Tags, Trouble};
+use crate::diagnosis::{CauseCount, Diagnosis, Service, Tags};
 use crate::event::{Detail, Event};
 use crate::text::{line, lines, make_line};
 
@@ -128,13 +128,13 @@ pub struct Alert {
     pub links: Vec<Link>,
     /// The id of the task, where it is one of a service that ran, and then exited or failed its health checks: alone it says
     /// little.
-    pub exited: Option<String>,
+    pub exited_task_id: Option<String>,
     /// Whose incident it may be part of.
     pub about: Option<About>,
     /// The service that ECS can be asked about.
     pub service: Option<Service>,
     /// Whether what ECS says about that service may explain the alert.
-    pub is_explicable: bool,
+    pub needs_diagnosis: bool,
     /// What ECS said about it.
     pub diagnosis: Option<Diagnosis>,
     /// The tags of the service; none where they are not known.
@@ -164,10 +164,10 @@ impl Alert {
             time: event.time(),
             facts: Vec::new(),
             links: Vec::new(),
-            exited: None,
+            exited_task_id: None,
             about: None,
             service: None,
-            is_explicable: false,
+            needs_diagnosis: false,
             diagnosis: None,
             tags: None,
             shown_tags: Vec::new(),
@@ -195,7 +195,7 @@ impl Alert {
         alert.about = About::of(&alert, event, &detail);
         if matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Hook(_) | Detail::Task(_)) {
             alert.service = service_to_ask(&alert, event);
-            alert.is_explicable = !matches!(detail, Detail::Hook(_)) && is_explicable(&alert);
+            alert.needs_diagnosis = !matches!(detail, Detail::Hook(_)) && needs_diagnosis(&alert);
         }
         alert
     }
@@ -229,9 +229,9 @@ impl Alert {
         let category = self.cause.as_ref().map(|cause| cause.category);
         let only_a_symptom = category.is_none_or(|category| category == Category::Deployment);
         // Of the same kind, the answers know the container: an event has no health status.
-        let names_nobody = self.exited.is_some() && !self.facts.iter().any(|(label, _)| label == "Image");
-        let tells_more = |trouble: &&Trouble| names_nobody && Some(trouble.cause.category) == category;
-        let trouble = diagnosis.why.first().filter(|_| only_a_symptom).or(diagnosis.why.iter().find(tells_more));
+        let names_nobody = self.exited_task_id.is_some() && !self.facts.iter().any(|(label, _)| label == "Image");
+        let tells_more = |trouble: &&CauseCount| names_nobody && Some(trouble.cause.category) == category;
+        let trouble = diagnosis.causes.first().filter(|_| only_a_symptom).or(diagnosis.causes.iter().find(tells_more));
         if let Some(trouble) = trouble {
             self.cause = Some(trouble.cause.clone());
         }
@@ -310,7 +310,7 @@ const MAX_TAG: usize = 256;
 const MAX_COMMAND: usize = 600;
 
 /// Whether an alert is a problem or its end, of a sort that what is known of the service could explain.
-fn is_explicable(alert: &Alert) -> bool {
+fn needs_diagnosis(alert: &Alert) -> bool {
     let unrelated = ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
     alert.service.is_some() && alert.phase() != Phase::Other && !unrelated.contains(&alert.kind.as_str())
 }

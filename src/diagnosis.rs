@@ -1,14 +1,17 @@
-//! What ECS itself knows of a service in trouble: why its tasks stop, what changed, how bad it is. Pure.
+//! What ECS knows about a service that fails: why its tasks stop, what changed, and how many tasks run. Pure.
 //!
-//! It is told from the answers of ECS's API in their own JSON shapes ([`answers`]), so that a recorded answer and a live one
-//! are the same thing. Of a container's environment and secrets only names get out of here, never values; of a command only
+//! A [`Diagnosis`] is made from the answers of AWS's APIs in their own JSON shapes ([`answers`]), so recorded answers and live ones are
+//! read by the same code. It holds the names of environment variables and secrets, never their values, and of a command only
 //! that it changed.
 
 pub mod answers;
 mod changes;
 mod deployment;
+mod deployments;
 mod details;
 mod events;
+mod snapshot;
+mod stopped;
 mod tags;
 mod targets;
 
@@ -37,52 +40,52 @@ pub struct Service {
 }
 
 impl Service {
-    /// By which it is asked for: a name alone would be taken for one in whatever account asks.
+    /// The cluster's ARN. Requests name the cluster by it, because ECS looks a name up in the account of the caller.
     pub fn cluster_arn(&self) -> String {
         let Self { partition, region, account, cluster, .. } = self;
         format!("arn:{partition}:ecs:{region}:{account}:cluster/{cluster}")
     }
 
-    /// The console of its region; none for a region that cannot be one.
+    /// The AWS console of its Region; `None` where the Region's name is not valid.
     pub fn console(&self) -> Option<Console<'_>> {
         Console::new(Some(&self.partition), &self.region)
     }
 }
 
-/// What is known of a service in trouble. As raw as an alert's text.
+/// What is known about a service that fails. Its texts are as AWS wrote them: unescaped and of any length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// Why its tasks stop, the most frequent cause first; empty when nothing is known.
-    pub why: Vec<Trouble>,
-    /// How many stopped tasks that was told from.
+    /// Why its tasks stop, the most frequent cause first; empty where nothing is known.
+    pub causes: Vec<CauseCount>,
+    /// How many stopped tasks these causes explain.
     pub stopped: usize,
-    /// When tasks stopped that ran and should not have stopped, of the deployment in trouble.
+    /// The tasks of the failing deployment that ran, and stopped although they should not have.
     pub stops: Vec<Stop>,
-    /// When tasks of that deployment failed to start.
+    /// The tasks of that deployment that failed to start.
     pub failed_starts: Vec<Stop>,
-    /// Whether ECS told of its stopped tasks; if not, `stops` and `failed_starts` prove nothing.
+    /// Whether ECS listed all stopped tasks; if not, `stops` and `failed_starts` are incomplete.
     pub tasks_known: bool,
-    /// ECS's latest event about what fails, as it is, where `why` does not hold it.
-    pub said: Option<String>,
-    /// The load balancer's health checks that failed, as far as it was asked.
+    /// The service's latest event about a failure, in ECS's words, unless it is an example of one of the causes.
+    pub latest_event: Option<String>,
+    /// The load balancer's health checks that failed, as far as they were requested.
     pub health_checks: Vec<HealthCheck>,
-    /// What is deployed, and how it differs from what was before.
+    /// What is deployed, and how it differs from what was deployed before.
     pub change: Option<Change>,
-    /// How bad it is.
+    /// How many tasks run, and how the deployment stands.
     pub state: State,
-    /// What the service has now, whatever was in trouble.
+    /// The deployment that the service has now, whether or not it is the one that fails.
     pub current: Current,
     /// The console's page of the latest task that stopped for the first cause.
     pub task_url: Option<String>,
-    /// The console's page of that task's log, or of the latest such task that has one.
+    /// The console's page of the log of the latest such task that has one.
     pub log_url: Option<String>,
-    /// The last lines that it logged, the oldest first.
+    /// The last lines of that log, the oldest first.
     pub log: Vec<String>,
 }
 
 impl Diagnosis {
-    /// Whether all is well now: as many tasks run as should, the current deployment is neither under way nor failed, and no task of
-    /// it has died within this time. Tasks of a deployment that another has replaced say nothing about the one that runs.
+    /// Whether the service has recovered: as many tasks run as are desired, the current deployment is neither in progress nor failed, and
+    /// no task of it stopped within this time that should not have. Tasks of a deployment that was replaced do not count.
     pub fn is_well(&self, within: std::time::Duration) -> bool {
         let is_quiet = self.current.died.is_none_or(|at| OffsetDateTime::now_utc() - at > within);
         let is_settled = !matches!(self.current.rollout, Some(Rollout::InProgress | Rollout::Failed));
@@ -95,84 +98,84 @@ impl Diagnosis {
 pub struct Current {
     /// Its task definition: `checkout:89`.
     pub task_definition: Option<String>,
-    /// How it stands; none where ECS did not say.
+    /// How it stands; `None` where ECS did not say.
     pub rollout: Option<Rollout>,
-    /// When a task of it last died or failed to start.
+    /// When a task of it last failed to start, or stopped although it should not have.
     pub died: Option<OffsetDateTime>,
 }
 
-/// The end of one task.
+/// One task that stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
     /// The task's id.
     pub task: String,
-    /// When it was.
+    /// When it stopped.
     pub at: OffsetDateTime,
-    /// With which code its container exited.
+    /// The exit code of its container.
     pub exit_code: Option<i64>,
 }
 
 /// Stopped tasks with the same cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct CauseCount {
     /// Why the latest of them stopped.
     pub cause: Cause,
-    /// With which code its container exited, where that is what is known.
+    /// The exit code of their containers, where the cause is only about that.
     pub exit_code: Option<i64>,
-    /// How many there are; 0 when it is not tasks that tell, but an event of the service.
+    /// How many tasks there are; 0 where an event of the service names the cause.
     pub count: usize,
-    /// What ECS says about the latest.
+    /// ECS's reason for the latest stop.
     pub example: Option<String>,
 }
 
 /// What is deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The task definition of the deployment in trouble: `checkout:88`.
+    /// The task definition of the failing deployment: `checkout:88`.
     pub now: String,
-    /// That of the deployment before it, or of the one that is in its place, as far as ECS still knows one.
+    /// That of the deployment before it, or of the one that replaced it, where ECS still knows one.
     pub before: Option<String>,
-    /// When the deployment in trouble was made.
+    /// When the failing deployment was created.
     pub deployed: Option<OffsetDateTime>,
-    /// The name of who registered its task definition: a user, or a role's session.
+    /// Who registered its task definition: the name of a user or of a role's session.
     pub registered_by: Option<String>,
-    /// What differs, as (what, how): ("memory", "512 → 256"). None when the two could not be compared.
+    /// What differs, as (what, how): ("memory", "512 → 256"). `None` where the two could not be compared.
     pub differences: Option<Vec<(String, String)>>,
 }
 
-/// How a service is.
+/// How many tasks of a service run, and how its failing deployment stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Tasks that run.
+    /// How many tasks run.
     pub running: i64,
-    /// Tasks that should.
+    /// How many should run.
     pub desired: i64,
-    /// Tasks on their way.
+    /// How many are about to run.
     pub pending: i64,
-    /// Tasks of the deployment in trouble that failed.
+    /// How many tasks of the failing deployment failed.
     pub failed: i64,
-    /// How that deployment stands; none where ECS did not say.
+    /// How that deployment stands; `None` where ECS did not say.
     pub rollout: Option<Rollout>,
-    /// What ECS will do about it; none where nothing is left to do, or another controller decides.
+    /// What ECS will do about it; `None` where it is over, or another controller decides.
     pub outlook: Option<Outlook>,
-    /// ECS's own record of that deployment, where it was asked for.
+    /// ECS's record of that deployment, where it was requested.
     pub deployment: Option<ServiceDeployment>,
-    /// The task set in trouble, where the controller is not ECS.
+    /// The failing task set, where the controller is not ECS.
     pub task_set: Option<TaskSet>,
 }
 
 /// How a deployment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rollout {
-    /// ECS is at it.
+    /// It is in progress.
     InProgress,
-    /// It was well once.
+    /// It reached a steady state.
     Completed,
-    /// ECS gave it up.
+    /// It failed.
     Failed,
-    /// ECS gave it up, and the service has gone back to what it had before.
+    /// It failed, and the service has the previous deployment again.
     RolledBack,
-    /// ECS has forgotten it, and another is deployed.
+    /// Another deployment replaced it.
     Replaced,
 }
 

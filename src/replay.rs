@@ -46,7 +46,7 @@ pub async fn render(config: Config, files: &[PathBuf], ecs_answers: Option<&Path
     let diagnosed = async |alert: Arc<Alert>, _: Wanted| {
         let Some(service) = alert.service.clone() else { return alert };
         let mut alert = Alert::clone(&alert);
-        if let Some(diagnosis) = answers.diagnosis(&service).filter(|_| alert.is_explicable) {
+        if let Some(diagnosis) = answers.diagnosis(&service).filter(|_| alert.needs_diagnosis) {
             alert = alert.with_diagnosis(diagnosis, rule);
         }
         if let Some(tags) = answers.tags(&service) {

@@ -266,7 +266,7 @@ fn signal(alert: &Alert, about: &About, identity: Identity, confirmed: Option<bo
         kind: match about.phase {
             Phase::Problem => Kind::Problem,
             // The event of an alarm, an instance or a task is sufficient. For a service, ECS knows more than one event shows.
-            Phase::Recovery if !alert.is_explicable => Kind::Recovery { confirmed: Some(true) },
+            Phase::Recovery if !alert.needs_diagnosis => Kind::Recovery { confirmed: Some(true) },
             Phase::Recovery => Kind::Recovery { confirmed },
             Phase::Other => Kind::Other,
         },

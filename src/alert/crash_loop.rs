@@ -40,7 +40,7 @@ impl Rule {
 
 /// Makes of an exit's alert one of the crash loop that it is part of, or else of routine life.
 pub(super) fn judge_exit(alert: &mut Alert, rule: Rule) {
-    let (Some(task), Some(diagnosis)) = (&alert.exited, &alert.diagnosis) else { return };
+    let (Some(task), Some(diagnosis)) = (&alert.exited_task_id, &alert.diagnosis) else { return };
     if !diagnosis.tasks_known {
         return;
     }

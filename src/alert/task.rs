@@ -123,7 +123,8 @@ fn describe_stop(alert: &mut Alert, task: &Task, explained: &Explanation) {
     };
     let died = (stop == Stop::ContainerExited || stop == Stop::Scheduler && category != Some(Category::HostGone))
         && alert.severity >= Severity::Warning;
-    alert.exited = task.arn.and_then(|arn| arn.name()).filter(|_| died && task.is_of_service()).map(str::to_owned);
+    alert.exited_task_id =
+        task.arn.and_then(|arn| arn.name()).filter(|_| died && task.is_of_service()).map(str::to_owned);
     alert.kind = match stop {
         Stop::FailedToStart => "TASK_FAILED_TO_START",
         Stop::Spot => "SPOT_INTERRUPTION",

@@ -1,14 +1,29 @@
-//! One service asked about: which requests are made, what waits for what, and what was answered in time.
+//! The requests that diagnose one service. A request is sent as soon as what it names is known, beside all others.
 //!
-//! Only DescribeServices is indispensable. Whatever else fails or comes too late, the diagnosis says less.
+//! Three requests need the answer of another one:
+//!
+//! - DescribeTasks needs the ARNs that ListTasks answers with. The task that an event names would not do: a diagnosis counts all
+//!   that stopped, and the event already holds what DescribeTasks says about its own.
+//! - DescribeTaskDefinition needs the ARNs that DescribeServices answers with, which hold the deployments that ECS still knows. Where
+//!   the tasks that stopped are of a forgotten deployment, it needs DescribeTasks.
+//! - DescribeServiceDeployments needs the ARNs that ListServiceDeployments answers with.
+//!
+//! So a diagnosis takes as long as ListTasks and then DescribeTasks, unless a task names a forgotten deployment, or the log of a
+//! container is read, or a load balancer is slow.
+//!
+//! Only DescribeServices is required. When another request fails or times out, the diagnosis says less.
 
 use std::{
+    collections::HashSet,
     future::Future,
     pin::pin,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::{
+    FutureExt,
+    future::{Either, join_all, select},
+};
 use serde_json::Value;
 use tokio::{
     join,
@@ -20,106 +35,134 @@ use super::DiagnoseSettings;
 use crate::{
     diagnosis::{
         Details, Diagnosis, Service, Tags,
-        answers::{Facts, Picture},
+        answers::{Facts, ServiceSnapshot},
     },
     ecs::{Ecs, EcsError},
     event::Arn,
 };
 
-/// Pages of stopped tasks that are read, of a hundred each. A service that stops more within the hour fails often enough to be told from these.
-const MOST_PAGES: usize = 5;
+/// The most pages of stopped tasks that are read, a hundred tasks each. Of a service that stops more within the hour, these show
+/// why.
+const MAX_PAGES: usize = 5;
 
-/// The questions about one service.
+/// The requests about one service, and what they were answered with so far.
 pub(super) struct Inquiry<'a> {
     ecs: &'a Ecs,
     service: &'a Service,
     deadline: Instant,
     log_lines: usize,
-    /// Whether the service's tags are asked for; and these.
+    /// Whether the service's tags are requested.
     with_tags: bool,
     tags: OnceLock<Tags>,
-    shortfall: Mutex<Shortfall>,
+    details: Mutex<Details>,
+    /// The ARNs of the task definitions and target groups that were requested: each is requested once.
+    requested: Mutex<HashSet<String>>,
+    unanswered: Mutex<Unanswered>,
 }
 
-/// What was asked in vain.
+/// The requests without an answer.
 #[derive(Default)]
-pub(super) struct Shortfall {
-    /// The requests that failed.
+pub(super) struct Unanswered {
+    /// Why requests failed.
     pub(super) failed: Vec<EcsError>,
-    /// Whether any was not answered in time.
-    pub(super) late: bool,
-}
-
-/// What a load balancer answered about a target group.
-struct TargetAnswers {
-    group: String,
-    described: Option<Value>,
-    health: Option<Value>,
+    /// Whether any timed out.
+    pub(super) timed_out: bool,
 }
 
 impl<'a> Inquiry<'a> {
     pub(super) fn new(ecs: &'a Ecs, service: &'a Service, deadline: Instant, settings: &DiagnoseSettings) -> Self {
-        let (log_lines, with_tags) = (settings.log_lines, settings.tags.are_wanted());
-        Self { ecs, service, deadline, log_lines, with_tags, tags: OnceLock::new(), shortfall: Mutex::default() }
+        Self {
+            ecs,
+            service,
+            deadline,
+            log_lines: settings.log_lines,
+            with_tags: settings.tags.are_wanted(),
+            tags: OnceLock::new(),
+            details: Mutex::default(),
+            requested: Mutex::default(),
+            unanswered: Mutex::default(),
+        }
     }
 
-    /// What is known of the service and its tags, none if it is nothing; and what was asked in vain. The load balancer is asked at once about
-    /// `target_groups`: a target that failed is soon deregistered.
-    pub(super) async fn run(mut self, target_groups: Vec<String>) -> (Option<Diagnosis>, Option<Tags>, Shortfall) {
-        let diagnosis = self.diagnosis(target_groups).await;
-        let shortfall = self.shortfall.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (diagnosis, self.tags.take(), shortfall)
+    /// Sends the requests. Returns the diagnosis and the tags of the service, each `None` where ECS did not answer, and which requests
+    /// were not answered. `target_groups` are the ARNs that the event names: these are requested at once, because a target that
+    /// failed is soon deregistered.
+    pub(super) async fn run(mut self, target_groups: Vec<String>) -> (Option<Diagnosis>, Option<Tags>, Unanswered) {
+        let diagnosis = self.diagnosis(&target_groups).await;
+        let unanswered = self.unanswered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (diagnosis, self.tags.take(), unanswered)
     }
 
-    async fn diagnosis(&self, target_groups: Vec<String>) -> Option<Diagnosis> {
+    async fn diagnosis(&self, target_groups: &[String]) -> Option<Diagnosis> {
         let facts = OnceLock::new();
-        let main = pin!(self.service(&facts, &target_groups));
-        let beside = pin!(async { join!(self.deployments(), self.targets(target_groups.clone())) });
-        let answered = match select(main, beside).await {
-            Either::Left((None, _)) => None,
-            Either::Left((Some(main), beside)) => Some((main, beside.await)),
-            Either::Right((beside, main)) => main.await.map(|main| (main, beside)),
-        };
-        answered.map(|((picture, mut details), (deployments, targets))| {
-            deployments.into_iter().for_each(|answer| details.add(answer));
-            add_targets(&mut details, targets);
-            picture.diagnosis(&details)
-        })
-    }
-
-    /// The service and its stopped tasks, then what these were made from, what they logged, and the target groups that only they name.
-    async fn service<'b>(&'b self, facts: &'b OnceLock<Facts>, asked: &[String]) -> Option<(Picture<'b>, Details)> {
-        // Nothing else helps if ECS does not know the service.
-        let described = async {
-            let described = self.within(self.ecs.describe_service(self.service, self.with_tags)).await.ok_or(())?;
-            let service = described.answer.pointer("/services/0").ok_or(())?;
-            match described.tags_refused {
-                Some(error) => self.shortfall().failed.push(error),
-                None if self.with_tags => self.tags.set(Tags::of(service)).unwrap_or_default(),
-                None => {}
+        let described = self.describe_service().shared();
+        let first_definitions = async {
+            if let Some(known) = described.clone().await {
+                self.request_task_definitions(&known).await;
             }
-            Ok::<_, ()>(described.answer)
         };
-        let stopped = async { Ok(self.stopped_tasks().await) };
-        let (described, (stopped, tasks_known)) = try_join!(described, stopped).ok()?;
-        let mut known = Facts::default();
-        known.tasks_known = tasks_known;
-        known.add(described);
-        stopped.into_iter().for_each(|answer| known.add(answer));
-        let picture = Picture::of(self.service, facts.get_or_init(|| known))?;
-        let groups = picture.failing_target_groups().into_iter().map(str::to_owned);
-        let groups = groups.filter(|group| !asked.contains(group)).collect();
-        let (mut details, targets) = join!(self.definitions_and_log(&picture), self.targets(groups));
-        add_targets(&mut details, targets);
-        Some((picture, details))
+        let first_definitions = first_definitions.shared();
+        let first_targets = async {
+            if let Some(known) = described.clone().await {
+                self.request_failing_targets(&known).await;
+            }
+        };
+        let main = pin!(async {
+            let described = described.clone().map(|known| known.ok_or(()));
+            let stopped = async { Ok(self.stopped_tasks().await) };
+            // Nothing else helps where ECS does not know the service.
+            let (described, (stopped, tasks_known)) = try_join!(described, stopped).ok()?;
+            let mut known = Facts::clone(&described);
+            known.tasks_known = tasks_known;
+            stopped.into_iter().for_each(|answer| known.add(answer));
+            let known = facts.get_or_init(|| known);
+            let snapshot = ServiceSnapshot::of(self.service, known)?;
+            let definitions_and_log = async {
+                join!(self.request_task_definitions(known), first_definitions.clone());
+                self.request_log(&snapshot).await;
+            };
+            join!(definitions_and_log, self.request_failing_targets(known));
+            Some(snapshot)
+        });
+        let beside = pin!(async {
+            join!(
+                self.request_targets(target_groups.iter().map(String::as_str)),
+                self.request_service_deployments(),
+                first_targets,
+                first_definitions.clone()
+            )
+        });
+        let snapshot = match select(main, beside).await {
+            Either::Left((None, _)) => return None,
+            Either::Left((snapshot, beside)) => {
+                beside.await;
+                snapshot
+            }
+            Either::Right((_, main)) => main.await,
+        };
+        snapshot.map(|snapshot| snapshot.diagnosis(&lock(&self.details)))
     }
 
-    /// The stopped tasks, and whether these are all.
+    /// What ECS says about the service itself. Keeps its tags.
+    async fn describe_service(&self) -> Option<Arc<Facts>> {
+        let described = self.within(self.ecs.describe_service(self.service, self.with_tags)).await?;
+        let service = described.answer.pointer("/services/0")?;
+        match described.tags_refused {
+            Some(error) => lock(&self.unanswered).failed.push(error),
+            None if self.with_tags => self.tags.set(Tags::of(service)).unwrap_or_default(),
+            None => {}
+        }
+        let mut facts = Facts::default();
+        facts.add(described.answer);
+        Some(Arc::new(facts))
+    }
+
+    /// The answers of DescribeTasks about the stopped tasks, and whether they hold all of these.
     async fn stopped_tasks(&self) -> (Vec<Value>, bool) {
         let mut answers = Vec::new();
         let list = async |token| self.within(self.ecs.list_stopped_tasks(self.service, token)).await;
         let mut page = list(None).await;
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let Some((tasks, token)) = page else { return (answers, false) };
             let is_last = token.is_none();
             let following = async { if is_last { None } else { list(token).await } };
@@ -140,60 +183,75 @@ impl<'a> Inquiry<'a> {
         (answers, true)
     }
 
-    async fn definitions_and_log(&self, picture: &Picture<'_>) -> Details {
-        let mut details = Details::default();
-        let lacking = picture.lacking_task_definitions(&details);
-        let definitions = lacking.iter().map(|arn| self.within(self.ecs.describe_task_definition(self.service, arn)));
-        join_all(definitions).await.into_iter().flatten().for_each(|answer| details.add(answer));
-        if let Some(log) = picture.log_stream(&details).filter(|_| self.log_lines > 0) {
+    /// Requests the task definitions of the deployment that fails and of the one before it, as far as these facts name them.
+    async fn request_task_definitions(&self, facts: &Facts) {
+        let snapshot = ServiceSnapshot::of(self.service, facts);
+        let arns = snapshot.into_iter().flat_map(|snapshot| snapshot.task_definitions()).flatten();
+        let arns = self.not_requested(arns);
+        let requests = arns.iter().map(|arn| self.within(self.ecs.describe_task_definition(self.service, arn)));
+        let answers = join_all(requests).await;
+        answers.into_iter().flatten().for_each(|answer| lock(&self.details).add(answer));
+    }
+
+    /// Requests the last lines of the log, where the operator wants them. Needs the task definition of the container.
+    async fn request_log(&self, snapshot: &ServiceSnapshot<'_>) {
+        let log = snapshot.log_stream(&lock(&self.details)).filter(|_| self.log_lines > 0);
+        if let Some(log) = log {
             let messages = self.within(self.ecs.last_messages(&log, self.log_lines as i32)).await;
-            details.add_log(messages.into_iter().flatten());
+            lock(&self.details).add_log(messages.into_iter().flatten());
         }
-        details
     }
 
-    async fn deployments(&self) -> Option<Value> {
-        let latest = self.within(self.ecs.list_service_deployments(self.service)).await?;
-        if latest.is_empty() {
-            return None;
+    async fn request_service_deployments(&self) {
+        let latest = self.within(self.ecs.list_service_deployments(self.service)).await;
+        if let Some(latest) = latest.filter(|latest| !latest.is_empty()) {
+            let answer = self.within(self.ecs.describe_service_deployments(self.service, latest)).await;
+            answer.into_iter().for_each(|answer| lock(&self.details).add(answer));
         }
-        self.within(self.ecs.describe_service_deployments(self.service, latest)).await
     }
 
-    /// Those of the service's own Region and account: nobody else's are asked about, whatever an event names.
-    async fn targets(&self, groups: Vec<String>) -> Vec<TargetAnswers> {
+    /// Requests the target groups whose health checks failed, as far as these facts name them.
+    async fn request_failing_targets(&self, facts: &Facts) {
+        if let Some(snapshot) = ServiceSnapshot::of(self.service, facts) {
+            self.request_targets(snapshot.failing_target_groups().into_iter()).await;
+        }
+    }
+
+    /// Leaves out target groups of other Regions and accounts, whatever an event names.
+    async fn request_targets(&self, groups: impl Iterator<Item = &str>) {
         let Service { partition, region, account, .. } = self.service;
         let is_near = |arn: Arn| (arn.partition, arn.region, arn.account) == (&**partition, &**region, &**account);
-        let near = groups.into_iter().filter(|group| Arn::parse(group).is_some_and(is_near));
-        let asked = near.map(async |group| {
+        let near = self.not_requested(groups.filter(|group| Arn::parse(group).is_some_and(is_near)));
+        let requests = near.iter().map(async |group| {
             let (described, health) = join!(
-                self.within(self.ecs.describe_target_group(self.service, &group)),
-                self.within(self.ecs.describe_target_health(self.service, &group))
+                self.within(self.ecs.describe_target_group(self.service, group)),
+                self.within(self.ecs.describe_target_health(self.service, group))
             );
-            TargetAnswers { group, described, health }
+            let mut details = lock(&self.details);
+            described.into_iter().for_each(|answer| details.add(answer));
+            health.into_iter().for_each(|answer| details.add_target_health(group, answer));
         });
-        join_all(asked).await
+        join_all(requests).await;
     }
 
-    /// The answer, if it comes in time and is one.
+    /// Those ARNs that were not requested yet. From now on they count as requested.
+    fn not_requested<'b>(&self, arns: impl Iterator<Item = &'b str>) -> Vec<String> {
+        let mut requested = lock(&self.requested);
+        arns.filter(|arn| requested.insert((*arn).to_owned())).map(str::to_owned).collect()
+    }
+
+    /// The answer, if it comes before the deadline and is no error.
     async fn within<T>(&self, request: impl Future<Output = Result<T, EcsError>>) -> Option<T> {
-        let answered = timeout_at(self.deadline, request).await;
-        match answered {
+        match timeout_at(self.deadline, request).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => self.shortfall().failed.push(error),
-            Err(_) => self.shortfall().late = true,
+            Ok(Err(error)) => lock(&self.unanswered).failed.push(error),
+            Err(_) => lock(&self.unanswered).timed_out = true,
         }
         None
     }
-
-    fn shortfall(&self) -> MutexGuard<'_, Shortfall> {
-        self.shortfall.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn add_targets(details: &mut Details, answers: Vec<TargetAnswers>) {
-    for TargetAnswers { group, described, health } in answers {
-        described.into_iter().for_each(|answer| details.add(answer));
-        health.into_iter().for_each(|answer| details.add_target_health(&group, answer));
-    }
+/// It guards plain data: a poisoned lock means nothing.
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }

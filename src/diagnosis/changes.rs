@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::answers::list;
-use crate::event::text;
+use crate::event::{list, text};
 
 /// What every registration has anew.
 const OF_THE_REGISTRATION: [&str; 10] = [

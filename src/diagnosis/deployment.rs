@@ -4,9 +4,9 @@
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use super::answers::{list, time};
+use super::answers::time;
 use super::{Rollout, Service};
-use crate::event::{Arn, text};
+use crate::event::{Arn, list, text};
 
 /// ECS's record of one deployment.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html>

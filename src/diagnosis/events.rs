@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use serde_json::Value;
 use time::Duration;
 
-use super::answers::{list, time};
-use crate::event::text;
+use super::answers::time;
+use crate::event::{list, text};
 
 /// How much older than the latest event one may be and still tell of now.
 const RECENT: Duration = Duration::HOUR;

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::answers::list;
 use super::events;
-use crate::event::{Arn, text};
+use crate::event::{Arn, list, text};
 
 /// Target groups asked about at most; a service has five at most.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/register-multiple-targetgroups.html>

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::answers::{Answers, LogStream, Picture};
+use super::answers::{Answers, LogStream, ServiceSnapshot};
 use super::*;
 use crate::cause::Category;
 
@@ -68,7 +68,7 @@ fn stopped_tasks_are_counted_by_cause_and_exit_code() {
     }));
     let answer = [described(json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")])), json!({ "tasks": tasks })];
     let diagnosis = diagnosis(answer);
-    let why: Vec<_> = diagnosis.why.iter().map(|why| (why.cause.category, why.exit_code, why.count)).collect();
+    let why: Vec<_> = diagnosis.causes.iter().map(|why| (why.cause.category, why.exit_code, why.count)).collect();
     assert_eq!(why, [(Category::Crash, Some(1), 3), (Category::Crash, Some(139), 1)]);
     assert_eq!(diagnosis.stopped, 4);
     assert!(diagnosis.task_url.unwrap().contains("/tasks/4?"), "the latest");
@@ -100,7 +100,7 @@ fn neither_user_stops_nor_scale_ins_count_whatever_a_sidecar_says() {
     let diagnosis = diagnosis([described(deployments), json!({ "tasks": tasks })]);
     let counted: Vec<&str> = diagnosis.stops.iter().map(|stop| stop.task.as_str()).collect();
     assert_eq!(counted, ["a", "d"]);
-    let mut why: Vec<_> = diagnosis.why.iter().map(|why| why.cause.category.as_str()).collect();
+    let mut why: Vec<_> = diagnosis.causes.iter().map(|why| why.cause.category.as_str()).collect();
     why.sort_unstable();
     assert_eq!(why, ["crash", "health_check_lb", "network", "spot"]);
 }
@@ -113,7 +113,7 @@ fn words_that_nobody_knows_are_quoted() {
     task["containers"] = json!([{ "name": "app", "image": "api" }]);
     let deployments = json!([deployment("1", "PRIMARY", 7, 1, "IN_PROGRESS")]);
     let diagnosis = diagnosis([described(deployments), json!({ "tasks": [task] })]);
-    let why: Vec<_> = diagnosis.why.iter().map(|why| (why.cause.category, why.example.as_deref())).collect();
+    let why: Vec<_> = diagnosis.causes.iter().map(|why| (why.cause.category, why.example.as_deref())).collect();
     assert_eq!(why, [(Category::Unknown, Some("QuantumFluxError: the flux is out of phase"))]);
 }
 
@@ -128,7 +128,7 @@ fn an_unhealthy_container_is_named_by_its_health_status() {
     ]);
     let deployments = json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]);
     let diagnosis = diagnosis([described(deployments), json!({ "tasks": [task] })]);
-    assert!(diagnosis.why[0].cause.hint.starts_with("Unhealthy: Container cache."), "{:?}", diagnosis.why);
+    assert!(diagnosis.causes[0].cause.hint.starts_with("Unhealthy: Container cache."), "{:?}", diagnosis.causes);
 }
 
 #[test]
@@ -174,13 +174,11 @@ fn an_old_deployment_on_its_way_out_is_not_compared_with_its_successor() {
 fn the_task_definitions_to_ask_for_are_those_of_both_deployments() {
     let deployments =
         json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS"), deployment("1", "ACTIVE", 7, 100, "COMPLETED")]);
-    let mut answers = answers([described(deployments)]);
+    let answers = answers([described(deployments)]);
     let arns = [8, 7].map(|revision| format!("{ECS}:task-definition/api:{revision}"));
-    let lacking =
-        |answers: &Answers| Picture::of(&service(), &answers.facts).unwrap().lacking_task_definitions(&answers.details);
-    assert_eq!(lacking(&answers), arns);
-    answers.add("", defined(8, json!({})));
-    assert_eq!(lacking(&answers), arns[1..]);
+    let service = service();
+    let snapshot = ServiceSnapshot::of(&service, &answers.facts).unwrap();
+    assert_eq!(snapshot.task_definitions().map(Option::unwrap), arns);
 }
 
 #[test]
@@ -191,7 +189,7 @@ fn the_log_is_that_of_the_container_which_ended_the_task() {
     let deployments = json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]);
     let all = answers([described(deployments), json!({ "tasks": [stopped("a", "1", 7, 9, 1)] }), defined(7, log)]);
     let expected = LogStream { region: "eu-central-1".into(), group: "/ecs/api".into(), stream: "web/app/a".into() };
-    assert_eq!(Picture::of(&service(), &all.facts).unwrap().log_stream(&all.details), Some(expected));
+    assert_eq!(ServiceSnapshot::of(&service(), &all.facts).unwrap().log_stream(&all.details), Some(expected));
     let url = all.diagnosis(&service()).unwrap().log_url.unwrap();
     assert!(url.starts_with("https://eu-central-1.console.aws.amazon.com/cloudwatch/home?region=eu-central-1#logsV2:"));
 }
@@ -235,7 +233,7 @@ fn a_service_that_cannot_place_tasks_tells_it_itself() {
         ),
         event(1_000, "(service api) (port 80) is unhealthy in (target-group x) due to (reason Request timed out)."),
     ]);
-    let why = diagnosis([answer]).why;
+    let why = diagnosis([answer]).causes;
     let why: Vec<_> = why.iter().map(|why| (why.cause.category, why.count)).collect();
     assert_eq!(why, [(Category::Capacity, 0)]);
 }

@@ -538,6 +538,18 @@ async fn a_stopping_worker_does_not_wait_for_ecs() {
     assert_eq!(world.posts_mentioning("*checkout* is unable"), 1);
 }
 
+/// Each answer that an alert waits for in turn makes it later.
+#[tokio::test]
+async fn task_definitions_are_requested_without_waiting_for_the_tasks() {
+    let world = World::new().await.config("[diagnose]\ntimeout = \"30s\"");
+    let (ecs, _worker) = worker(&world).await;
+    ecs.always("ListTasks", Answer::Hang);
+    world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();
+    let requested = async || Ok(ecs.calls("DescribeTaskDefinition").len() == 2);
+    lab::eventually("both task definitions are requested", Duration::from_secs(10), requested).await.unwrap();
+    assert!(ecs.calls("DescribeTasks").is_empty());
+}
+
 #[tokio::test]
 async fn many_alerts_of_a_service_ask_once() {
     let world = World::new().await;

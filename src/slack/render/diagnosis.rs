@@ -4,7 +4,8 @@ use super::{HINT, NAME, WHAT, dot, present, reason};
 use crate::alert::Alert;
 use crate::cause::Category;
 use crate::diagnosis::{
-    Controller, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, TaskSet, Trouble,
+    CauseCount, Controller, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status,
+    TaskSet,
 };
 use crate::slack::message::{MAX_SECTION, Text};
 
@@ -35,28 +36,28 @@ pub(super) fn why(alert: &Alert) -> Text {
     let mut text = Text::with_limit(MAX_SECTION);
     let diagnosis = alert.diagnosis.as_ref();
     let is_new = |example: &&str| !reason(alert).is_some_and(|reason| reason.contains(example));
-    let said = diagnosis.and_then(|diagnosis| present(diagnosis.said.as_deref())).filter(is_new);
+    let said = diagnosis.and_then(|diagnosis| present(diagnosis.latest_event.as_deref())).filter(is_new);
     let Some(cause) = &alert.cause else {
         if let Some(said) = said {
             text.markup("*ECS says:*\n").quote(said, 3, EXAMPLE);
         }
         return text;
     };
-    let troubles = diagnosis.map(|diagnosis| diagnosis.why.as_slice()).unwrap_or_default();
-    let same = troubles.iter().position(|trouble| trouble.cause.category == cause.category);
-    let trouble = same.and_then(|same| troubles.get(same));
+    let counts = diagnosis.map(|diagnosis| diagnosis.causes.as_slice()).unwrap_or_default();
+    let same = counts.iter().position(|counted| counted.cause.category == cause.category);
+    let counted = same.and_then(|same| counts.get(same));
 
     text.markup("*Why:* ").external(cause.category.title(), WHAT);
-    if let (Some(trouble), Some(diagnosis)) = (trouble, diagnosis)
+    if let (Some(counted), Some(diagnosis)) = (counted, diagnosis)
         && diagnosis.stopped > 1
-        && trouble.count > 0
+        && counted.count > 0
     {
-        text.markup(&format!(" — {} of the last {} tasks", trouble.count, diagnosis.stopped));
+        text.markup(&format!(" — {} of the last {} tasks", counted.count, diagnosis.stopped));
     }
     if let Some(hint) = present(Some(&cause.hint)) {
         text.markup("\n").external(hint, HINT);
     }
-    if let Some(example) = trouble.and_then(|trouble| present(trouble.example.as_deref())).filter(is_new) {
+    if let Some(example) = counted.and_then(|counted| present(counted.example.as_deref())).filter(is_new) {
         text.markup("\n").quote(example, 3, EXAMPLE);
     }
     // For other causes, the service event would distract: it may be about something else.
@@ -68,23 +69,23 @@ pub(super) fn why(alert: &Alert) -> Text {
     for check in diagnosis.into_iter().flat_map(|diagnosis| &diagnosis.health_checks).filter(|_| failed_health_check) {
         text.append(&health_check(check));
     }
-    let others = troubles.iter().enumerate().filter(|(place, _)| Some(*place) != same);
+    let others = counts.iter().enumerate().filter(|(place, _)| Some(*place) != same);
     let mut list = Text::with_limit(OTHERS);
-    for (_, trouble) in others {
-        list.markup(if list.is_empty() { "\nAlso: " } else { ", " }).append(&in_few_words(trouble));
+    for (_, counted) in others {
+        list.markup(if list.is_empty() { "\nAlso: " } else { ", " }).append(&in_few_words(counted));
     }
     text.append(&list);
     text
 }
 
 /// "Container crashed, exit code 1 (2 tasks)"
-fn in_few_words(trouble: &Trouble) -> Text {
+fn in_few_words(counted: &CauseCount) -> Text {
     let mut text = Text::with_limit(OTHERS);
-    text.external(trouble.cause.category.title(), WHAT);
-    if let Some(code) = trouble.exit_code {
+    text.external(counted.cause.category.title(), WHAT);
+    if let Some(code) = counted.exit_code {
         text.markup(&format!(", exit code {code}"));
     }
-    match trouble.count {
+    match counted.count {
         0 => {}
         1 => drop(text.markup(" (1 task)")),
         count => drop(text.markup(&format!(" ({count} tasks)"))),

@@ -5,7 +5,7 @@ use super::*;
 use crate::alert::{Link, Page};
 use crate::cause::{Category, Cause};
 use crate::diagnosis::{
-    Change, Current, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status, Trouble,
+    CauseCount, Change, Current, Diagnosis, Finding, HealthCheck, Outlook, Rollout, ServiceDeployment, State, Status,
 };
 
 mod digests;
@@ -42,10 +42,10 @@ fn impaired(service: &str) -> Alert {
         time: Some(at(0)),
         facts: Vec::new(),
         links: vec![Link { page: Page::Subject, url: format!("{CONSOLE}/{service}/health?region=eu-west-1") }],
-        exited: None,
+        exited_task_id: None,
         about: None,
         service: None,
-        is_explicable: false,
+        needs_diagnosis: false,
         diagnosis: None,
         tags: None,
         shown_tags: Vec::new(),
@@ -66,14 +66,14 @@ fn image_missing() -> Option<Cause> {
 fn diagnosis(text: &str) -> Diagnosis {
     let cause = |category| Cause { category, hint: text.to_owned() };
     let trouble =
-        |category| Trouble { cause: cause(category), exit_code: Some(1), count: 9, example: Some(text.to_owned()) };
+        |category| CauseCount { cause: cause(category), exit_code: Some(1), count: 9, example: Some(text.to_owned()) };
     Diagnosis {
-        why: Category::ALL.iter().rev().map(|category| trouble(*category)).collect(),
+        causes: Category::ALL.iter().rev().map(|category| trouble(*category)).collect(),
         stopped: usize::MAX,
         stops: Vec::new(),
         failed_starts: Vec::new(),
         tasks_known: true,
-        said: Some(format!("{text} said")),
+        latest_event: Some(format!("{text} said")),
         health_checks: vec![
             HealthCheck {
                 target_group: text.to_owned(),
@@ -223,7 +223,7 @@ fn the_headline_says_nothing_twice() {
 fn text_that_the_diagnosis_and_the_event_share_is_shown_once() {
     let mut alert = Alert { reason: Some("api:v2: not found".to_owned()), cause: image_missing(), ..impaired("api") };
     let mut known = diagnosis("api:v2: not found");
-    known.why = vec![known.why.into_iter().find(|why| why.cause.category == Category::ImageMissing).unwrap()];
+    known.causes = vec![known.causes.into_iter().find(|why| why.cause.category == Category::ImageMissing).unwrap()];
     (known.stopped, known.change, known.log) = (9, None, Vec::new());
     known.state = state(None, None);
     alert.diagnosis = Some(known);
