@@ -6,10 +6,10 @@
 
 pub mod answers;
 mod changes;
-mod deployment;
 mod deployments;
 mod details;
 mod events;
+mod service_deployment;
 mod snapshot;
 mod stopped;
 mod tags;
@@ -17,8 +17,8 @@ mod targets;
 
 use time::OffsetDateTime;
 
-pub use self::deployment::{Controller, Outlook, ServiceDeployment, Status, TaskSet};
 pub use self::details::Details;
+pub use self::service_deployment::{Controller, Outlook, ServiceDeployment, Status, TaskSet};
 pub use self::tags::Tags;
 pub use self::targets::{Finding, HealthCheck, target_groups_in};
 use crate::cause::Cause;

@@ -1,7 +1,7 @@
-//! ECS's API, to read: what a service, its deployments, its stopped tasks and their task definitions are; the log of a container; and,
-//! of the load balancer before it, the health of its targets ([`targets`]).
-//! Nothing else here knows the AWS SDK's types for these, and nothing of the answers is understood here: they go on as the JSON that came.
+//! Clients of the APIs that a diagnosis reads: ECS's, about services, deployments, stopped tasks and task definitions; CloudWatch Logs',
+//! for the log of a container; and the load balancer's, about the health of targets ([`targets`]).
 //!
+//! Only this module uses the AWS SDK's types for these. It does not interpret the answers, and returns them as the JSON that AWS sent.
 //! An answer holds the environments of containers, so it is never logged.
 
 use std::{
@@ -36,7 +36,7 @@ const MOST_TASKS: i32 = 100;
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServiceDeployments.html>
 const MOST_DEPLOYMENTS: i32 = 20;
 
-/// ECS's API in whatever region a service is.
+/// The clients. Each request goes to the Region of the service.
 #[derive(Debug)]
 pub struct Ecs {
     client: Client,
@@ -48,7 +48,7 @@ pub struct Ecs {
 #[derive(Debug, thiserror::Error)]
 #[error("{action} failed")]
 pub struct EcsError {
-    /// What a role must be allowed for it: `ecs:ListTasks`.
+    /// The IAM action that the role needs: `ecs:ListTasks`.
     pub action: &'static str,
     /// What kind of failure it was.
     pub class: ErrorClass,
@@ -57,26 +57,26 @@ pub struct EcsError {
 
 /// What DescribeServices answered.
 pub struct Described {
-    /// The answer; without tags where these are refused.
+    /// The answer, without tags where the role may not read these.
     pub answer: Value,
-    /// Why it has no tags, where they were wanted and all else may be read.
+    /// Why it has no tags, where they were requested and only they are denied.
     pub tags_refused: Option<EcsError>,
 }
 
-/// The action to allow where only the tags are refused.
+/// The IAM action that the role needs for tags, where only they are denied.
 pub const LIST_TAGS: &str = "ecs:ListTagsForResource";
 
 impl EcsError {
-    /// The error with everything that led to it, for a log.
+    /// The error with its sources, for the log.
     pub fn chain(self) -> String {
         format!("{:#}", anyhow::Error::from(self))
     }
 }
 
 impl Ecs {
-    /// A client; no request is made.
+    /// Makes no request.
     pub fn new(aws: &aws_config::SdkConfig) -> Self {
-        // An alert waits for the answer: rather none than a late one.
+        // An alert waits for the answer, so a failed request is not retried.
         let aws = aws
             .to_builder()
             .retry_config(RetryConfig::disabled())
@@ -90,11 +90,10 @@ impl Ecs {
         }
     }
 
-    /// The answer of DescribeServices, with the service's tags if so wanted. These need no other permission than the rest: AWS's
-    /// reference names no dependent action. <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html>
+    /// The answer of DescribeServices, with the service's tags if `with_tags`. AWS's reference names no further action for these. <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html>
     ///
     /// # Errors
-    /// Any failure of the request, classified. That only the tags are refused is none.
+    /// Any failure of the request, classified. It is no error that only the tags are denied.
     pub async fn describe_service(&self, service: &Service, with_tags: bool) -> Result<Described, EcsError> {
         match self.describe_one(service, with_tags).await {
             Err(error) if with_tags && matches!(error.class, ErrorClass::Denied | ErrorClass::Invalid) => {
@@ -113,8 +112,8 @@ impl Ecs {
         answer.of("ecs:DescribeServices", call.send().await)
     }
 
-    /// A page of the ARNs of the tasks that stopped within the hour or so that ECS remembers, in no order; and the token of the next page.
-    /// A page holds a hundred at most.
+    /// A page of the ARNs of stopped tasks, in no order, and the token of the next page. ECS remembers stopped tasks for about an hour. A
+    /// page holds a hundred at most.
     ///
     /// # Errors
     /// Any failure of the request, classified.
@@ -179,7 +178,7 @@ impl Ecs {
         answer.of("ecs:DescribeTaskDefinition", call.send().await)
     }
 
-    /// The last messages in a log stream, the oldest first; none if there is no such stream.
+    /// The last messages in a log stream, the oldest first; empty where the stream does not exist.
     ///
     /// # Errors
     /// Any other failure of the request, classified.
@@ -189,7 +188,7 @@ impl Ecs {
         let call = call.limit(count).start_from_head(false).customize().config_override(region);
         match call.send().await {
             Ok(answer) => Ok(answer.events.unwrap_or_default().into_iter().filter_map(|event| event.message).collect()),
-            // A container that dies at once may not have logged anything.
+            // A container that exits at once may not have logged anything.
             Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
                 Ok(Vec::new())
             }
@@ -211,7 +210,7 @@ impl EcsError {
     }
 }
 
-/// The body of an answer as it came: the SDK's own types cannot be turned back into JSON.
+/// The body of an answer. It is taken from the response because the SDK's types cannot be turned back into JSON.
 #[derive(Clone, Default)]
 struct Answer(Arc<Mutex<Value>>);
 
@@ -242,7 +241,7 @@ impl Intercept for Answer {
     }
 }
 
-/// Says nothing of what it holds.
+/// Does not show the body.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Answer")

@@ -1,4 +1,5 @@
-//! How one task definition differs from another: of what anyone may see, from what to what; of all else, only that it does.
+//! How one task definition differs from another. Of what anybody may see, both values are shown; of everything else, only that it
+//! changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::event::{list, text};
 
-/// What every registration has anew.
+/// Fields that differ between any two registrations.
 const OF_THE_REGISTRATION: [&str; 10] = [
     "compatibilities",
     "deregisteredAt",
@@ -20,10 +21,10 @@ const OF_THE_REGISTRATION: [&str; 10] = [
     "taskDefinitionArn",
 ];
 
-/// How many names of a list are told.
-const NAMES: usize = 6;
+/// How many names of a list are shown.
+const MAX_NAMES: usize = 6;
 
-/// What differs, as (what, how): containers first, then what is common to them.
+/// What differs, as (what, how): first the containers, then the fields of the task definition itself.
 pub(super) fn differences(before: &Value, now: &Value) -> Vec<(String, String)> {
     let mut differences = Vec::new();
     let (old, new) = (by_name(before, "containerDefinitions"), by_name(now, "containerDefinitions"));
@@ -50,7 +51,7 @@ pub(super) fn differences(before: &Value, now: &Value) -> Vec<(String, String)> 
 }
 
 fn of_container(name: &str, before: &Value, now: &Value, differences: &mut Vec<(String, String)>) {
-    // What most often changes, and most often matters, first.
+    // These come first, because they change most often and matter most often.
     let mut known = vec!["name", "image"];
     differences.extend(image(before, now).map(|how| (format!("{name} image"), how)));
     for key in ["environment", "secrets"] {
@@ -67,7 +68,7 @@ fn of_container(name: &str, before: &Value, now: &Value, differences: &mut Vec<(
     }
 }
 
-/// "1.4.1 → 1.4.2"; with the names where these differ.
+/// "1.4.1 → 1.4.2", or the whole references where the names differ, too.
 fn image(before: &Value, now: &Value) -> Option<String> {
     let (before, now) = (text(before, "image")?, text(now, "image")?);
     if before == now {
@@ -83,22 +84,23 @@ fn tagged(image: &str) -> (&str, &str) {
         return (name, digest.get(..19).unwrap_or(digest));
     }
     match image.rsplit_once(':') {
-        // A colon before a slash is that of a registry's port.
+        // A colon before a slash belongs to a registry's port.
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (image, "latest"),
     }
 }
 
-/// "added A, B; changed C; removed D": names only.
+/// "removed D; changed C; added A, B": names, never values.
 fn names(before: &Value, now: &Value, key: &str) -> Option<String> {
     let (old, new) = (by_name(before, key), by_name(now, key));
     let mut parts = Vec::new();
     let mut part = |verb: &str, is_so: &dyn Fn(Option<&&Value>, Option<&&Value>) -> bool| {
         let names: Vec<&str> = both(&old, &new).filter(|name| is_so(old.get(name), new.get(name))).collect();
-        let more = names.len().saturating_sub(NAMES);
+        let more = names.len().saturating_sub(MAX_NAMES);
         if !names.is_empty() {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            parts.push(format!("{verb} {}{more}", names.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ")));
+            parts
+                .push(format!("{verb} {}{more}", names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ")));
         }
     };
     part("removed", &|old, new| old.is_some() && new.is_none());
@@ -138,7 +140,7 @@ fn last_part(arn: &Value) -> Option<String> {
 }
 
 fn changed(before: &Value, now: &Value, key: &str) -> Option<String> {
-    // ECS answers with an empty list where nothing was registered, or with nothing.
+    // Where nothing was registered, ECS answers with an empty list or omits the field.
     let of = |definition: &Value| definition.get(key).filter(|value| !is_empty(value)).cloned();
     let how = match (of(before), of(now)) {
         (before, now) if before == now => return None,

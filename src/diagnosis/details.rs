@@ -1,11 +1,11 @@
-//! What is asked about a service besides itself and its stopped tasks. Any of it may be missing: then a diagnosis says less.
+//! The answers about a service besides those about itself and its stopped tasks. Where one is missing, the diagnosis says less.
 
 use serde_json::Value;
 
 use super::targets::TargetAnswers;
 use crate::event::{drop_environments, drop_quoted_environment, text};
 
-/// The answers. Not `Debug`: a task definition holds what must not be printed.
+/// The answers. Not `Debug`, because a task definition holds environments.
 #[derive(Default)]
 pub struct Details {
     task_definitions: Vec<Value>,
@@ -16,13 +16,13 @@ pub struct Details {
 
 impl Details {
     /// Adds an answer of DescribeTaskDefinition, ListServiceDeployments, DescribeServiceDeployments, DescribeTargetGroups or
-    /// GetLogEvents; any other is left out.
+    /// GetLogEvents; ignores any other.
     pub fn add(&mut self, mut answer: Value) {
         if let Some(definition) = answer.get_mut("taskDefinition") {
             self.task_definitions.push(definition.take());
         }
         if let Some(Value::Array(records)) = answer.get_mut("serviceDeployments") {
-            // A reason may quote an environment, as in an event.
+            // The reason of a rollback may quote an environment.
             records.iter_mut().for_each(drop_environments);
             self.service_deployments.append(records);
         }
@@ -35,8 +35,8 @@ impl Details {
         self.add_log(events.into_iter().flatten().filter_map(|event| Some(text(event, "message")?.to_owned())));
     }
 
-    /// Adds an answer of DescribeTargetHealth, which does not say of which target group it is: `target_group` is its ARN, or a text
-    /// that holds its name or id, as that of a file.
+    /// Adds an answer of DescribeTargetHealth. The answer does not say of which target group it is, so `target_group` does: it is the ARN,
+    /// or a text that contains the name or id, such as the name of a file.
     pub fn add_target_health(&mut self, target_group: &str, mut answer: Value) {
         if let Some(descriptions) = answer.get_mut("TargetHealthDescriptions") {
             drop_environments(descriptions);
@@ -44,7 +44,7 @@ impl Details {
         }
     }
 
-    /// Adds what a container logged last.
+    /// Adds the last lines of a container's log.
     pub fn add_log(&mut self, messages: impl IntoIterator<Item = String>) {
         let shown = |mut message| {
             drop_quoted_environment(&mut message);

@@ -1,6 +1,7 @@
-//! The events that ECS keeps of a service, in its own words: which of them tell of a failure.
+//! The messages of a service's events: which of them are about a failure.
 //!
-//! The wordings of routine life are known and few; those of failures are not. So whatever is not routine counts as a failure.
+//! ECS has few messages about routine, and these are known; its messages about failures are not. So a message that is not about
+//! routine counts as one about a failure.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html>
 
 use std::cmp::Reverse;
@@ -11,10 +12,10 @@ use time::Duration;
 use super::answers::time;
 use crate::event::{list, text};
 
-/// How much older than the latest event one may be and still tell of now.
+/// An event that is older than the latest one by more than this does not count.
 const RECENT: Duration = Duration::HOUR;
 
-/// What an event of routine life says after the name of the service.
+/// What a message about routine says after the name of the service.
 const ROUTINE: [&str; 12] = [
     "has reached a steady state",
     "has started ",
@@ -30,7 +31,7 @@ const ROUTINE: [&str; 12] = [
     "is not az balanced",
 ];
 
-/// What says that something fails, but never why.
+/// Messages that say that something fails, but never why.
 const SYMPTOMS: [&str; 3] = ["deployment failed", "rolling back", "is unable to consistently start tasks successfully"];
 
 /// The messages of a described service's recent events, the latest first.
@@ -43,7 +44,7 @@ pub(super) fn recent(described: &Value) -> impl Iterator<Item = &str> {
     events.into_iter().filter_map(|event| text(event, "message"))
 }
 
-/// The latest recent message that tells of a failure: one that may say why, else one that only says that.
+/// The latest recent message about a failure: one that may say why, else one of [`SYMPTOMS`].
 pub(super) fn latest_failure(described: &Value) -> Option<&str> {
     let failures = || recent(described).filter(|message| starts_with_none_of(message, &ROUTINE));
     failures().find(|message| starts_with_none_of(message, &SYMPTOMS)).or_else(|| failures().next())
@@ -54,19 +55,19 @@ pub(super) fn latest_failed_health_check(described: &Value) -> Option<&str> {
     recent(described).find(|message| is_of_health_check(message))
 }
 
-/// Whether a message tells of a failed health check.
+/// Whether a message is about a failed health check.
 pub(super) fn is_of_health_check(message: &str) -> bool {
-    let said = said(message).to_ascii_lowercase();
-    said.contains("unhealthy") || said.contains("health check")
+    let text = without_names(message).to_ascii_lowercase();
+    text.contains("unhealthy") || text.contains("health check")
 }
 
 fn starts_with_none_of(message: &str, phrases: &[&str]) -> bool {
-    let said = said(message).to_ascii_lowercase();
-    !phrases.iter().any(|phrase| said.starts_with(phrase))
+    let text = without_names(message).to_ascii_lowercase();
+    !phrases.iter().any(|phrase| text.starts_with(phrase))
 }
 
 /// The message without the names at its start: `(service web) (port 80) is unhealthy` → `is unhealthy`.
-fn said(message: &str) -> &str {
+fn without_names(message: &str) -> &str {
     let mut rest = message.trim_start();
     if let Some((_, after)) = rest.strip_prefix("service ").and_then(|name| name.split_once(' ')) {
         rest = after;

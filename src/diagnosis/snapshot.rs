@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 use super::answers::{Facts, LogStream};
 use super::changes::differences;
-use super::deployment::{self, Records, Wanted};
 use super::deployments::{Deployment, Deployments};
+use super::service_deployment::{self, Records, Wanted};
 use super::stopped::{StoppedTask, count_causes};
 use super::{
     CauseCount, Change, Current, Details, Diagnosis, Rollout, Service, ServiceDeployment, State, events, targets,
@@ -198,7 +198,7 @@ impl<'a> ServiceSnapshot<'a> {
             (_, recorded) => recorded,
         };
         let by_ecs = !failing.is_task_set;
-        let outlook = deployment::outlook(self.described, record, rollout, failing.failed, previous.is_some());
+        let outlook = service_deployment::outlook(self.described, record, rollout, failing.failed, previous.is_some());
         State {
             running: count("runningCount"),
             desired: count("desiredCount"),
@@ -207,7 +207,7 @@ impl<'a> ServiceSnapshot<'a> {
             rollout,
             outlook: outlook.filter(|_| by_ecs),
             deployment,
-            task_set: deployment::task_set(self.described, failing.id),
+            task_set: service_deployment::task_set(self.described, failing.id),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The health checks of a load balancer: what it asks a service's tasks, what it expects and what it got.
+//! The health checks of a load balancer: the request, the expected answer, and how a service's tasks failed it.
 
 use std::collections::BTreeSet;
 
@@ -7,26 +7,26 @@ use serde_json::Value;
 use super::events;
 use crate::event::{Arn, list, text};
 
-/// Target groups asked about at most; a service has five at most.
+/// How many target groups are requested. A service has five at most.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/register-multiple-targetgroups.html>
 const MOST_GROUPS: usize = 3;
 
-/// The health check of a target group, as far as it is known.
+/// The health check of one target group. What is not known is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// The target group's name.
     pub target_group: String,
-    /// What is wrong with its targets, and with how many of them; 0 where ECS says it of one.
+    /// How its targets fail, and how many in each way; 0 where that is from an event of ECS.
     pub found: Vec<(Finding, usize)>,
-    /// How many of its targets are healthy; none where the load balancer did not say.
+    /// How many of its targets are healthy.
     pub healthy: Option<usize>,
-    /// Which answers are expected: `200`, `200-299`, `gRPC 12`; none where no answer is, as with TCP.
+    /// The expected codes: `200`, `200-299`, `gRPC 12`; `None` where no answer is expected, as with TCP.
     pub expected: Option<String>,
-    /// What is asked: `GET /health`, `TCP connection`, `gRPC /grpc.health.v1.Health/Check`.
+    /// The request: `GET /health`, `TCP connection`, `gRPC /grpc.health.v1.Health/Check`.
     pub request: Option<String>,
-    /// On which port.
+    /// The port of the request.
     pub port: Option<String>,
-    /// After how many seconds an answer comes too late.
+    /// The timeout of the request, in seconds.
     pub timeout: Option<i64>,
 }
 
@@ -37,16 +37,17 @@ pub enum Finding {
     Answered(String),
     /// It did not answer in time.
     TimedOut,
-    /// No connection, or an answer that makes no sense.
+    /// There was no connection, or the answer was malformed.
     Failed,
-    /// In the load balancer's words.
-    Said(String),
+    /// Another reason, in the load balancer's words.
+    Other(String),
 }
 
-/// What the load balancer answered. Its answers about targets do not say of which target group they are: `of` does.
+/// The answers of the load balancer's API.
 #[derive(Default)]
 pub(super) struct TargetAnswers {
     groups: Vec<Value>,
+    /// What says which target group an answer is about (the answer itself does not), and the answer.
     health: Vec<(String, Value)>,
 }
 
@@ -56,8 +57,8 @@ impl TargetAnswers {
         self.groups.append(groups);
     }
 
-    /// Adds the `TargetHealthDescriptions` of an answer of DescribeTargetHealth. `of` is the ARN of a target group, or any text with the
-    /// name or the id of one.
+    /// Adds the `TargetHealthDescriptions` of an answer of DescribeTargetHealth. `of` is the ARN of the target group, or any text that
+    /// contains its name or id.
     pub(super) fn add_health(&mut self, of: &str, descriptions: Value) {
         self.health.push((of.to_owned(), descriptions));
     }
@@ -66,11 +67,11 @@ impl TargetAnswers {
         self.groups.iter().find(|group| text(group, "TargetGroupArn") == Some(arn))
     }
 
-    /// What was answered about this target group; an answer that names none is about the only one there is.
+    /// The answer about this target group. Where only one group failed, an answer without a name is about that one.
     fn health(&self, arn: &str, known: &BTreeSet<&str>, is_only: bool) -> Option<&Value> {
         let names = |of: &str, arn: &str| {
             let (name, id) = name_and_id(arn).unwrap_or_default();
-            // "web" is in the name of the group "web-api", too.
+            // The name of the group "web-api" contains "web", too.
             let is_longer =
                 |other: &&str| name_and_id(other).is_some_and(|(other, _)| other != name && other.contains(name));
             let longer = known.iter().copied().filter(is_longer);
@@ -83,7 +84,7 @@ impl TargetAnswers {
     }
 }
 
-/// The ARNs of the target groups that a text names.
+/// The ARNs of target groups in a text.
 pub fn target_groups_in(message: &str) -> impl Iterator<Item = &str> {
     let ends = |c: char| c.is_whitespace() || matches!(c, ')' | '(' | ',' | ';' | '"' | '\'');
     message.match_indices("arn:").filter_map(move |(start, _)| {
@@ -94,7 +95,8 @@ pub fn target_groups_in(message: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The target groups whose health checks a service's tasks failed, by what stopped tasks (`reasons`) and its recent events say.
+/// The ARNs of the target groups whose health checks failed, from the reasons of stopped tasks (`reasons`) and the service's recent
+/// events.
 pub(super) fn failing<'a>(described: &'a Value, reasons: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let messages = reasons.chain(events::recent(described)).filter(|message| events::is_of_health_check(message));
     let mut failing: Vec<&str> = Vec::new();
@@ -107,7 +109,7 @@ pub(super) fn failing<'a>(described: &'a Value, reasons: impl Iterator<Item = &'
     failing
 }
 
-/// What is known of the health checks of these target groups; of one that the load balancer did not tell of, nothing.
+/// The health checks of these target groups, without those that the load balancer did not answer about.
 pub(super) fn health_checks(described: &Value, failing: &[&str], answers: &TargetAnswers) -> Vec<HealthCheck> {
     let mut known: BTreeSet<&str> = load_balancers(described).filter_map(|(arn, _)| arn).collect();
     known.extend(failing);
@@ -142,7 +144,7 @@ fn health_check(
     }
     found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     if found.is_empty() {
-        // The targets are gone already: ECS remembers what was wrong with the latest.
+        // The targets are deregistered already, so only ECS's event says how one failed.
         let of_group =
             |message: &&str| events::is_of_health_check(message) && target_groups_in(message).any(|of| of == arn);
         found.extend(events::recent(described).find(of_group).and_then(Finding::in_event).map(|finding| (finding, 0)));
@@ -165,11 +167,11 @@ impl Finding {
         let health = target.get("TargetHealth")?;
         let described = text(health, "Description").map(Self::read);
         Some(match (text(health, "Reason"), described) {
-            (_, Some(described)) if !matches!(described, Self::Said(_)) => described,
+            (_, Some(described)) if !matches!(described, Self::Other(_)) => described,
             (Some("Target.Timeout"), _) => Self::TimedOut,
             (Some("Target.FailedHealthChecks"), _) => Self::Failed,
             (_, Some(described)) => described,
-            (Some(code), None) => Self::Said(code.to_owned()),
+            (Some(code), None) => Self::Other(code.to_owned()),
             (None, None) => return None,
         })
     }
@@ -187,7 +189,7 @@ impl Finding {
             (Some(codes), _) if !codes.is_empty() => Self::Answered(codes.to_owned()),
             (_, "Request timed out") => Self::TimedOut,
             (_, "Health checks failed") => Self::Failed,
-            (_, said) => Self::Said(said.to_owned()),
+            (_, said) => Self::Other(said.to_owned()),
         }
     }
 }
@@ -208,7 +210,7 @@ fn request(group: &Value) -> Option<String> {
     })
 }
 
-/// The port that is asked: the group's own, else that of the container, else that of the targets, where all have the same.
+/// The port of the health check: the group's own, else the container's, else the targets' where all have the same.
 fn port(described: &Value, arn: &str, group: &Value, targets: &[&Value]) -> Option<String> {
     let fixed = text(group, "HealthCheckPort").filter(|port| *port != "traffic-port").map(str::to_owned);
     let container = || {

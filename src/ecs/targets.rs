@@ -1,5 +1,5 @@
-//! The load balancer's API: which health check a target group has and which of its targets fail it. It answers in XML, so what the
-//! SDK read is written as the JSON that the AWS CLI prints.
+//! The load balancer's API: the health check of a target group, and the health of its targets. It answers in XML, so this module turns
+//! the SDK's types into the JSON that the AWS CLI prints.
 
 use aws_sdk_elasticloadbalancingv2::{
     Config,
@@ -38,7 +38,7 @@ impl Ecs {
     }
 }
 
-/// As far as a diagnosis reads it.
+/// The fields that a diagnosis reads.
 fn target(described: &TargetHealthDescription) -> Value {
     let target = described.target.as_ref();
     let health = described.target_health.as_ref();
@@ -53,7 +53,7 @@ fn target(described: &TargetHealthDescription) -> Value {
     })
 }
 
-/// As far as a diagnosis reads it.
+/// The fields that a diagnosis reads.
 fn group(group: &TargetGroup) -> Value {
     let matcher = group.matcher();
     json!({

@@ -153,7 +153,7 @@ fn health_check(check: &HealthCheck) -> Text {
                 None => drop(text.markup("no answer in time")),
             },
             Finding::Failed => drop(text.markup("no connection, or an answer that makes no sense")),
-            Finding::Said(said) => drop(text.external(said, HEALTH_CHECK / 2)),
+            Finding::Other(said) => drop(text.external(said, HEALTH_CHECK / 2)),
         }
         if several {
             text.markup(&format!(" ({count})"));

@@ -78,7 +78,7 @@ fn diagnosis(text: &str) -> Diagnosis {
             HealthCheck {
                 target_group: text.to_owned(),
                 found: vec![
-                    (Finding::Said(text.to_owned()), usize::MAX),
+                    (Finding::Other(text.to_owned()), usize::MAX),
                     (Finding::Answered(text.to_owned()), usize::MAX)
                 ],
                 healthy: Some(usize::MAX),

@@ -1,5 +1,5 @@
-//! What ECS says about a deployment: its own record of it (a "service deployment") or, for the controllers that are not ECS, a
-//! task set; and what will become of a deployment that fails.
+//! ECS's own record of a deployment (a "service deployment"), or the task set of a service that another controller deploys; and
+//! what ECS will do about a deployment that fails.
 
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
@@ -12,17 +12,17 @@ use crate::event::{Arn, list, text};
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceDeployment {
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
-    /// `BLUE_GREEN`, `LINEAR` or `CANARY`; none for a rolling update, or where ECS did not say.
+    /// `BLUE_GREEN`, `LINEAR` or `CANARY`; `None` for a rolling update, or where ECS did not say.
     pub strategy: Option<String>,
-    /// `PRODUCTION_TRAFFIC_SHIFT` …; rolling updates have none.
+    /// `PRODUCTION_TRAFFIC_SHIFT` …; `None` for a rolling update.
     pub stage: Option<String>,
     /// The share of the production traffic that goes to the new revision, in thousandths.
     pub production_share: Option<u16>,
-    /// How many failures the circuit breaker has counted, and how many it acts on.
+    /// How many failures the circuit breaker has counted, and its threshold.
     pub breaker: Option<(i64, i64)>,
-    /// The names of the alarms that went off.
+    /// The names of the alarms that are in the state ALARM.
     pub alarms: Vec<String>,
     /// The names of the lifecycle hooks that failed or timed out.
     pub failed_hooks: Vec<String>,
@@ -30,7 +30,7 @@ pub struct ServiceDeployment {
     pub reason: Option<String>,
 }
 
-/// Where a service deployment stands.
+/// The status of a service deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the API")]
 pub enum Status {
@@ -55,9 +55,9 @@ pub struct TaskSet {
     pub deployment: Option<String>,
     /// Whether it serves the production traffic.
     pub is_primary: bool,
-    /// Tasks of it that run.
+    /// How many of its tasks run.
     pub running: i64,
-    /// Tasks of it that should.
+    /// How many of its tasks should run.
     pub desired: i64,
     /// Whether ECS calls it steady.
     pub is_steady: bool,
@@ -72,31 +72,31 @@ pub enum Controller {
     External,
 }
 
-/// What ECS will do about a deployment whose tasks fail. It follows from the deployment's configuration, from what the circuit breaker
-/// has counted and from whether it still watches.
+/// What ECS will do about a deployment whose tasks fail. It follows from the deployment's configuration, from how many failures the
+/// circuit breaker has counted, and from whether the circuit breaker is still active.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outlook {
-    /// Nothing watches: it tries on.
+    /// No circuit breaker or alarm is on: ECS goes on starting tasks.
     TriesOn,
     /// The circuit breaker will stop it, without a rollback.
     WillStop,
     /// The circuit breaker will roll it back.
     WillRollBack,
-    /// The circuit breaker would roll it back, but there is nothing to go back to: it will stop it.
+    /// The circuit breaker will stop it, because there is no previous deployment to roll back to.
     NothingToGoBackTo,
-    /// The circuit breaker watches, but counts none of the failures.
+    /// The circuit breaker is active, but has counted none of the failures.
     NotCounted,
     /// Only an alarm can still roll it back.
     AlarmMayRollBack,
-    /// Nothing watches any more.
+    /// The circuit breaker is no longer active.
     NoLongerWatched,
-    /// It has completed, so it is not rolled back, though it is configured to be.
+    /// It has completed, so ECS does not roll it back, although rollback is configured.
     Completed,
 }
 
 impl ServiceDeployment {
-    /// What a record says; none where its status is missing or unknown.
+    /// Reads a record; `None` where its status is missing or unknown.
     pub(super) fn read(record: &Value) -> Option<Self> {
         let status = Status::read(text(record, "status")?)?;
         let configuration = record.get("deploymentConfiguration").unwrap_or(&Value::Null);
@@ -150,7 +150,7 @@ impl Status {
         })
     }
 
-    /// The same in the terms of DescribeServices.
+    /// The rollout state that DescribeServices shows for it.
     pub(super) const fn rollout(self) -> Rollout {
         match self {
             Self::Pending | Self::InProgress | Self::StopRequested => Rollout::InProgress,
@@ -161,11 +161,11 @@ impl Status {
     }
 }
 
-/// The records of a service's deployments, as ListServiceDeployments and DescribeServiceDeployments answered.
+/// The records of a service's deployments, from the answers of ListServiceDeployments and DescribeServiceDeployments.
 pub(super) struct Records<'a>(Vec<&'a Value>);
 
 impl<'a> Records<'a> {
-    /// Those of this service, the latest first. Of two records of one deployment the longer one stays.
+    /// The records of this service, the latest first. Of two records of one deployment, the longer one is kept.
     pub(super) fn of(service: &Service, records: &'a [Value]) -> Self {
         let is_of_it = |record: &&Value| {
             let arn = |key| text(record, key).and_then(Arn::parse);
@@ -180,7 +180,7 @@ impl<'a> Records<'a> {
         Self(own)
     }
 
-    /// ECS's record of a deployment, and whether it is surely that one's.
+    /// ECS's record of a deployment, and whether it is certainly that one's.
     pub(super) fn find(&self, wanted: &Wanted) -> Option<(&'a Value, bool)> {
         let own = self.0.iter().find(|record| wanted.is_of(record)).map(|record| (*record, true));
         let latest = self.0.first().map(|record| (*record, false)).filter(|_| wanted.is_primary);
@@ -188,24 +188,24 @@ impl<'a> Records<'a> {
         if wanted.is_evident {
             return own.or(latest);
         }
-        // What is deployed may be what ECS went back to: then the record of the deployment that failed tells more.
+        // The deployment may be the result of a rollback: then the latest record is that of the deployment that failed.
         latest.filter(|latest| !is_well(latest) && !wanted.is_of(latest.0)).or(own).or(latest)
     }
 }
 
-/// A deployment that a record is looked for.
+/// The deployment whose record is searched.
 pub(super) struct Wanted<'a> {
     /// `ecs-svc/4177395621098765432`
     pub(super) id: Option<&'a str>,
     pub(super) created: Option<OffsetDateTime>,
-    /// Whether it is the one that is deployed now.
+    /// Whether it is the primary deployment.
     pub(super) is_primary: bool,
     /// Whether its tasks stopped, or ECS says that it failed.
     pub(super) is_evident: bool,
 }
 
 impl Wanted<'_> {
-    /// A service revision has the id of its deployment; else both were made at one time.
+    /// A service revision has the id of its deployment. Where the ids differ, the times of creation decide.
     fn is_of(&self, record: &Value) -> bool {
         let target = record.pointer("/targetServiceRevision/arn").or_else(|| record.get("targetServiceRevisionArn"));
         let last = |text: &str| text.rsplit('/').next().map(str::to_owned);
@@ -216,7 +216,7 @@ impl Wanted<'_> {
     }
 }
 
-/// What will become of a deployment that stands so. `record` is ECS's own of it, `failed` is how many failures DescribeServices counts.
+/// What ECS will do about a deployment. `record` is ECS's record of it, `failed` the count of failures in DescribeServices.
 pub(super) fn outlook(
     described: &Value,
     record: Option<&Value>,
@@ -230,7 +230,7 @@ pub(super) fn outlook(
     let is_on =
         |part: &str, key: &str| configuration.get(part).and_then(|part| part.get(key)?.as_bool()).unwrap_or_default();
     let recorded = |part: &str| record.and_then(|record| record.get(part)).unwrap_or(empty);
-    let watches = |part: &str| {
+    let is_active = |part: &str| {
         is_on(part, "enable") && matches!(text(recorded(part), "status"), None | Some("MONITORING" | "TRIGGERED"))
     };
     let breaker = "deploymentCircuitBreaker";
@@ -242,12 +242,12 @@ pub(super) fn outlook(
     match rollout? {
         Rollout::Completed if rolls_back(breaker) || rolls_back("alarms") => Some(Outlook::Completed),
         Rollout::InProgress if is_stopping => None,
-        Rollout::InProgress => Some(match (watches(breaker), is_on(breaker, "rollback")) {
+        Rollout::InProgress => Some(match (is_active(breaker), is_on(breaker, "rollback")) {
             (true, _) if counted == 0 => Outlook::NotCounted,
             (true, true) if !has_predecessor => Outlook::NothingToGoBackTo,
             (true, true) => Outlook::WillRollBack,
             (true, false) => Outlook::WillStop,
-            (false, _) if watches("alarms") && is_on("alarms", "rollback") => Outlook::AlarmMayRollBack,
+            (false, _) if is_active("alarms") && is_on("alarms", "rollback") => Outlook::AlarmMayRollBack,
             (false, _) if is_on(breaker, "enable") => Outlook::NoLongerWatched,
             (false, _) => Outlook::TriesOn,
         }),
@@ -255,7 +255,7 @@ pub(super) fn outlook(
     }
 }
 
-/// The task set with this id, of a service that is not deployed by ECS.
+/// The task set with this id, of a service that another controller deploys.
 pub(super) fn task_set(described: &Value, id: Option<&str>) -> Option<TaskSet> {
     let found = list(described, "taskSets").find(|set| id.is_some() && text(set, "id") == id)?;
     let count = |key| found.get(key).and_then(Value::as_i64).unwrap_or_default();
