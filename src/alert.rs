@@ -13,6 +13,7 @@ mod crash_loop;
 mod health;
 mod image_scan;
 mod instance;
+mod parts;
 mod scaling;
 mod task;
 mod unknown;
@@ -21,11 +22,12 @@ pub use about::{About, Phase, Rollout, Subject};
 pub use crash_loop::Rule as CrashLoopRule;
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::cause::{self, Category, Cause};
+use self::parts::Parts;
+use crate::cause::{Category, Cause};
 use crate::console::Console;
 use crate::diagnosis::{CauseCount, Diagnosis, Service, Tags};
 use crate::event::{Detail, Event};
-use crate::text::{line, lines, make_line};
+use crate::text::line;
 
 /// How much it matters. Problems are `Warning` or worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,60 +146,45 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// What an event has to say.
+    /// Makes the alert of an event: its kind decides the parts, and these are cut to length before anything is made of them.
     pub fn from_event(event: &Event) -> Self {
-        let mut alert = Self {
+        let detail = event.detail();
+        let parts = describe(event, &detail).bounded();
+        let about = About::of(&parts, event, &detail);
+        let is_about_service =
+            matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Hook(_) | Detail::Task(_));
+        let service = parts.cluster.as_deref().filter(|_| is_about_service).and_then(|cluster| service(cluster, event));
+        let is_problem_or_end = about.as_ref().is_some_and(|about| about.phase != Phase::Other);
+        let needs_diagnosis = service.is_some()
+            && is_problem_or_end
+            && !matches!(detail, Detail::Hook(_))
+            && !NOT_DIAGNOSED.contains(&parts.kind.as_str());
+        Self {
             event_id: event.id().map(str::to_owned),
-            kind: event.detail_type().unwrap_or("UNKNOWN").to_owned(),
-            severity: Severity::Warning,
-            subject: String::new(),
-            what: String::new(),
-            reason: None,
-            cause: None,
-            advice: None,
-            commands: Vec::new(),
-            note: None,
+            kind: parts.kind,
+            severity: parts.severity,
+            subject: parts.subject,
+            what: parts.what,
+            reason: parts.reason,
+            cause: parts.cause,
+            advice: parts.advice,
+            commands: parts.commands,
+            note: parts.note,
             carried_for: None,
-            cluster: event.cluster().map(str::to_owned),
-            account: event.account().map(str::to_owned),
-            region: event.region().map(str::to_owned),
+            cluster: parts.cluster,
+            account: parts.account,
+            region: parts.region,
             time: event.time(),
-            facts: Vec::new(),
-            links: Vec::new(),
-            exited_task_id: None,
-            about: None,
-            service: None,
-            needs_diagnosis: false,
+            facts: parts.facts,
+            links: parts.links,
+            exited_task_id: parts.exited_task_id,
+            about,
+            service,
+            needs_diagnosis,
             diagnosis: None,
             tags: None,
             shown_tags: Vec::new(),
-        };
-        let detail = event.detail();
-        match &detail {
-            Detail::ServiceAction(action) | Detail::Deployment(action) | Detail::Hook(action) => {
-                action::describe(&mut alert, event, action, "service");
-            }
-            Detail::DaemonAction(action) | Detail::DaemonDeployment(action) => {
-                action::describe(&mut alert, event, action, "daemon");
-            }
-            Detail::Task(task) => task::describe(&mut alert, event, task),
-            Detail::InstanceState(instance) => instance::describe_state(&mut alert, event, instance),
-            Detail::InstanceHealth(instance) => instance::describe_health(&mut alert, event, instance),
-            Detail::Alarm(alarm) => alarm::describe(&mut alert, event, alarm),
-            Detail::Health(notice) => health::describe(&mut alert, event, notice),
-            Detail::ApiCall(call) => api_call::describe(&mut alert, event, call),
-            Detail::ImageScan(scan) => image_scan::describe(&mut alert, event, scan),
-            Detail::CodeDeploy(deployment) => code_deploy::describe(&mut alert, event, deployment),
-            Detail::Scaling(scaling) => scaling::describe(&mut alert, event, scaling),
-            Detail::Other => unknown::describe(&mut alert, event),
         }
-        alert.bound();
-        alert.about = About::of(&alert, event, &detail);
-        if matches!(detail, Detail::ServiceAction(_) | Detail::Deployment(_) | Detail::Hook(_) | Detail::Task(_)) {
-            alert.service = service_to_ask(&alert, event);
-            alert.needs_diagnosis = !matches!(detail, Detail::Hook(_)) && needs_diagnosis(&alert);
-        }
-        alert
     }
 
     /// What it is about, where that is trouble or its end.
@@ -210,8 +197,8 @@ impl Alert {
     pub fn with_diagnosis(self, diagnosis: Diagnosis, rule: Option<CrashLoopRule>) -> Self {
         let mut alert = self.diagnosed(diagnosis);
         if let Some(rule) = rule {
-            crash_loop::judge_exit(&mut alert, rule);
-            crash_loop::judge_start(&mut alert, rule);
+            crash_loop::apply_to_exit(&mut alert, rule);
+            crash_loop::apply_to_start(&mut alert, rule);
         }
         alert
     }
@@ -252,77 +239,47 @@ impl Alert {
         self
     }
 
-    /// Sets the reason, and the cause that it tells.
-    fn explain(&mut self, reason: &str) {
-        self.reason = Some(reason.to_owned());
-        self.cause = cause::explain_text(reason);
-    }
-
-    /// Adds a command made of these words; none if one of them is not a plain name, which a shell could take for more.
-    fn command<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
-        let words: Vec<&str> = words.into_iter().collect();
-        let is_plain = |word: &&str| {
-            !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_./:=+,@".contains(&c))
-        };
-        if words.iter().all(is_plain) && words.iter().map(|word| word.len() + 1).sum::<usize>() <= MAX_COMMAND {
-            self.commands.push(words.join(" "));
-        }
-    }
-
-    fn fact(&mut self, label: &str, value: Option<&str>) {
-        self.facts.extend(value.map(|value| (label.to_owned(), value.to_owned())));
-    }
-
     fn link(&mut self, page: Page, url: Option<String>) {
         self.links.extend(url.map(|url| Link { page, url }));
     }
-
-    /// Brings every text to its length. AWS's names have at most 255 characters.
-    fn bound(&mut self) {
-        for (field, max) in [(&mut self.kind, 100), (&mut self.subject, 255), (&mut self.what, 500)] {
-            make_line(field, max);
-        }
-        self.reason = self.reason.as_deref().map(|reason| lines(reason, 10_000)).filter(|reason| !reason.is_empty());
-        self.advice = self.advice.as_deref().map(|advice| line(advice, 500)).filter(|advice| !advice.is_empty());
-        self.note = self.note.as_deref().map(|note| lines(note, 1_024)).filter(|note| !note.is_empty());
-        self.commands.truncate(MAX_COMMANDS);
-        for field in [&mut self.kind, &mut self.subject].into_iter().filter(|field| field.is_empty()) {
-            *field = "UNKNOWN".to_owned();
-        }
-        for (field, max) in [(&mut self.cluster, 255), (&mut self.account, 64), (&mut self.region, 64)] {
-            field.iter_mut().for_each(|name| make_line(name, max));
-            field.take_if(|name| name.is_empty());
-        }
-        self.facts.truncate(MAX_FACTS);
-        for (label, value) in &mut self.facts {
-            make_line(label, 50);
-            make_line(value, 255);
-        }
-    }
 }
 
-/// More is not read on a phone.
-const MAX_FACTS: usize = 5;
-const MAX_COMMANDS: usize = 3;
 /// Longer than any key or value of a tag, in characters. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>
 const MAX_TAG: usize = 256;
 /// Longer than any command made of real names, in characters.
 const MAX_COMMAND: usize = 600;
 
-/// Whether an alert is a problem or its end, of a sort that what is known of the service could explain.
-fn needs_diagnosis(alert: &Alert) -> bool {
-    let unrelated = ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
-    alert.service.is_some() && alert.phase() != Phase::Other && !unrelated.contains(&alert.kind.as_str())
+/// Kinds of events that nothing in a diagnosis can explain.
+const NOT_DIAGNOSED: [&str; 3] =
+    ["SPOT_INTERRUPTION", "ECS_OPERATION_THROTTLED", "SERVICE_DISCOVERY_OPERATION_THROTTLED"];
+
+fn describe(event: &Event, detail: &Detail) -> Parts {
+    match detail {
+        Detail::ServiceAction(action) | Detail::Deployment(action) | Detail::Hook(action) => {
+            action::describe(event, action, "service")
+        }
+        Detail::DaemonAction(action) | Detail::DaemonDeployment(action) => action::describe(event, action, "daemon"),
+        Detail::Task(task) => task::describe(event, task),
+        Detail::InstanceState(instance) => instance::describe_state(event, instance),
+        Detail::InstanceHealth(instance) => instance::describe_health(event, instance),
+        Detail::Alarm(alarm) => alarm::describe(event, alarm),
+        Detail::Health(notice) => health::describe(event, notice),
+        Detail::ApiCall(call) => api_call::describe(event, call),
+        Detail::ImageScan(scan) => image_scan::describe(event, scan),
+        Detail::CodeDeploy(deployment) => code_deploy::describe(event, deployment),
+        Detail::Scaling(scaling) => scaling::describe(event, scaling),
+        Detail::Other => unknown::describe(event),
+    }
 }
 
-/// The service of an event about a service or a task of one.
-fn service_to_ask(alert: &Alert, event: &Event) -> Option<Service> {
+/// The service in this cluster that an event is about, or whose task it is about.
+fn service(cluster: &str, event: &Event) -> Option<Service> {
     let arn = event.arns().find(|arn| arn.service == "ecs")?;
     let service = Service {
         partition: arn.partition.to_owned(),
         region: arn.region.to_owned(),
         account: arn.account.to_owned(),
-        cluster: alert.cluster.clone()?,
+        cluster: cluster.to_owned(),
         name: event.service()?.to_owned(),
     };
     service.console().is_some().then_some(service)
@@ -333,15 +290,6 @@ fn console(event: &Event) -> Option<Console<'_>> {
     let arn = event.arns().next();
     let region = arn.map(|arn| arn.region).filter(|region| !region.is_empty()).or(event.region())?;
     Console::new(arn.map(|arn| arn.partition), region)
-}
-
-/// Adds the page of the event's service, else of its cluster.
-fn link_to_service(alert: &mut Alert, event: &Event) {
-    let page = console(event).zip(alert.cluster.as_deref()).and_then(|(console, cluster)| match event.service() {
-        Some(service) => console.service(cluster, service),
-        None => console.cluster(cluster),
-    });
-    alert.link(Page::Subject, page);
 }
 
 /// "a, b, c and 5 more"

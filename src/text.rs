@@ -102,5 +102,10 @@ mod tests {
         assert_eq!(line("ab👩\u{200d}🚀cd", 5), "ab…");
         assert_eq!(line("e\u{301}e\u{301}e\u{301}", 5), "e\u{301}e\u{301}…");
         assert_eq!(line("abc", 1), "…");
+        assert_eq!(line("  a\r\nb\t ", 10), "a  b");
+        assert_eq!(line("éééé", 4), "éééé");
+        assert_eq!(line("ééééé", 4), "ééé…");
+        assert_eq!(line("abcd   ", 4), "abcd");
+        assert_eq!(lines("a\nb\u{7}c\n", 10), "a\nb c");
     }
 }

@@ -1,6 +1,6 @@
 //! Who is in trouble, so that alerts about the same are one incident; and whether an alert is about trouble or its end.
 
-use super::{Alert, Severity};
+use super::{Severity, parts::Parts};
 use crate::{
     cause::Category,
     event::{
@@ -63,8 +63,8 @@ pub struct About {
 
 impl About {
     /// None for what has no end: an image scan, a notice of AWS Health, an event about several services.
-    pub(super) fn of(alert: &Alert, event: &Event, detail: &Detail) -> Option<Self> {
-        let is_problem = alert.severity >= Severity::Warning;
+    pub(super) fn of(parts: &Parts, event: &Event, detail: &Detail) -> Option<Self> {
+        let is_problem = parts.severity >= Severity::Warning;
         let about = |subject, name: &str, is_recovery: bool| {
             let phase = match (is_problem, is_recovery) {
                 (true, _) => Phase::Problem,
@@ -75,17 +75,17 @@ impl About {
         };
         match detail {
             Detail::ServiceAction(action) | Detail::Deployment(action) | Detail::Hook(action) => {
-                let name = event.service().filter(|name| *name == alert.subject)?;
-                let is_well = ["SERVICE_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED"].contains(&alert.kind.as_str());
+                let name = event.service().filter(|name| *name == parts.subject)?;
+                let is_well = ["SERVICE_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED"].contains(&parts.kind.as_str());
                 Some(Self { deployment: deployment(action), ..about(Subject::Service, name, is_well) })
             }
             Detail::DaemonAction(action) | Detail::DaemonDeployment(action) => {
                 let name = event.arns().find_map(|arn| arn.daemon_name())?;
-                let state = alert.kind.strip_prefix("DAEMON_DEPLOYMENT_").unwrap_or(&alert.kind);
+                let state = parts.kind.strip_prefix("DAEMON_DEPLOYMENT_").unwrap_or(&parts.kind);
                 let is_well = ["SUCCESSFUL", "ROLLBACK_SUCCESSFUL"].contains(&state);
                 Some(Self { deployment: deployment(action), ..about(Subject::Daemon, name, is_well) })
             }
-            Detail::Task(task) => task_about(alert, event, task, is_problem),
+            Detail::Task(task) => task_about(parts, event, task, is_problem),
             Detail::InstanceState(instance) => {
                 let is_well = instance.status == Some("ACTIVE") && instance.agent_connected == Some(true);
                 Some(about(Subject::Instance, instance.id.or(instance.ec2_instance)?, is_well))
@@ -105,7 +105,7 @@ impl About {
     }
 }
 
-fn task_about(alert: &Alert, event: &Event, task: &Task, is_problem: bool) -> Option<About> {
+fn task_about(parts: &Parts, event: &Event, task: &Task, is_problem: bool) -> Option<About> {
     let id = task.arn.and_then(|arn| arn.name()).map(str::to_owned);
     let (subject, name) = match (event.service(), task.is_of_service()) {
         (Some(service), _) => (Subject::Service, service),
@@ -114,7 +114,7 @@ fn task_about(alert: &Alert, event: &Event, task: &Task, is_problem: bool) -> Op
         (None, true) => return None,
     };
     let is_over = task.last_status == Some("STOPPED");
-    let ended_well = alert.cause.as_ref().is_some_and(|cause| cause.category == Category::Completed);
+    let ended_well = parts.cause.as_ref().is_some_and(|cause| cause.category == Category::Completed);
     let phase = match subject {
         _ if is_problem => Phase::Problem,
         Subject::Family if is_over && ended_well => Phase::Recovery,

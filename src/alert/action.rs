@@ -2,55 +2,57 @@
 //!
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
-use super::{Alert, Page, Severity, console, link_to_service, utc, words};
+use super::{Page, Parts, Severity, console, utc, words};
 use crate::event::{Arn, Event, ecs::Action, parse_time};
 use crate::text::line;
 use Severity::{Critical, Info, Warning};
 
 /// `whose` is "service" or "daemon".
-pub(super) fn describe(alert: &mut Alert, event: &Event, action: &Action, whose: &str) {
+pub(super) fn describe(event: &Event, action: &Action, whose: &str) -> Parts {
+    let mut parts = Parts::of(event);
     if let Some(name) = action.name {
-        alert.kind = name.to_owned();
+        parts.kind = name.to_owned();
     }
     // Whoever is in trouble is named, and an event may be about several.
     let mut services: Vec<&str> =
         event.resources().filter_map(Arn::parse).filter_map(|arn| arn.service_name()).collect();
     services.dedup();
     let name = event.service().or_else(|| event.arns().find_map(|arn| arn.daemon_name()));
-    alert.subject = match (name, &alert.cluster) {
+    parts.subject = match (name, &parts.cluster) {
         (Some(_), _) if services.len() > 1 => services.join(", "),
         (Some(name), _) => name.to_owned(),
         (None, Some(cluster)) => format!("a {whose} in {cluster}"),
         (None, None) => format!("unknown {whose}"),
     };
-    (alert.severity, alert.what) = judge(action);
+    (parts.severity, parts.what) = severity_and_text(action);
     if let Some(reason) = action.reason {
-        alert.explain(reason);
+        parts.explain(reason);
     }
     if action.name == Some("HOOK_AWAITING_ACTION") {
-        ask_for_action(alert, event, action);
+        ask_for_action(&mut parts, event, action);
     } else {
-        alert.fact("Lifecycle stage", action.lifecycle_stage);
-        alert.fact("Expires", action.expires_at);
+        parts.fact("Lifecycle stage", action.lifecycle_stage);
+        parts.fact("Expires", action.expires_at);
     }
-    alert.fact("Failure type", action.failure_type);
-    alert.fact("Deployment", action.deployment_id);
-    alert.fact("Capacity provider", action.capacity_provider);
+    parts.fact("Failure type", action.failure_type);
+    parts.fact("Deployment", action.deployment_id);
+    parts.fact("Capacity provider", action.capacity_provider);
     match action.container_instances.as_slice() {
         [] => {}
-        [id] => alert.fact("Container instance", Some(id)),
-        ids => alert.fact("Container instances", Some(&ids.len().to_string())),
+        [id] => parts.fact("Container instance", Some(id)),
+        ids => parts.fact("Container instances", Some(&ids.len().to_string())),
     }
-    link_to_service(alert, event);
+    parts.link_to_service(event);
     let task = console(event).zip(action.task).and_then(|(console, task)| console.task(task.cluster()?, task.name()?));
-    alert.link(Page::StoppedTask, task);
+    parts.link(Page::StoppedTask, task);
+    parts
 }
 
 /// What happens if nobody acts, and the two commands with which somebody can.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/pause-lifecycle-hooks.html>
-fn ask_for_action(alert: &mut Alert, event: &Event, action: &Action) {
+fn ask_for_action(parts: &mut Parts, event: &Event, action: &Action) {
     if let Some(stage) = action.lifecycle_stage {
-        alert.what = format!("{} at {}", alert.what, line(stage, 60));
+        parts.what = format!("{} at {}", parts.what, line(stage, 60));
     }
     let then = match action.timeout_action {
         Some("CONTINUE") => "ECS goes on with the deployment",
@@ -59,7 +61,7 @@ fn ask_for_action(alert: &mut Alert, event: &Event, action: &Action) {
         _ => "ECS rolls the deployment back, unless the hook is set up to continue",
     };
     let by = action.expires_at.map(|at| parse_time(at).map_or_else(|| line(at, 60), utc));
-    alert.advice = Some(match by {
+    parts.advice = Some(match by {
         Some(by) => format!("If nobody acts by {by}, {then}."),
         None => format!("If nobody acts in time, {then}."),
     });
@@ -74,12 +76,12 @@ fn ask_for_action(alert: &mut Alert, event: &Event, action: &Action) {
             let names =
                 ["aws", "ecs", "continue-service-deployment", "--service-deployment-arn", arn, "--hook-id", hook];
             let region = region.into_iter().flat_map(|region| ["--region", region]);
-            alert.command(names.into_iter().chain(["--action", choice]).chain(region));
+            parts.command(names.into_iter().chain(["--action", choice]).chain(region));
         }
     }
 }
 
-fn judge(action: &Action) -> (Severity, String) {
+fn severity_and_text(action: &Action) -> (Severity, String) {
     let name = action.name.unwrap_or_default();
     let rollback = action.reason.and_then(|reason| Rollback::told_by(name, reason));
     match (known(name), rollback) {

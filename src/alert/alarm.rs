@@ -1,16 +1,17 @@
 //! CloudWatch alarms: on a metric, on several, and composite ones.
 
-use super::{Alert, Page, Severity, console, several, words};
+use super::{Page, Parts, Severity, console, several, words};
 use crate::event::Event;
 use crate::event::cloudwatch::Alarm;
 use crate::text::line;
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
-    alert.kind = "ALARM".to_owned();
-    alert.subject = alarm.name.unwrap_or("unknown alarm").to_owned();
+pub(super) fn describe(event: &Event, alarm: &Alarm) -> Parts {
+    let mut parts = Parts::of(event);
+    parts.kind = "ALARM".to_owned();
+    parts.subject = alarm.name.unwrap_or("unknown alarm").to_owned();
     // Application Auto Scaling names its own alarms so: they go off whenever a service scales.
     let of_scaling = alarm.name.is_some_and(|name| name.starts_with("TargetTracking-"));
-    alert.severity = match alarm.state {
+    parts.severity = match alarm.state {
         Some("OK" | "INSUFFICIENT_DATA") => Severity::Info,
         Some("ALARM") if of_scaling => Severity::Info,
         // Its owner set it up so that nobody is called. When that ends, CloudWatch sends another event.
@@ -18,7 +19,7 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
         Some("ALARM") => Severity::Critical,
         _ => Severity::Warning,
     };
-    alert.what = match alarm.state {
+    parts.what = match alarm.state {
         Some("ALARM") => "is in ALARM".to_owned(),
         Some("OK") => "is OK".to_owned(),
         Some("INSUFFICIENT_DATA") => "has insufficient data".to_owned(),
@@ -26,16 +27,16 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
         None => "changed its state".to_owned(),
     };
     if let Some(by) = alarm.suppressed_by {
-        alert.what.push_str(&suppression(by, alarm.suppressor));
+        parts.what.push_str(&suppression(by, alarm.suppressor));
     }
-    alert.reason = alarm.reason.map(str::to_owned);
-    alert.note = alarm.description.map(str::to_owned);
-    alert.cluster = alert.cluster.take().or(alarm.cluster.map(str::to_owned));
+    parts.reason = alarm.reason.map(str::to_owned);
+    parts.note = alarm.description.map(str::to_owned);
+    parts.cluster = parts.cluster.take().or(alarm.cluster.map(str::to_owned));
     let names: Vec<&str> = alarm.triggered_by.iter().map(String::as_str).collect();
-    alert.fact("Triggered by", Some(several(&names, 5)).filter(|names| !names.is_empty()).as_deref());
-    alert.fact("Rule", alarm.rule);
-    alert.fact("Service", alarm.service);
-    alert.fact("Expression", alarm.expression);
+    parts.fact("Triggered by", Some(several(&names, 5)).filter(|names| !names.is_empty()).as_deref());
+    parts.fact("Rule", alarm.rule);
+    parts.fact("Service", alarm.service);
+    parts.fact("Expression", alarm.expression);
     // Metrics of one namespace share its name.
     let mut metrics: Vec<String> = Vec::new();
     for (namespace, group) in
@@ -44,11 +45,12 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, alarm: &Alarm) {
         let names: Vec<&str> = group.iter().map(|(_, name)| *name).collect();
         metrics.push(format!("{namespace} {}", names.join(", ")));
     }
-    alert.fact(
+    parts.fact(
         if alarm.metrics.len() > 1 { "Metrics" } else { "Metric" },
         Some(metrics.join("; ")).filter(|metrics| !metrics.is_empty()).as_deref(),
     );
-    alert.link(Page::Subject, console(event).zip(alarm.name).and_then(|(console, name)| console.alarm(name)));
+    parts.link(Page::Subject, console(event).zip(alarm.name).and_then(|(console, name)| console.alarm(name)));
+    parts
 }
 
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_CompositeAlarm.html>
@@ -66,6 +68,7 @@ fn suppression(by: &str, suppressor: Option<&str>) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::Alert;
     use super::*;
 
     #[test]

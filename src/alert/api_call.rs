@@ -2,39 +2,41 @@
 //!
 //! Nothing of what was asked for is shown but names: overrides hold commands and environments.
 
-use super::{Alert, Page, Severity};
+use super::{Page, Parts, Severity};
 use crate::console::Console;
 use crate::event::Event;
 use crate::event::cloudtrail::{ApiCall, Caller};
 use crate::text::line;
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, call: &ApiCall) {
+pub(super) fn describe(event: &Event, call: &ApiCall) -> Parts {
+    let mut parts = Parts::of(event);
     let name = call.name.unwrap_or("API call");
-    alert.kind = name.to_owned();
+    parts.kind = name.to_owned();
     let starts_tasks = call.api.is_none_or(|api| api == "ecs.amazonaws.com") && matches!(name, "RunTask" | "StartTask");
     let is_of_ecs = call.api == Some("ecs.amazonaws.com") || event.source() == Some("aws.ecs");
-    alert.cluster = call.cluster.filter(|_| is_of_ecs).or(starts_tasks.then_some("default")).map(str::to_owned);
+    parts.cluster = call.cluster.filter(|_| is_of_ecs).or(starts_tasks.then_some("default")).map(str::to_owned);
     if starts_tasks {
-        describe_start(alert, call, name);
+        describe_start(&mut parts, call, name);
     } else {
-        describe_other(alert, event, call, name);
+        describe_other(&mut parts, event, call, name);
     }
-    alert.fact("Task definition", call.task_definition);
-    alert.fact("Called by", who(&call.caller).as_deref());
-    alert.fact("Started by", call.started_by);
-    alert.fact("Error", call.error_code);
+    parts.fact("Task definition", call.task_definition);
+    parts.fact("Called by", who(&call.caller).as_deref());
+    parts.fact("Started by", call.started_by);
+    parts.fact("Error", call.error_code);
     let console =
-        alert.region.as_deref().and_then(|region| Console::new(None, region)).filter(|_| is_of_ecs || starts_tasks);
-    let page = console.zip(alert.cluster.as_deref()).and_then(|(console, cluster)| match call.service {
+        parts.region.as_deref().and_then(|region| Console::new(None, region)).filter(|_| is_of_ecs || starts_tasks);
+    let page = console.zip(parts.cluster.as_deref()).and_then(|(console, cluster)| match call.service {
         Some(service) => console.service(cluster, service),
         None => console.cluster(cluster),
     });
-    alert.link(Page::Subject, page);
+    parts.link(Page::Subject, page);
+    parts
 }
 
-fn describe_start(alert: &mut Alert, call: &ApiCall, name: &str) {
+fn describe_start(parts: &mut Parts, call: &ApiCall, name: &str) {
     let family = call.task_definition.map(|definition| definition.split(':').next().unwrap_or(definition));
-    alert.subject = family.unwrap_or("a task").to_owned();
+    parts.subject = family.unwrap_or("a task").to_owned();
     let by = match schedule(call) {
         Some((what, Some(name))) => format!("by its {what} {}", line(name, 60)),
         Some((what, None)) => format!("by its {what}"),
@@ -45,43 +47,43 @@ fn describe_start(alert: &mut Alert, call: &ApiCall, name: &str) {
     };
     let failed = call.error_code.is_some() || !call.failures.is_empty();
     if !failed {
-        alert.severity = Severity::Info;
-        alert.what = format!("was started {by}");
+        parts.severity = Severity::Info;
+        parts.what = format!("was started {by}");
         return;
     }
     // AWS tries again by itself when it was asked too often, or is at fault.
     let is_retried = call.error_code.is_some_and(|code| {
         code.contains("Throttl") || code.starts_with("Server") || code.starts_with("InternalFailure")
     });
-    alert.severity = match call.started {
+    parts.severity = match call.started {
         0 if schedule(call).is_some() && !is_retried => Severity::Critical,
         _ => Severity::Warning,
     };
-    alert.what = match call.started {
+    parts.what = match call.started {
         0 => format!("was not started {by}"),
         started => format!("was started only {started} of {} times {by}", started + call.failures.len()),
     };
     if let Some(reason) = reason(call) {
-        alert.explain(&reason);
+        parts.explain(&reason);
     }
-    if alert.cause.is_none() {
+    if parts.cause.is_none() {
         let code = call.error_code.or(call.failures.first().and_then(|failure| failure.reason));
-        alert.what.extend(code.map(|code| format!(": {}", line(code, 60))));
+        parts.what.extend(code.map(|code| format!(": {}", line(code, 60))));
     }
 }
 
-fn describe_other(alert: &mut Alert, event: &Event, call: &ApiCall, name: &str) {
+fn describe_other(parts: &mut Parts, event: &Event, call: &ApiCall, name: &str) {
     let subject = call.service.or(call.cluster).or(call.task_definition).or(call.api).or(event.source());
-    alert.subject = subject.unwrap_or("unknown API").to_owned();
+    parts.subject = subject.unwrap_or("unknown API").to_owned();
     let by = who(&call.caller).map(|who| format!(" by {}", line(&who, 120))).unwrap_or_default();
-    alert.what = match call.error_code {
+    parts.what = match call.error_code {
         Some(code) => format!("reported: {name}{by} failed: {}", line(code, 60)),
         None => format!("reported: {name} was called{by}"),
     };
     if call.read_only && call.error_code.is_none() {
-        alert.severity = Severity::Info;
+        parts.severity = Severity::Info;
     }
-    alert.reason = call.error_message.map(str::to_owned);
+    parts.reason = call.error_message.map(str::to_owned);
 }
 
 /// What starts tasks by itself, and its name as far as it is told.

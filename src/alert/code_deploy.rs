@@ -1,19 +1,20 @@
 //! Deployments by CodeDeploy, of ECS services among others.
 
-use super::{Alert, Page, Severity, console, words};
+use super::{Page, Parts, Severity, console, words};
 use crate::event::Event;
 use crate::event::codedeploy::CodeDeploy;
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, deployment: &CodeDeploy) {
-    alert.kind = "CODEDEPLOY".to_owned();
-    alert.subject = match (deployment.application, deployment.group) {
+pub(super) fn describe(event: &Event, deployment: &CodeDeploy) -> Parts {
+    let mut parts = Parts::of(event);
+    parts.kind = "CODEDEPLOY".to_owned();
+    parts.subject = match (deployment.application, deployment.group) {
         (Some(application), Some(group)) if application != group => format!("{application}/{group}"),
         (Some(name), _) | (None, Some(name)) => name.to_owned(),
         (None, None) => "unknown application".to_owned(),
     };
     let of_instance = deployment.instance.is_some();
     // What became of one instance of several is not yet what becomes of the deployment.
-    alert.severity = match deployment.state {
+    parts.severity = match deployment.state {
         Some("FAILURE" | "FAILED") if !of_instance => Severity::Critical,
         Some("START" | "CREATED" | "SUCCESS" | "SUCCEEDED" | "READY") => Severity::Info,
         _ => Severity::Warning,
@@ -28,9 +29,10 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, deployment: &CodeDeploy
         None => "changed its state".to_owned(),
     };
     let on = deployment.instance.map(|instance| format!(" on {instance}")).unwrap_or_default();
-    alert.what = format!("CodeDeploy deployment {what}{on}");
-    alert.reason.clone_from(&deployment.error);
-    alert.fact("Deployment", deployment.deployment);
+    parts.what = format!("CodeDeploy deployment {what}{on}");
+    parts.reason.clone_from(&deployment.error);
+    parts.fact("Deployment", deployment.deployment);
     let page = console(event).zip(deployment.deployment).and_then(|(console, id)| console.code_deployment(id));
-    alert.link(Page::Subject, page);
+    parts.link(Page::Subject, page);
+    parts
 }

@@ -39,7 +39,7 @@ impl Rule {
 }
 
 /// Makes of an exit's alert one of the crash loop that it is part of, or else of routine life.
-pub(super) fn judge_exit(alert: &mut Alert, rule: Rule) {
+pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     let (Some(task), Some(diagnosis)) = (&alert.exited_task_id, &alert.diagnosis) else { return };
     if !diagnosis.tasks_known {
         return;
@@ -74,7 +74,7 @@ pub(super) fn judge_exit(alert: &mut Alert, rule: Rule) {
 
 /// A failed start whose cause may heal by itself is routine, unless a second one failed within the same time, or fewer tasks run
 /// than should.
-pub(super) fn judge_start(alert: &mut Alert, rule: Rule) {
+pub(super) fn apply_to_start(alert: &mut Alert, rule: Rule) {
     let may_heal = alert.cause.as_ref().is_some_and(|cause| cause.category.may_heal());
     let task = alert.about.as_ref().and_then(|about| about.failed_task.clone());
     let (Some(task), Some(diagnosis), true) =

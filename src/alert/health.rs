@@ -3,7 +3,7 @@
 //! ECS names services as `cluster|service`, and stand-alone tasks by their ARNs.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-maintenance.html>
 
-use super::{Alert, Page, Severity, several, utc, words};
+use super::{Page, Parts, Severity, several, utc, words};
 use crate::console::Console;
 use crate::event::health::{Health, parse_health_time};
 use crate::event::{Arn, Event};
@@ -12,25 +12,26 @@ use crate::text::line;
 /// Names in a headline.
 const NAMED: usize = 3;
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, health: &Health) {
+pub(super) fn describe(event: &Event, health: &Health) -> Parts {
+    let mut parts = Parts::of(event);
     let code = health.code.unwrap_or("AWS_HEALTH_EVENT");
-    alert.kind = code.to_owned();
+    parts.kind = code.to_owned();
     let is_resolved =
         !health.entities.is_empty() && health.entities.iter().all(|entity| entity.status == Some("RESOLVED"));
     let is_over = health.status == Some("closed") || is_resolved;
-    alert.severity = if is_over { Severity::Info } else { Severity::Warning };
-    alert.reason = health.description.map(description);
-    alert.region = health.region.map(str::to_owned).or(alert.region.take());
+    parts.severity = if is_over { Severity::Info } else { Severity::Warning };
+    parts.reason = health.description.map(description);
+    parts.region = health.region.map(str::to_owned).or(parts.region.take());
 
     let affected = Affected::of(event, health);
-    alert.cluster = affected.cluster().map(str::to_owned);
-    alert.subject = affected.names(health.service);
+    parts.cluster = affected.cluster().map(str::to_owned);
+    parts.subject = affected.names(health.service);
     let are_several = affected.services.len() > 1 || (affected.services.is_empty() && affected.tasks.len() > 1);
     let [start, end] =
         [health.start, health.end].map(|at| at.map(|at| parse_health_time(at).map_or_else(|| line(at, 60), utc)));
     let from = start.as_ref().map(|start| format!(" from {start}")).unwrap_or_default();
     let is_retirement = health.service == Some("ECS") && code.ends_with("RETIREMENT");
-    alert.what = match (is_retirement && !is_over, affected.services.is_empty(), are_several) {
+    parts.what = match (is_retirement && !is_over, affected.services.is_empty(), are_several) {
         (true, false, true) => format!("have tasks that AWS retires{from}"),
         (true, false, false) => format!("has tasks that AWS retires{from}"),
         (true, true, true) => format!("are retired by AWS{from}"),
@@ -42,21 +43,22 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, health: &Health) {
         }
     };
     if is_retirement && !is_over {
-        advise(alert, &affected);
+        advise(&mut parts, &affected);
     }
 
-    alert.fact("Services", affected.list(&affected.services).as_deref());
-    alert.fact("Tasks", affected.list_of_tasks().as_deref());
-    alert.fact("Affected", Some(several(&affected.others, 5)).filter(|others| !others.is_empty()).as_deref());
-    alert.fact("Until", end.as_deref());
-    alert.fact("Event", health.code);
-    let console = alert.region.as_deref().and_then(|region| Console::new(None, region));
+    parts.fact("Services", affected.list(&affected.services).as_deref());
+    parts.fact("Tasks", affected.list_of_tasks().as_deref());
+    parts.fact("Affected", Some(several(&affected.others, 5)).filter(|others| !others.is_empty()).as_deref());
+    parts.fact("Until", end.as_deref());
+    parts.fact("Event", health.code);
+    let console = parts.region.as_deref().and_then(|region| Console::new(None, region));
     let page =
-        console.zip(alert.cluster.as_deref()).and_then(|(console, cluster)| match affected.services.as_slice() {
+        console.zip(parts.cluster.as_deref()).and_then(|(console, cluster)| match affected.services.as_slice() {
             [(_, service)] => console.service(cluster, service),
             _ => console.cluster(cluster),
         });
-    alert.link(Page::Subject, page);
+    parts.link(Page::Subject, page);
+    parts
 }
 
 /// AWS's words have their line breaks as a backslash and an n, and may say the same several times.
@@ -70,24 +72,24 @@ fn description(text: &str) -> String {
     lines.join("\n")
 }
 
-fn advise(alert: &mut Alert, affected: &Affected) {
+fn advise(parts: &mut Parts, affected: &Affected) {
     if affected.services.is_empty() {
-        alert.advice = Some(
+        parts.advice = Some(
             "ECS does not start stand-alone tasks again: if one is still needed, start another in its place before then."
                 .to_owned(),
         );
         return;
     }
-    alert.advice = Some(
+    parts.advice = Some(
         "ECS replaces a service's tasks by itself, within its deployment settings. To choose the time, deploy before then."
             .to_owned(),
     );
-    let region = alert.region.clone();
+    let region = parts.region.clone();
     if affected.services.len() <= NAMED {
         for (cluster, service) in &affected.services {
             let names =
                 ["aws", "ecs", "update-service", "--cluster", cluster, "--service", service, "--force-new-deployment"];
-            alert.command(names.into_iter().chain(region.iter().flat_map(|region| ["--region", region])));
+            parts.command(names.into_iter().chain(region.iter().flat_map(|region| ["--region", region])));
         }
     }
 }

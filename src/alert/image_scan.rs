@@ -1,15 +1,16 @@
 //! Scans of container images: what was found, or that they could not be scanned.
 
-use super::{Alert, Page, Severity, console};
+use super::{Page, Parts, Severity, console};
 use crate::event::Event;
 use crate::event::ecr::ImageScan;
 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFindings.html>
 const SEVERITIES: [&str; 6] = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED"];
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, scan: &ImageScan) {
-    alert.kind = "IMAGE_SCAN".to_owned();
-    alert.subject = match (scan.repository, scan.tags.first(), scan.digest) {
+pub(super) fn describe(event: &Event, scan: &ImageScan) -> Parts {
+    let mut parts = Parts::of(event);
+    parts.kind = "IMAGE_SCAN".to_owned();
+    parts.subject = match (scan.repository, scan.tags.first(), scan.digest) {
         (Some(repository), Some(tag), _) => format!("{repository}:{tag}"),
         (Some(repository), None, Some(digest)) => {
             format!("{repository}@{}", digest.chars().take(19).collect::<String>())
@@ -25,19 +26,20 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, scan: &ImageScan) {
         .collect();
     let is_grave = scan.count("CRITICAL") + scan.count("HIGH") > 0;
     let failed = scan.status.is_some_and(|status| status.contains("FAIL") || status.contains("UNSUPPORTED"));
-    alert.severity = if is_grave || failed { Severity::Warning } else { Severity::Info };
-    alert.what = match (failed, found.as_slice()) {
+    parts.severity = if is_grave || failed { Severity::Warning } else { Severity::Info };
+    parts.what = match (failed, found.as_slice()) {
         (true, _) => "could not be scanned for vulnerabilities".to_owned(),
         (false, []) => "was scanned: no vulnerabilities found".to_owned(),
         (false, [only]) => format!("has vulnerabilities: {only}"),
         (false, [worst, next, ..]) if is_grave => format!("has vulnerabilities: {worst}, {next}"),
         (false, found) => format!("has vulnerabilities: {}", found.join(", ")),
     };
-    alert.fact("Findings", Some(found.join(", ")).filter(|_| found.len() > 2).as_deref());
-    alert.fact("Tags", Some(scan.tags.join(", ")).filter(|_| scan.tags.len() > 1).as_deref());
-    alert.fact("Scan", scan.status.filter(|status| *status != "COMPLETE"));
-    alert.fact("Digest", scan.digest);
+    parts.fact("Findings", Some(found.join(", ")).filter(|_| found.len() > 2).as_deref());
+    parts.fact("Tags", Some(scan.tags.join(", ")).filter(|_| scan.tags.len() > 1).as_deref());
+    parts.fact("Scan", scan.status.filter(|status| *status != "COMPLETE"));
+    parts.fact("Digest", scan.digest);
     let page = console(event).zip(event.account()).zip(scan.repository);
     let page = page.and_then(|((console, account), repository)| console.image_repository(account, repository));
-    alert.link(Page::Subject, page);
+    parts.link(Page::Subject, page);
+    parts
 }

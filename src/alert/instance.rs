@@ -1,43 +1,46 @@
 //! Container instances: their state and their health.
 
-use super::{Alert, Page, Severity, console, words};
+use super::{Page, Parts, Severity, console, words};
 use crate::event::Event;
 use crate::event::ecs::{InstanceHealth, InstanceState};
 
-pub(super) fn describe_state(alert: &mut Alert, event: &Event, instance: &InstanceState) {
-    alert.kind = "CONTAINER_INSTANCE_STATE_CHANGE".to_owned();
-    alert.subject = subject(instance.ec2_instance, instance.id);
+pub(super) fn describe_state(event: &Event, instance: &InstanceState) -> Parts {
+    let mut parts = Parts::of(event);
+    parts.kind = "CONTAINER_INSTANCE_STATE_CHANGE".to_owned();
+    parts.subject = subject(instance.ec2_instance, instance.id);
     // An agent loses its connection several times an hour in normal life, also while ACTIVE: if it stays away, the
     // instance's health becomes IMPAIRED.
     // https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_container_instance_events.html
-    alert.severity = match instance.status {
+    parts.severity = match instance.status {
         Some("REGISTRATION_FAILED") | None => Severity::Warning,
         _ => Severity::Info,
     };
-    alert.what = match (instance.status, instance.agent_connected) {
+    parts.what = match (instance.status, instance.agent_connected) {
         (Some("ACTIVE") | None, Some(false)) => "has its ECS agent disconnected".to_owned(),
         (Some("REGISTRATION_FAILED"), _) => "failed to register".to_owned(),
         (Some(status), _) => format!("is {}", words(status)),
         (None, _) => "changed its state".to_owned(),
     };
     if let Some(reason) = instance.status_reason {
-        alert.explain(reason);
+        parts.explain(reason);
     }
-    alert.fact("Container instance", instance.id.filter(|_| instance.ec2_instance.is_some()));
-    link(alert, event);
+    parts.fact("Container instance", instance.id.filter(|_| instance.ec2_instance.is_some()));
+    link(&mut parts, event);
+    parts
 }
 
-pub(super) fn describe_health(alert: &mut Alert, event: &Event, instance: &InstanceHealth) {
-    alert.kind = "CONTAINER_INSTANCE_HEALTH_CHANGE".to_owned();
-    alert.subject = subject(instance.ec2_instance, instance.id);
+pub(super) fn describe_health(event: &Event, instance: &InstanceHealth) -> Parts {
+    let mut parts = Parts::of(event);
+    parts.kind = "CONTAINER_INSTANCE_HEALTH_CHANGE".to_owned();
+    parts.subject = subject(instance.ec2_instance, instance.id);
     let impaired = || instance.checks.iter().filter(|check| check.status == Some("IMPAIRED"));
     let status = instance.status.or(impaired().next().and(Some("IMPAIRED")));
-    alert.severity = match status {
+    parts.severity = match status {
         Some("OK" | "INITIALIZING" | "INSUFFICIENT_DATA") => Severity::Info,
         _ => Severity::Warning,
     };
     let checks: Vec<String> = impaired().filter_map(|check| check.kind).map(words).collect();
-    alert.what = match status {
+    parts.what = match status {
         Some("OK") => "is healthy".to_owned(),
         Some(status) if checks.is_empty() => format!("is {}", words(status)),
         Some(status) => format!("is {}: {}", words(status), checks.join(", ")),
@@ -45,11 +48,12 @@ pub(super) fn describe_health(alert: &mut Alert, event: &Event, instance: &Insta
     };
     let reasons: Vec<&str> = impaired().filter_map(|check| check.reason).collect();
     if !reasons.is_empty() {
-        alert.explain(&reasons.join("\n"));
+        parts.explain(&reasons.join("\n"));
     }
-    alert.fact("Container instance", instance.id.filter(|_| instance.ec2_instance.is_some()));
-    alert.fact("Capacity provider", instance.capacity_provider);
-    link(alert, event);
+    parts.fact("Container instance", instance.id.filter(|_| instance.ec2_instance.is_some()));
+    parts.fact("Capacity provider", instance.capacity_provider);
+    link(&mut parts, event);
+    parts
 }
 
 fn subject(ec2_instance: Option<&str>, id: Option<&str>) -> String {
@@ -60,7 +64,7 @@ fn subject(ec2_instance: Option<&str>, id: Option<&str>) -> String {
     }
 }
 
-fn link(alert: &mut Alert, event: &Event) {
+fn link(parts: &mut Parts, event: &Event) {
     let page = console(event).zip(event.cluster()).and_then(|(console, cluster)| console.infrastructure(cluster));
-    alert.link(Page::Subject, page);
+    parts.link(Page::Subject, page);
 }

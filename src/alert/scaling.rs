@@ -1,6 +1,6 @@
 //! EC2 Auto Scaling groups: where a cluster's instances come from, or do not.
 
-use super::{Alert, Page, Severity, console};
+use super::{Page, Parts, Severity, console};
 use crate::event::Event;
 use crate::event::autoscaling::Scaling;
 use crate::text::line;
@@ -32,30 +32,32 @@ const ADVICE: &[(&str, &str)] = &[
     ("launch template", "Correct the launch template that the group uses."),
 ];
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, scaling: &Scaling) {
+pub(super) fn describe(event: &Event, scaling: &Scaling) -> Parts {
+    let mut parts = Parts::of(event);
     let detail_type = event.detail_type().unwrap_or_default();
-    alert.subject = scaling.group.unwrap_or("unknown Auto Scaling group").to_owned();
+    parts.subject = scaling.group.unwrap_or("unknown Auto Scaling group").to_owned();
     let lower = detail_type.to_ascii_lowercase();
     let failed = ["unsuccessful", "failed"].iter().any(|word| lower.contains(word));
-    alert.severity = if failed || lower.contains("rollback") { Severity::Warning } else { Severity::Info };
-    alert.kind = detail_type.to_owned();
-    alert.what = match detail_type {
+    parts.severity = if failed || lower.contains("rollback") { Severity::Warning } else { Severity::Info };
+    parts.kind = detail_type.to_owned();
+    parts.what = match detail_type {
         "EC2 Instance Launch Unsuccessful" => "could not launch an EC2 instance".to_owned(),
         "EC2 Instance Terminate Unsuccessful" => "could not terminate an EC2 instance".to_owned(),
         other => format!("reported: {}", line(other, 100)),
     };
-    alert.reason = scaling.message.or(scaling.cause).map(str::to_owned);
+    parts.reason = scaling.message.or(scaling.cause).map(str::to_owned);
     if detail_type == "EC2 Instance Launch Unsuccessful" {
         let said = scaling.message.unwrap_or_default().to_ascii_lowercase();
-        alert.advice =
+        parts.advice =
             ADVICE.iter().find(|(phrase, _)| has_word(&said, phrase)).map(|(_, advice)| (*advice).to_owned());
     }
-    alert.fact("Availability Zone", scaling.availability_zone);
-    alert.fact("Subnet", scaling.subnet);
-    alert.fact("Instance", scaling.instance);
-    alert.fact("Cause", scaling.cause.filter(|_| scaling.message.is_some()));
+    parts.fact("Availability Zone", scaling.availability_zone);
+    parts.fact("Subnet", scaling.subnet);
+    parts.fact("Instance", scaling.instance);
+    parts.fact("Cause", scaling.cause.filter(|_| scaling.message.is_some()));
     let page = console(event).zip(scaling.group).and_then(|(console, group)| console.scaling_group(group));
-    alert.link(Page::Subject, page);
+    parts.link(Page::Subject, page);
+    parts
 }
 
 /// "ami", but not in "dynamics".

@@ -1,20 +1,21 @@
 //! A task's state change: which stops are problems, and which are routine life.
 
-use super::{Alert, Page, Severity, console, link_to_service, words};
+use super::{Page, Parts, Severity, console, words};
 use crate::cause::{self, Category, Cause, Explanation};
 use crate::event::Event;
 use crate::event::ecs::Task;
 use crate::text::line;
 
-pub(super) fn describe(alert: &mut Alert, event: &Event, task: &Task) {
+pub(super) fn describe(event: &Event, task: &Task) -> Parts {
+    let mut parts = Parts::of(event);
     let id = task.arn.and_then(|arn| arn.name());
     let name = event.service().or(task.family());
-    alert.subject = match (name, id) {
+    parts.subject = match (name, id) {
         (Some(name), _) => name.to_owned(),
         (None, Some(id)) => format!("task {}", id.chars().take(8).collect::<String>()),
         (None, None) => "unknown task".to_owned(),
     };
-    alert.reason = task.reasons();
+    parts.reason = task.reasons();
     let is_told_to_stop = task.stop_code.is_some() || task.stopped_reason.is_some();
     let explained = match task.last_status {
         Some("STOPPED") => cause::explain(task),
@@ -22,40 +23,41 @@ pub(super) fn describe(alert: &mut Alert, event: &Event, task: &Task) {
         _ => Explanation { culprit: task.only_container(), ..Explanation::default() },
     };
     match task.last_status {
-        Some("STOPPED") => describe_stop(alert, task, &explained),
-        None if is_told_to_stop => describe_stop(alert, task, &explained),
+        Some("STOPPED") => describe_stop(&mut parts, task, &explained),
+        None if is_told_to_stop => describe_stop(&mut parts, task, &explained),
         // The states between these and STOPPED have the same stop code and reason.
         Some("PROVISIONING" | "PENDING" | "ACTIVATING" | "RUNNING") if is_told_to_stop => {
-            describe_warning(alert, task, &explained);
+            describe_warning(&mut parts, task, &explained);
         }
         Some(status) => {
-            alert.kind = "TASK_STATE_CHANGE".to_owned();
-            alert.severity = Severity::Info;
-            alert.what = format!("is {}", words(status));
+            parts.kind = "TASK_STATE_CHANGE".to_owned();
+            parts.severity = Severity::Info;
+            parts.what = format!("is {}", words(status));
         }
         None => {
-            alert.kind = "TASK_STATE_CHANGE".to_owned();
-            alert.what = "changed its state".to_owned();
+            parts.kind = "TASK_STATE_CHANGE".to_owned();
+            parts.what = "changed its state".to_owned();
         }
     }
     if name.is_some() {
-        alert.what.insert_str(0, "task ");
+        parts.what.insert_str(0, "task ");
     }
 
     let culprit = explained.culprit.unwrap_or_default();
     // Where nothing is known, the host is all there is to look at.
     let of_host =
-        alert.severity > Severity::Info && explained.cause.as_ref().is_none_or(|cause| cause.category.is_of_host());
+        parts.severity > Severity::Info && explained.cause.as_ref().is_none_or(|cause| cause.category.is_of_host());
     let instance = task.container_instance.filter(|_| of_host);
     let platform = platform(task);
-    alert.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
-    alert.fact("Image", culprit.image);
-    alert.fact("Task definition", task.task_definition);
+    parts.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
+    parts.fact("Image", culprit.image);
+    parts.fact("Task definition", task.task_definition);
     // In the place of the zone, which the page of the instance tells too.
-    alert.fact("Container instance", instance);
-    alert.fact("Availability Zone", task.availability_zone.filter(|_| instance.is_none()));
-    alert.fact("Platform", Some(platform.as_str()).filter(|platform| !platform.is_empty()));
-    link(alert, event, task, instance);
+    parts.fact("Container instance", instance);
+    parts.fact("Availability Zone", task.availability_zone.filter(|_| instance.is_none()));
+    parts.fact("Platform", Some(platform.as_str()).filter(|platform| !platform.is_empty()));
+    link(&mut parts, event, task, instance);
+    parts
 }
 
 /// "FARGATE 1.4.0", "EC2 WINDOWS_SERVER_2019_CORE".
@@ -67,20 +69,20 @@ fn platform(task: &Task) -> String {
 }
 
 /// A task that still runs, and is to stop.
-fn describe_warning(alert: &mut Alert, task: &Task, explained: &Explanation) {
-    alert.cause.clone_from(&explained.cause);
-    let stop = stop(task, alert.cause.as_ref());
+fn describe_warning(parts: &mut Parts, task: &Task, explained: &Explanation) {
+    parts.cause.clone_from(&explained.cause);
+    let stop = stop(task, parts.cause.as_ref());
     // Spot's two-minute warning, and the notice of maintenance: there is still time to do something.
-    alert.severity = match stop {
+    parts.severity = match stop {
         Stop::Spot | Stop::Infrastructure => Severity::Warning,
         _ => Severity::Info,
     };
-    alert.kind = if stop == Stop::Spot { "SPOT_INTERRUPTION" } else { "TASK_STOPPING" }.to_owned();
-    alert.what = match stop {
+    parts.kind = if stop == Stop::Spot { "SPOT_INTERRUPTION" } else { "TASK_STOPPING" }.to_owned();
+    parts.what = match stop {
         Stop::Spot => "is about to be stopped by a Spot interruption",
         Stop::Infrastructure => "is about to be stopped: its host is going away",
         Stop::User => "is about to be stopped by a user",
-        Stop::Scheduler if failed_health_check(alert.cause.as_ref()) => {
+        Stop::Scheduler if failed_health_check(parts.cause.as_ref()) => {
             "is about to be stopped: it failed its health checks"
         }
         Stop::Scheduler => "is about to be stopped by the service scheduler",
@@ -101,12 +103,12 @@ enum Stop {
     Unknown,
 }
 
-fn describe_stop(alert: &mut Alert, task: &Task, explained: &Explanation) {
-    alert.cause.clone_from(&explained.cause);
-    let stop = stop(task, alert.cause.as_ref());
-    let category = alert.cause.as_ref().map(|cause| cause.category);
-    let unhealthy = failed_health_check(alert.cause.as_ref());
-    alert.severity = match stop {
+fn describe_stop(parts: &mut Parts, task: &Task, explained: &Explanation) {
+    parts.cause.clone_from(&explained.cause);
+    let stop = stop(task, parts.cause.as_ref());
+    let category = parts.cause.as_ref().map(|cause| cause.category);
+    let unhealthy = failed_health_check(parts.cause.as_ref());
+    parts.severity = match stop {
         Stop::FailedToStart if task.is_of_service() => Severity::Critical,
         // ECS starts another in its place; when that does not help, it says SERVICE_TASK_START_IMPAIRED.
         Stop::FailedToStart | Stop::Spot | Stop::Infrastructure => Severity::Warning,
@@ -118,21 +120,21 @@ fn describe_stop(alert: &mut Alert, task: &Task, explained: &Explanation) {
         }
         // That was before anybody stopped it.
         Stop::User if category == Some(Category::Oom) => Severity::Warning,
-        Stop::Unknown if alert.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
+        Stop::Unknown if parts.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
         Stop::ContainerExited | Stop::Scheduler | Stop::User | Stop::Unknown => Severity::Info,
     };
     let died = (stop == Stop::ContainerExited || stop == Stop::Scheduler && category != Some(Category::HostGone))
-        && alert.severity >= Severity::Warning;
-    alert.exited_task_id =
+        && parts.severity >= Severity::Warning;
+    parts.exited_task_id =
         task.arn.and_then(|arn| arn.name()).filter(|_| died && task.is_of_service()).map(str::to_owned);
-    alert.kind = match stop {
+    parts.kind = match stop {
         Stop::FailedToStart => "TASK_FAILED_TO_START",
         Stop::Spot => "SPOT_INTERRUPTION",
         _ => "TASK_STOPPED",
     }
     .to_owned();
     let culprit = explained.culprit.filter(|culprit| culprit.exit_code.is_some()).and_then(|culprit| culprit.name);
-    alert.what = match (stop, culprit, explained.exit_code) {
+    parts.what = match (stop, culprit, explained.exit_code) {
         (Stop::FailedToStart, ..) => "failed to start".to_owned(),
         (Stop::ContainerExited, Some(name), Some(code)) => {
             format!("stopped: essential container `{}` exited with code {code}", line(name, 60))
@@ -171,18 +173,18 @@ fn failed_health_check(cause: Option<&Cause>) -> bool {
     cause.is_some_and(|cause| matches!(cause.category, Category::HealthCheckLb | Category::HealthCheckContainer))
 }
 
-fn link(alert: &mut Alert, event: &Event, task: &Task, instance: Option<&str>) {
+fn link(parts: &mut Parts, event: &Event, task: &Task, instance: Option<&str>) {
     if event.service().is_some() {
-        link_to_service(alert, event);
+        parts.link_to_service(event);
     }
-    let Some((console, cluster)) = console(event).zip(alert.cluster.clone()) else { return };
+    let Some((console, cluster)) = console(event).zip(parts.cluster.clone()) else { return };
     if let Some(id) = task.arn.and_then(|arn| arn.name()) {
         let stopped = task.last_status == Some("STOPPED");
-        alert.link(if stopped { Page::StoppedTask } else { Page::Task }, console.task(&cluster, id));
+        parts.link(if stopped { Page::StoppedTask } else { Page::Task }, console.task(&cluster, id));
         // What never ran has no log.
         if stopped && task.ran() {
-            alert.link(Page::Log, console.task_logs(&cluster, id));
+            parts.link(Page::Log, console.task_logs(&cluster, id));
         }
     }
-    alert.link(Page::ContainerInstance, instance.and_then(|id| console.container_instance(&cluster, id)));
+    parts.link(Page::ContainerInstance, instance.and_then(|id| console.container_instance(&cluster, id)));
 }

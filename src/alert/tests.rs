@@ -466,12 +466,3 @@ fn hostile_text_is_bounded_and_on_one_line() {
     let blank = action(json!({ "eventName": "\u{7}" }));
     assert_eq!(blank.kind, "UNKNOWN");
 }
-
-#[test]
-fn cutting_ends_at_a_character_with_an_ellipsis() {
-    assert_eq!(line("  a\r\nb\t ", 10), "a  b");
-    assert_eq!(line("éééé", 4), "éééé");
-    assert_eq!(line("ééééé", 4), "ééé…");
-    assert_eq!(line("abcd   ", 4), "abcd");
-    assert_eq!(lines("a\nb\u{7}c\n", 10), "a\nb c");
-}

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Alert, Severity, action, link_to_service};
+use super::{Parts, Severity, action};
 use crate::event::ecs::Action;
 use crate::event::{Arn, Event, parse_time};
 use crate::text::line;
@@ -51,14 +51,15 @@ const SECRET: [&str; 8] =
 /// How deep texts and states are looked for; lists do not count.
 const LEVELS: usize = 3;
 
-pub(super) fn describe(alert: &mut Alert, event: &Event) {
+pub(super) fn describe(event: &Event) -> Parts {
+    let mut parts = Parts::of(event);
     let detail = event.detail_value();
     let action = Action::read(detail);
     if let Some(name) = action.name {
-        alert.kind = name.to_owned();
+        parts.kind = name.to_owned();
         // A kind of ECS's own that is newer than this program.
         if event.source() == Some("aws.ecs") && !name.contains(char::is_lowercase) {
-            return action::describe(alert, event, &action, "service");
+            return action::describe(event, &action, "service");
         }
     }
 
@@ -66,18 +67,18 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
     let ecs = event.arns().find(|arn| arn.service == "ecs");
     let topic = event.value().get("TopicArn").and_then(Value::as_str).and_then(Arn::parse);
     let subject = event.service().or(ecs.and_then(|arn| arn.name())).or(topic.map(|arn| arn.resource));
-    alert.subject = subject.or(event.source()).unwrap_or("unknown source").to_owned();
+    parts.subject = subject.or(event.source()).unwrap_or("unknown source").to_owned();
 
     let fields = fields(base);
     let [titles, bodies] = [TITLES.as_slice(), TEXTS.as_slice()].map(|names| texts(&fields, names));
-    let about_subject = |text: &&&str| text.starts_with(&alert.subject);
+    let about_subject = |text: &&&str| text.starts_with(&parts.subject);
     // The detail-type of an event of AWS says what it is about; its message need not.
     let is_of_aws = event.source().is_some_and(|source| source.starts_with("aws."));
     let body = bodies.first().filter(|_| !is_of_aws);
     let first = titles.iter().find(about_subject).or(titles.first()).or(body).copied();
     let headline = first.and_then(|text| text.trim().lines().next()).map(|text| line(text, 200));
-    alert.what = match (&headline, event.detail_type()) {
-        (Some(headline), _) => match headline.strip_prefix(&alert.subject).filter(|rest| rest.starts_with(' ')) {
+    parts.what = match (&headline, event.detail_type()) {
+        (Some(headline), _) => match headline.strip_prefix(&parts.subject).filter(|rest| rest.starts_with(' ')) {
             Some(rest) => rest.trim_start().to_owned(),
             None => format!("reported: {headline}"),
         },
@@ -86,26 +87,27 @@ pub(super) fn describe(alert: &mut Alert, event: &Event) {
     };
     // Further in it may be that of something else than what a title is about.
     let state = state(&fields, if titles.is_empty() { LEVELS } else { 1 });
-    if let Some(state) = state.filter(|state| !alert.what.contains(state)) {
-        alert.what = format!("{} — {}", line(alert.what.trim_end_matches('.'), 300), line(state, 60));
+    if let Some(state) = state.filter(|state| !parts.what.contains(state)) {
+        parts.what = format!("{} — {}", line(parts.what.trim_end_matches('.'), 300), line(state, 60));
     }
     // Of AWS's own events that is sure; what another calls so need not be.
     let is_well = state.is_some_and(|state| WELL.iter().any(|well| state.eq_ignore_ascii_case(well)));
     if is_well && is_of_aws {
-        alert.severity = Severity::Info;
+        parts.severity = Severity::Info;
     }
     // What the headline does not say already.
     if let Some(reason) = bodies.into_iter().find(|text| headline.as_deref() != Some(text.trim())) {
         if ecs.is_some() {
-            alert.explain(reason);
+            parts.explain(reason);
         } else {
-            alert.reason = Some(reason.to_owned());
+            parts.reason = Some(reason.to_owned());
         }
     }
     for (key, value) in facts(&fields, state) {
-        alert.fact(key, Some(&value));
+        parts.fact(key, Some(&value));
     }
-    link_to_service(alert, event);
+    parts.link_to_service(event);
+    parts
 }
 
 /// Ends of what AWS does that nobody needs to look at.
@@ -218,6 +220,7 @@ fn rank(name: &str, text: &str) -> usize {
 mod tests {
     use serde_json::json;
 
+    use super::super::Alert;
     use super::*;
 
     fn alert(event: Value) -> Alert {
