@@ -1,15 +1,14 @@
-//! Why a task stopped: what ECS says of a task in; a cause, the container it is about, and a hint a person can act on out.
-//! Pure.
+//! Explains why a task stopped: from what ECS says about the task to a cause, the container it is about, and a hint. Pure.
 //!
 //! Evidence counts in this order:
 //!
 //! 1. The stop code says which texts may explain the stop. A user's stop is a user's stop, whatever the user wrote; a stop by
 //!    the service scheduler is explained by the task's own reason; and in a task that ran, a container that has only a reason
 //!    explains nothing where another container exited by itself.
-//! 2. Among the texts that count, the most telling phrase of the [`catalogue`] wins.
-//! 3. Exit codes count where no phrase matches.
+//! 2. Among the texts that count, the first rule of the [`catalogue`] that matches one wins: it is the most specific.
+//! 3. Exit codes count where no rule matches.
 //!
-//! A hint never claims more than the text does, and what it quotes of the text is raw, on one line, and short.
+//! A hint never claims more than the text does. What it quotes of the text is unescaped, on one line, and short.
 
 mod catalogue;
 mod culprit;
@@ -27,22 +26,22 @@ pub use self::catalogue::Category;
 pub struct Cause {
     /// From the closed catalogue.
     pub category: Category,
-    /// What to do, in a few sentences; may name the action, resource, role, image … found in the text.
+    /// What to do, in a few sentences. May name the action, resource, role, image … from the text.
     pub hint: String,
 }
 
-/// What is told about the end of a task.
+/// Why a task stopped.
 #[derive(Debug, Clone, Default)]
 pub struct Explanation<'a> {
-    /// None where there is nothing to go on, or only words that the catalogue does not know.
+    /// `None` where there is no evidence, or only texts that the catalogue does not know.
     pub cause: Option<Cause>,
-    /// The container that the cause is about; none where that is not certain.
+    /// The container that the cause is about; `None` where that is not certain.
     pub culprit: Option<Container<'a>>,
-    /// The culprit's exit code; without a culprit, the one that all have which may be it.
+    /// The culprit's exit code. Without a culprit, the exit code of all containers that may be the culprit, where it is the same.
     pub exit_code: Option<i64>,
 }
 
-/// Explains the end of a task, as far as the evidence goes.
+/// Explains why a task stopped.
 pub fn explain<'a>(task: &Task<'a>) -> Explanation<'a> {
     let finding = weigh(task);
     let culprit = culprit::culprit(task, finding.as_ref());
@@ -55,25 +54,25 @@ pub fn explain<'a>(task: &Task<'a>) -> Explanation<'a> {
     Explanation { cause, culprit, exit_code }
 }
 
-/// Explains the reason of an event that is not about one task: of a service, a deployment, an instance.
+/// The cause in the reason of an event that is not about one task, but about a service, a deployment or an instance.
 pub fn explain_text(reason: &str) -> Option<Cause> {
     explain(&Task { stopped_reason: Some(reason), ..Task::default() }).cause
 }
 
-/// What the evidence points to.
+/// The category of the cause, and the evidence for it.
 struct Finding {
     category: Category,
-    /// The phrase that told it; none where a stop code or an exit code did.
+    /// The rule that matched; `None` where a stop code or an exit code decided.
     rule: Option<&'static Rule>,
-    /// The text that holds the phrase.
+    /// The text that the rule matched.
     text: String,
-    /// The places of the containers whose own reasons tell this category.
-    speakers: Vec<usize>,
+    /// The positions of the containers whose own reasons have this category.
+    containers: Vec<usize>,
 }
 
 impl Finding {
     fn of(category: Category) -> Self {
-        Self { category, rule: None, text: String::new(), speakers: Vec::new() }
+        Self { category, rule: None, text: String::new(), containers: Vec::new() }
     }
 
     fn advice(&self) -> &'static str {
@@ -81,19 +80,19 @@ impl Finding {
     }
 }
 
-/// A text, and the place in [`RULES`] of what it tells.
+/// A text, and the position in [`RULES`] of the rule that it matches.
 struct Statement {
-    /// The place of the container that gives it as its reason; none for the task's own.
-    speaker: Option<usize>,
+    /// The position of the container whose reason it is; `None` for the task's own.
+    container: Option<usize>,
     text: String,
     rule: usize,
 }
 
 impl Statement {
-    fn read(speaker: Option<usize>, reason: &str) -> Option<Self> {
+    fn read(container: Option<usize>, reason: &str) -> Option<Self> {
         let text = cleaned(reason);
         let rule = catalogue::find(&text)?;
-        Some(Self { speaker, text, rule })
+        Some(Self { container, text, rule })
     }
 
     fn category(&self) -> Option<Category> {
@@ -108,68 +107,73 @@ fn weigh(task: &Task) -> Option<Finding> {
         Some("SpotInterruption" | "TerminationNotice") => Some(Category::Spot),
         Some("ServiceSchedulerInitiated") => return by_scheduler(task, own),
         Some("InfrastructureHealth") => {
-            return Some(own.map_or(Finding::of(Category::HostGone), |own| told(vec![own])));
+            return Some(own.map_or(Finding::of(Category::HostGone), |own| most_specific(vec![own])));
         }
-        // Older events have no stop code, and newer ones may have one that is not known yet: then the reason says it.
+        // Older events have no stop code, and newer ones may have an unknown one: then the reason decides.
         _ => own.as_ref().and_then(Statement::category).filter(|category| category.tells_who_stopped_it()),
     };
     match stopped_by {
-        // Whatever else the containers say, they were being stopped; only running out of memory came before that.
+        // The containers were being stopped, so their reasons do not count, except that running out of memory came before.
         Some(category @ (Category::User | Category::Spot)) => {
             let oom = statements(task).filter(|statement| statement.category() == Some(Category::Oom)).collect();
-            return Some(if Vec::is_empty(&oom) { Finding::of(category) } else { told(oom) });
+            return Some(if Vec::is_empty(&oom) { Finding::of(category) } else { most_specific(oom) });
         }
-        Some(_) => return own.map(|own| told(vec![own])),
+        Some(_) => return own.map(|own| most_specific(vec![own])),
         None => {}
     }
     let counted = statements(task).filter(|statement| counts(task, statement));
     let all: Vec<Statement> = own.into_iter().chain(counted).collect();
-    if all.is_empty() { exits::finding(task) } else { Some(told(all)) }
+    if all.is_empty() { exits::finding(task) } else { Some(most_specific(all)) }
 }
 
-/// A routine stop, unless the task's own reason tells of a fault.
+/// A stop by the scheduler is routine, unless the task's own reason is about a fault.
 fn by_scheduler(task: &Task, own: Option<Statement>) -> Option<Finding> {
     match (own, task.own_reason()) {
-        (Some(own), _) => Some(told(vec![own])),
-        (None, Some(reason)) if sounds_like_a_fault(reason) => None,
+        (Some(own), _) => Some(most_specific(vec![own])),
+        (None, Some(reason)) if mentions_fault(reason) => None,
         (None, _) => Some(Finding::of(Category::RoutineScaling)),
     }
 }
 
-/// Whether words that the catalogue does not know are about something that went wrong.
-pub fn sounds_like_a_fault(reason: &str) -> bool {
+/// Whether a reason that the catalogue does not know contains a word for a fault.
+pub fn mentions_fault(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     ["fail", "error", "unhealthy", "not healthy", "timed out", "impaired", "unable", "cannot"]
         .iter()
         .any(|word| reason.contains(word))
 }
 
-/// What the containers' own reasons tell.
+/// The containers' own reasons that match a rule.
 fn statements(task: &Task) -> impl Iterator<Item = Statement> {
     let reasons = task.containers.iter().enumerate().filter_map(|(place, container)| Some((place, container.reason?)));
     reasons.filter_map(|(place, reason)| Statement::read(Some(place), reason))
 }
 
-/// The most telling of the statements; at least one.
-fn told(statements: Vec<Statement>) -> Finding {
+/// The finding of the most specific of these statements. There must be at least one.
+fn most_specific(statements: Vec<Statement>) -> Finding {
     let Some(best) = statements.iter().min_by_key(|statement| statement.rule) else {
         return Finding::of(Category::Unknown);
     };
     let rule = RULES.get(best.rule).copied();
     let category = rule.map_or(Category::Unknown, |rule| rule.category);
     let of_category = statements.iter().filter(|statement| statement.category() == Some(category));
-    Finding { category, rule, text: best.text.clone(), speakers: of_category.filter_map(|one| one.speaker).collect() }
+    Finding {
+        category,
+        rule,
+        text: best.text.clone(),
+        containers: of_category.filter_map(|one| one.container).collect(),
+    }
 }
 
-/// Whether a container's reason may explain the end of the task.
+/// Whether a container's reason may explain why the task stopped.
 fn counts(task: &Task, statement: &Statement) -> bool {
-    let Some((place, container)) = statement.speaker.and_then(|place| Some((place, task.containers.get(place)?)))
+    let Some((place, container)) = statement.container.and_then(|place| Some((place, task.containers.get(place)?)))
     else {
         return true;
     };
     let mut others = task.containers.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, other)| other);
     if container.exit_code.is_some() {
-        // What went wrong while it was stopped is not why it was stopped.
+        // A fault while ECS stopped the container is not why ECS stopped it.
         return !is_about_stopping(&statement.text) || !others.any(exits::by_itself);
     }
     if container.is_injected() {
@@ -181,7 +185,7 @@ fn counts(task: &Task, statement: &Statement) -> bool {
     if statement.category() == Some(Category::Dependency) {
         return task.started_at.is_none();
     }
-    // Where all essential containers have run, one that never started is not essential.
+    // All essential containers have run, so one that never started is not essential.
     if never_started(&statement.text) {
         !others.any(|other| other.exit_code.is_some())
     } else {
@@ -206,19 +210,22 @@ fn was_running(task: &Task) -> bool {
     }
 }
 
-/// The containers with a reason that does not explain the end of the task, but may matter to somebody.
+/// A container with a reason that does not explain why the task stopped, but that people may need to know.
 fn also<'t, 'a>(task: &'t Task<'a>, finding: &Finding) -> Option<(&'t Container<'a>, Option<Category>)> {
-    let silent = |container: &Container| container.reason.is_some() && container.exit_code.is_none();
-    let speaks = |place: &usize| finding.speakers.contains(place);
-    let (_, container) =
-        task.containers.iter().enumerate().find(|(place, container)| silent(container) && !speaks(place))?;
+    let has_only_reason = |container: &Container| container.reason.is_some() && container.exit_code.is_none();
+    let is_of_finding = |place: &usize| finding.containers.contains(place);
+    let (_, container) = task
+        .containers
+        .iter()
+        .enumerate()
+        .find(|(place, container)| has_only_reason(container) && !is_of_finding(place))?;
     Some((container, Statement::read(None, container.reason?).and_then(|statement| statement.category())))
 }
 
-/// How much of one reason is read, in characters: several times the longest that ECS writes.
+/// How many characters of a reason are read: several times the longest that ECS writes.
 const REASON_CHARS: usize = 4_096;
 
-/// On one line, cut, with typographic apostrophes made plain.
+/// The reason on one line, cut, with ASCII apostrophes in place of typographic ones.
 fn cleaned(reason: &str) -> String {
     let plain = |c: char| match c {
         '\u{2019}' => '\'',
@@ -226,7 +233,7 @@ fn cleaned(reason: &str) -> String {
         c => c,
     };
     let reason = reason.trim();
-    // Nearly always.
+    // Nearly every reason is.
     if reason.len() <= REASON_CHARS && reason.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return reason.to_owned();
     }

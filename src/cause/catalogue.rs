@@ -1,8 +1,7 @@
-//! The causes that are told apart, as data: each [`Category`] with what it means and what to do, and each [`Rule`] with the
-//! phrase it goes by and examples of it.
+//! The catalogue of causes, as data: each [`Category`] with its meaning and advice, and each [`Rule`] with its pattern and examples.
 //!
-//! The rules are ordered: of all that match a text the first counts. A phrase that tells the cause stands before the class of
-//! its error (`CannotStartContainerError` …), and both stand before what is only a symptom of something else. Each example
+//! The rules are ordered: of all that match a text the first counts. A rule for a specific cause comes before the rule for the class
+//! of its error (`CannotStartContainerError` …), and both come before the rule for a symptom of something else. Each example
 //! of a rule is a test, and `docs/causes.md` is made from this.
 
 mod image;
@@ -27,7 +26,7 @@ macro_rules! categories {
             /// Every category.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The category of this name; none where another version of the program has it.
+            /// The category of this name; `None` where only another version of the program has it.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|category| category.as_str() == name)
             }
@@ -47,7 +46,7 @@ macro_rules! categories {
                 match self { $(Self::$variant => $meaning,)* }
             }
 
-            /// What to do when the text tells no more. A sentence that begins with `EC2: `, `Fargate: `, `Service: ` or
+            /// What to do when the text is not more specific. A sentence that begins with `EC2: `, `Fargate: `, `Service: ` or
             /// `Stand-alone: ` is for such tasks only.
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }

@@ -1,30 +1,30 @@
-//! Which container a cause is about: the one that says so itself, or that the text names, or that is unhealthy, or that exited
-//! by itself. Where several may be it, nobody is named.
+//! Which container a cause is about: the one whose own reason gives it, or that the text names, or that is unhealthy, or that exited
+//! by itself. Where several containers are possible, none is named.
 
 use super::{Category, Finding, exits, hint};
 use crate::event::ecs::{Container, Task};
 
 pub(super) fn culprit<'a>(task: &Task<'a>, finding: Option<&Finding>) -> Option<Container<'a>> {
-    let Some(finding) = finding else { return only_speaker(task).or_else(|| task.only_container()) };
+    let Some(finding) = finding else { return only_with_reason(task).or_else(|| task.only_container()) };
     match finding.category {
         Category::Dependency => return dependency(task, &finding.text),
         Category::HealthCheckContainer => return unhealthy(task).or_else(|| named(task, &finding.text)),
         _ => {}
     }
-    match finding.speakers.as_slice() {
+    match finding.containers.as_slice() {
         [] => {}
         [only] => return task.containers.get(*only).copied(),
         _ => return None,
     }
-    if finding.rule.is_none() && is_told_by_exit_codes(finding.category) {
+    if finding.rule.is_none() && follows_from_exit_codes(finding.category) {
         return match exits::failed(task).as_slice() {
             [(only, _)] => Some(*only),
-            // Nobody exited at all.
+            // No container exited.
             [] => task.only_container(),
             _ => None,
         };
     }
-    // Where there is but one, whatever the text names is that.
+    // A text can only be about the one container that there is.
     if let [only] = task.containers.as_slice() {
         return Some(*only);
     }
@@ -35,12 +35,12 @@ pub(super) fn culprit<'a>(task: &Task<'a>, finding: Option<&Finding>) -> Option<
     })
 }
 
-fn only_speaker<'a>(task: &Task<'a>) -> Option<Container<'a>> {
-    let mut speakers = task.containers.iter().filter(|container| container.reason.is_some());
-    speakers.next().filter(|_| speakers.next().is_none()).copied()
+fn only_with_reason<'a>(task: &Task<'a>) -> Option<Container<'a>> {
+    let mut with_reason = task.containers.iter().filter(|container| container.reason.is_some());
+    with_reason.next().filter(|_| with_reason.next().is_none()).copied()
 }
 
-const fn is_told_by_exit_codes(category: Category) -> bool {
+const fn follows_from_exit_codes(category: Category) -> bool {
     matches!(
         category,
         Category::Completed

@@ -1,9 +1,9 @@
-//! What exit codes tell, where no words do.
+//! The cause that follows from exit codes, where no text explains the stop.
 
 use super::{Category, Finding, fragment};
 use crate::event::ecs::{Container, Task};
 
-/// The cause when ECS says no more than that an essential container exited, or that the task failed to start.
+/// The cause where ECS only says that an essential container exited, or that the task failed to start.
 pub(super) fn finding(task: &Task) -> Option<Finding> {
     if let Some((_, code)) = failed(task).first() {
         return Some(Finding::of(category(*code)));
@@ -26,7 +26,7 @@ const fn category(code: i64) -> Category {
     }
 }
 
-/// What to do about the code itself, where that tells more than its category.
+/// What to do about an exit code; more specific than its category's advice for some codes.
 pub(super) fn advice(code: i64, is_of_service: bool) -> &'static str {
     match code {
         0 if is_of_service => "A service's task should not end by itself: see why its main process returned.",
@@ -40,14 +40,14 @@ pub(super) fn advice(code: i64, is_of_service: bool) -> &'static str {
     }
 }
 
-/// Whether nobody stopped it: what ECS stops leaves 143, or 137 if it does not heed SIGTERM.
+/// Whether the container exited by itself. One that ECS stops exits with 143, or with 137 if it ignores SIGTERM.
 pub(super) fn by_itself(container: &Container) -> bool {
     container.exit_code.is_some_and(|code| !matches!(code, 137 | 143))
 }
 
-/// The containers that failed of their own, with their codes. When an essential container ends, ECS stops the others:
-/// these leave 143, or 137 when they do not heed SIGTERM, or 0. So any other code comes before those; then 137, which
-/// may have been a kill of its own. Among equals a container of AWS's is not the one.
+/// The containers that failed by themselves, with their codes. When an essential container exits, ECS stops the others: these exit
+/// with 143, or with 137 when they ignore SIGTERM, or with 0. So any other code ranks first; then 137, because the container may
+/// have been killed before. Of equal ones, a container of AWS ranks last.
 pub(super) fn failed<'a>(task: &Task<'a>) -> Vec<(Container<'a>, i64)> {
     let rank = |container: &Container, code: i64| {
         let by_code = match code {
@@ -58,11 +58,11 @@ pub(super) fn failed<'a>(task: &Task<'a>) -> Vec<(Container<'a>, i64)> {
         };
         (by_code, container.is_of_aws())
     };
-    // In a task that never ran, what ECS stopped has nothing to tell.
-    let tells = |code: &i64| task.stop_code != Some("TaskFailedToStart") || !matches!(code, 0 | 137 | 143);
+    // In a task that never ran, the code of a container that ECS stopped means nothing.
+    let means_failure = |code: &i64| task.stop_code != Some("TaskFailedToStart") || !matches!(code, 0 | 137 | 143);
     let exited = || {
         let codes = task.containers.iter().filter_map(|container| Some((*container, container.exit_code?)));
-        codes.filter(|(_, code)| tells(code))
+        codes.filter(|(_, code)| means_failure(code))
     };
     let first = exited().map(|(container, code)| rank(&container, code)).min();
     exited().filter(|(container, code)| Some(rank(container, *code)) == first).collect()

@@ -1,4 +1,4 @@
-//! What to do about a cause: what its text names, then the catalogue's advice. All text from outside is one line, and cut.
+//! The hint: what the text names, then the catalogue's advice. Every text from outside is on one line, and cut.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use super::{Category, Finding, Rule, also, exits, never_started};
 use crate::event::ecs::{Container, Task};
 use crate::text;
 
-/// What is known, what to do about it, what else there is, and who starts the task again.
+/// The facts, the advice, another container with a reason of its own, and whether ECS starts the task again.
 pub(super) fn hint(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String {
     let mut hint = about(finding, task, culprit);
     if let Some((container, category)) = also(task, finding) {

@@ -1,6 +1,6 @@
-//! Amazon Resource Names, in both forms that ECS has used: with the cluster in the path, and, older, without.
+//! Amazon Resource Names, in both forms of ECS: with the cluster in the path, and the older one without it.
 
-/// A parsed ARN, borrowed from its text. Nothing in it is checked beyond its shape.
+/// A parsed ARN, borrowed from its text. Only its shape is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arn<'a> {
     /// `aws`, `aws-cn`, `aws-us-gov` …
@@ -16,7 +16,7 @@ pub struct Arn<'a> {
 }
 
 impl<'a> Arn<'a> {
-    /// Parses a text that is an ARN and nothing else.
+    /// Parses a text that consists of one ARN.
     pub fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.trim().splitn(6, ':');
         if parts.next() != Some("arn") {
@@ -32,7 +32,7 @@ impl<'a> Arn<'a> {
         (!arn.partition.is_empty() && !arn.resource.is_empty()).then_some(arn)
     }
 
-    /// Every ARN that stands somewhere in a text.
+    /// Every ARN in a text.
     pub fn find_in(text: &'a str) -> impl Iterator<Item = Self> {
         let mut rest = text;
         let words = std::iter::from_fn(move || {
@@ -55,7 +55,7 @@ impl<'a> Arn<'a> {
         self.resource.split_once(['/', ':']).map_or("", |(_, path)| path)
     }
 
-    /// The name of the ECS cluster, where the ARN says it.
+    /// The name of the ECS cluster, where the ARN contains it.
     pub fn cluster(&self) -> Option<&'a str> {
         if self.service != "ecs" {
             return None;
@@ -68,7 +68,7 @@ impl<'a> Arn<'a> {
         (!cluster.is_empty()).then_some(cluster)
     }
 
-    /// The name or id of what the ARN is about, without the cluster: a service's name, a task's id. For a deployment, a
+    /// The name or id of the resource, without the cluster: a service's name, a task's id. For a deployment, a
     /// revision or a task set it is the name of the service or daemon that it belongs to.
     pub fn name(&self) -> Option<&'a str> {
         let path = self.path();

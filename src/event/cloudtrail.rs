@@ -30,7 +30,7 @@ pub struct ApiCall<'a> {
     pub started_by: Option<&'a str>,
     /// How many tasks were started.
     pub started: usize,
-    /// Why others were not, though the call itself succeeded.
+    /// Why others were not started, although the call succeeded.
     pub failures: Vec<Failure<'a>>,
     /// Who called.
     pub caller: Caller<'a>,
@@ -39,7 +39,7 @@ pub struct ApiCall<'a> {
 /// Why a task was not started.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Failure<'a> {
-    /// The container instance, where one is to blame.
+    /// The ARN of the container instance, if any.
     pub arn: Option<&'a str>,
     /// `RESOURCE:MEMORY`, `AGENT` …
     /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html>
@@ -104,7 +104,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// What is asked for goes by its name or by its ARN.
+/// The name in a request parameter, which is a name or an ARN.
 fn name(text: &str) -> Option<&str> {
     if text.starts_with("arn:") { Arn::parse(text)?.name() } else { Some(text) }
 }

@@ -1,4 +1,4 @@
-//! The detail of a CloudWatch alarm's event, and how a notification by SNS is brought into its shape. Every field may be missing.
+//! The detail of a CloudWatch alarm's event, and the conversion of an alarm's SNS notification to it. Every field may be missing.
 //!
 //! Field names: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html>
 
@@ -9,7 +9,7 @@ use super::{Arn, list, text};
 /// An alarm that changed its state.
 #[derive(Debug, Clone, Default)]
 pub struct Alarm<'a> {
-    /// May hold spaces and slashes.
+    /// The alarm's name, which may hold spaces and slashes.
     pub name: Option<&'a str>,
     /// `ALARM`, `OK`, `INSUFFICIENT_DATA`.
     pub state: Option<&'a str>,
@@ -17,7 +17,7 @@ pub struct Alarm<'a> {
     pub reason: Option<&'a str>,
     /// In its owner's words.
     pub description: Option<&'a str>,
-    /// What it watches where that is computed: `100*(m1/m2)`, or a query.
+    /// The expression that it watches, if any: `100*(m1/m2)`, or a query.
     pub expression: Option<&'a str>,
     /// The namespaces and names of its metrics, the one that it watches first.
     pub metrics: Vec<(&'a str, &'a str)>,
@@ -86,7 +86,7 @@ fn alarm_name(text: &str) -> &str {
     in_arn().unwrap_or(text)
 }
 
-/// The detail of the event that says the same as the notification that an alarm sends to SNS.
+/// Converts the notification that an alarm sends to SNS to the detail of an event.
 pub(super) fn detail_of_notification(message: &Value) -> Value {
     let trigger = message.get("Trigger").unwrap_or(&Value::Null);
     let metrics = match text(trigger, "MetricName") {

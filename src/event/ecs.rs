@@ -1,4 +1,4 @@
-//! The details of ECS's events. Every field may be missing: what is not of the expected type is treated as if it were.
+//! The details of ECS's events. Every field may be missing; a field of an unexpected type counts as missing.
 //!
 //! Field names: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_cwe_events.html>
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::{Arn, list, text};
 
-/// A task definition has ten at most; more are not looked at.
+/// How many containers of a task are read. A task definition has ten at most.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>
 const MAX_CONTAINERS: usize = 20;
 
-/// What all events with an `eventName` have: of services, deployments, hooks and daemons.
+/// The detail of any event with an `eventName`: about services, deployments, hooks and daemons.
 #[derive(Debug, Clone, Default)]
 pub struct Action<'a> {
     /// `SERVICE_TASK_START_IMPAIRED` …
@@ -27,7 +27,7 @@ pub struct Action<'a> {
     pub capacity_provider: Option<&'a str>,
     /// The ids of the container instances concerned.
     pub container_instances: Vec<&'a str>,
-    /// Of a hook: where in the deployment it stands.
+    /// Of a hook: the stage of the deployment.
     pub lifecycle_stage: Option<&'a str>,
     /// Of a hook: when waiting ends, in RFC 3339.
     pub expires_at: Option<&'a str>,
@@ -35,7 +35,7 @@ pub struct Action<'a> {
     pub timeout_action: Option<&'a str>,
     /// Of a hook: `PAUSE`, `AWS_LAMBDA`.
     pub hook_type: Option<&'a str>,
-    /// Of a hook: what `ContinueServiceDeployment` wants to know.
+    /// Of a hook: the id that `ContinueServiceDeployment` needs.
     pub hook_id: Option<&'a str>,
     /// Of a hook: the ARN of its deployment.
     pub service_deployment: Option<&'a str>,
@@ -62,7 +62,7 @@ impl<'a> Action<'a> {
     }
 }
 
-/// A task, as far as it tells why it stopped.
+/// A task: the fields that explain why it stopped.
 #[derive(Debug, Clone, Default)]
 pub struct Task<'a> {
     /// In either form.

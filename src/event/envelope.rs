@@ -1,24 +1,24 @@
-//! From what lies on the queue to an event in EventBridge's shape: transports' wrappers taken off, other shapes brought into
-//! it as far as they can be understood, and every container's environment dropped.
+//! From the body of a message to events in EventBridge's shape: removes the wrappers of transports, converts other known shapes, and
+//! drops every container's environment.
 
 use serde_json::{Value, json};
 
 use super::{Arn, Event, cloudwatch, json::parse, text, texts};
 
-/// What SNS adds that is of no use in an alert and would let a reader confirm or end the subscription.
+/// Fields that SNS adds. An alert does not need them, and they let a reader confirm or end the subscription.
 const SNS_CREDENTIALS: [&str; 6] =
     ["Signature", "SignatureVersion", "SigningCertURL", "SubscribeURL", "Token", "UnsubscribeURL"];
 
-/// What SQS adds to a message that tells people nothing.
+/// Fields that SQS adds and that people do not need.
 const OF_SQS: [&str; 6] =
     ["attributes", "eventSource", "md5OfBody", "md5OfMessageAttributes", "messageAttributes", "receiptHandle"];
 
-/// Takes the wrappers off, normalises what is inside, and drops the environments: at least one event. A Lambda event, or what
-/// the AWS CLI receives, holds one for each of its records; a record without a JSON object in it is an event of its own.
+/// Removes the wrappers, normalises their content, and drops the environments. Returns at least one event. A Lambda event, or what
+/// the AWS CLI receives, has one event for each record; a record without a JSON object in it is an event itself.
 pub(super) fn open(value: Value) -> Vec<Event> {
     let mut events = Vec::new();
     let mut parcels = vec![Parcel { value, carrier: None, topic: None }];
-    // Ends: each layer is smaller than the one around it.
+    // The loop ends because each layer is smaller than the one around it.
     while let Some(parcel) = parcels.pop() {
         match parcel.open() {
             Ok(inside) => parcels.extend(inside.into_iter().rev()),
@@ -28,7 +28,7 @@ pub(super) fn open(value: Value) -> Vec<Event> {
     events
 }
 
-/// An object on its way through transports.
+/// A JSON object, and what the transports around it said.
 struct Parcel {
     value: Value,
     /// The id that the innermost transport gave it.
@@ -38,7 +38,7 @@ struct Parcel {
 }
 
 impl Parcel {
-    /// What is inside, in its order, if this is only a wrapper.
+    /// The content, in its order, if this is a wrapper.
     fn open(mut self) -> Result<Vec<Self>, Self> {
         for list in ["Records", "Messages"] {
             let Some(Value::Array(records)) = self.value.get_mut(list) else { continue };
@@ -46,7 +46,7 @@ impl Parcel {
                 return Ok(std::mem::take(records).into_iter().map(|record| self.of_record(record)).collect());
             }
         }
-        // One that stands alone could be anybody's object, so all of a record's marks must be there.
+        // An object that is not in a list of records may be anything, so it must have every mark of a record.
         let (inside, id) = if is_sns(&self.value) {
             (text(&self.value, "Message").and_then(parse_object), text(&self.value, "MessageId"))
         } else if let Some(id) = sqs_id(&self.value) {
@@ -78,7 +78,7 @@ impl Parcel {
         self.around(value, id.as_deref(), None)
     }
 
-    /// What this was around.
+    /// The content of this wrapper.
     fn around(&self, value: Value, id: Option<&str>, topic: Option<&str>) -> Self {
         Self {
             value,
@@ -117,7 +117,7 @@ fn parse_object(text: &str) -> Option<Value> {
     parse(text).ok().filter(Value::is_object)
 }
 
-/// Gives an event without a detail-type the one that its detail's keys tell, wrapping a detail that came alone.
+/// Gives an event without a detail-type the one that follows from its detail's keys. Wraps a detail that came without an event.
 fn with_detail_type(mut value: Value) -> Value {
     if is_sns(&value)
         && let Some(fields) = value.as_object_mut()
@@ -128,14 +128,14 @@ fn with_detail_type(mut value: Value) -> Value {
         return value;
     }
     let detail = value.get("detail").filter(|detail| detail.is_object());
-    let Some((source, detail_type)) = told_by_keys(detail.unwrap_or(&value)) else {
+    let Some((source, detail_type)) = type_from_keys(detail.unwrap_or(&value)) else {
         return value;
     };
     match value.as_object_mut().filter(|fields| fields.get("detail").is_some_and(Value::is_object)) {
         Some(event) => {
             event.entry("source").or_insert_with(|| source.into());
             event.insert("detail-type".to_owned(), detail_type.into());
-            // What an input transformer calls `id` need not be EventBridge's.
+            // An input transformer may use `id` for something else than EventBridge's id.
             if !event.contains_key("version") {
                 event.remove("id");
             }
@@ -145,8 +145,8 @@ fn with_detail_type(mut value: Value) -> Value {
     }
 }
 
-/// The source and the detail-type of a detail.
-fn told_by_keys(detail: &Value) -> Option<(&'static str, &'static str)> {
+/// The source and the detail-type that follow from a detail's keys.
+fn type_from_keys(detail: &Value) -> Option<(&'static str, &'static str)> {
     let has = |key| detail.get(key).is_some_and(|value| !value.is_null());
     // CloudTrail has an `eventName` too, in camel case.
     let is_ecs_name = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
@@ -216,8 +216,8 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Drops every `environment` and `environmentFiles`, and what follows one in a text that quotes JSON. No value is so deep that
-/// the recursion would be.
+/// Drops every `environment` and `environmentFiles`, and cuts a text that quotes one in JSON. The depth of values is limited, so the
+/// recursion is too.
 pub(crate) fn drop_environments(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -230,7 +230,7 @@ pub(crate) fn drop_environments(value: &mut Value) {
     }
 }
 
-/// Drops what follows an environment in a text that quotes JSON.
+/// Cuts a text where it begins to quote an environment in JSON.
 pub(crate) fn drop_quoted_environment(text: &mut String) {
     if let Some(start) = quoted_environment(text) {
         text.truncate(start);
@@ -245,7 +245,7 @@ fn is_environment(key: &str) -> bool {
     key.eq_ignore_ascii_case(ENVIRONMENT) || key.eq_ignore_ascii_case(ENVIRONMENT_FILES)
 }
 
-/// An array or an object, also one that was put into a string.
+/// Whether it is an array or an object, or a string that holds one.
 fn is_compound(value: &Value) -> bool {
     match value {
         Value::Array(_) | Value::Object(_) => true,
@@ -274,14 +274,14 @@ fn quoted_environment(text: &str) -> Option<usize> {
     text.as_bytes()
         .windows(ENVIRONMENT.len())
         .enumerate()
-        // One letter first, a rare one: most texts have none of it.
+        // A rare letter is compared first, because most texts do not have it.
         .filter(|(_, window)| window[2] | 0x20 == b'v' && window.eq_ignore_ascii_case(ENVIRONMENT.as_bytes()))
         .map(|(start, _)| start)
         .find(key_at)
 }
 
-/// Whether two letters of [`ENVIRONMENT`] that hardly any other word has stand somewhere. It goes through to the end, which lets the compiler look
-/// at many bytes at once.
+/// Whether a text contains "nv", two letters of [`ENVIRONMENT`] that few other words have. It does not stop at the first, so that the compiler
+/// can compare many bytes at once.
 fn has_nv(text: &[u8]) -> bool {
     let pairs = text.iter().zip(text.get(1..).unwrap_or_default());
     pairs.fold(false, |found, (first, second)| found | ((first | 0x20 == b'n') & (second | 0x20 == b'v')))

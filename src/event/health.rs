@@ -8,10 +8,10 @@ use time::format_description::well_known::Rfc2822;
 
 use super::{list, parse_time, text};
 
-/// What AWS says about its own services, and about what runs on them.
+/// A notice of AWS about its own services, or about resources that run on them.
 #[derive(Debug, Clone, Default)]
 pub struct Health<'a> {
-    /// The AWS service: `ECS`, `EC2` … No service of the reader's.
+    /// The AWS service: `ECS`, `EC2` … Not an ECS service.
     pub service: Option<&'a str>,
     /// `AWS_ECS_TASK_PATCHING_RETIREMENT` …
     pub code: Option<&'a str>,
@@ -19,7 +19,7 @@ pub struct Health<'a> {
     pub category: Option<&'a str>,
     /// `open`, `upcoming`, `closed`.
     pub status: Option<&'a str>,
-    /// Where it happens; the event itself may come through another Region.
+    /// The Region of the notice; the event may come from another Region.
     pub region: Option<&'a str>,
     /// When it begins, in RFC 2822.
     pub start: Option<&'a str>,
@@ -27,11 +27,11 @@ pub struct Health<'a> {
     pub end: Option<&'a str>,
     /// In AWS's words, in English where there are several languages.
     pub description: Option<&'a str>,
-    /// What it is about, and how it stands with each.
+    /// The affected resources, and the status of each.
     pub entities: Vec<Entity<'a>>,
 }
 
-/// One thing that an AWS Health event is about.
+/// A resource that an AWS Health event affects.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Entity<'a> {
     /// An ARN, an id, or `cluster|service`.

@@ -1,8 +1,8 @@
-//! What makes two events one: they have the same id, if any, *and* say the same.
+//! When two events are copies of one: they have the same id, if any, *and* the same content.
 //!
-//! An id alone does not tell events apart: an input transformer may give all of them the same. What an event says alone may
-//! not either: two of `{"text": "checkout failed"}` are two failures. So an event without an id and without a time, and only
-//! that, is one with its copies as long as the message that carried it is the same.
+//! The id does not suffice, because an input transformer may give all events the same one. The content does not suffice either: two
+//! events `{"text": "checkout failed"}` are two failures. So for an event without an id and without a time, the id of the message that
+//! carried it counts, too.
 
 use std::hash::{Hash, Hasher};
 
@@ -10,16 +10,17 @@ use sha2::{Digest, Sha256};
 
 use super::Event;
 
-/// What EventBridge adds to an event when it delivers it once more, from an archive.
+/// The field that EventBridge adds to an event when it replays it from an archive.
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-replay-archived-event.html>
 const ADDED_BY_DELIVERY: &str = "replay-name";
 
-/// Identifies an event: equal for all copies of one, and for nothing else, in every process and every version that stores it.
+/// Identifies an event. Copies of one event have the same identity, in every process and version; different events have different
+/// ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity(pub [u8; 16]);
 
-/// Gathers what is hashed, for one call of SHA-256, so that nobody can make an event that is taken for another. It comes in pieces
-/// of a few bytes, and to hash each by itself takes several times as long.
+/// Collects the bytes to hash with SHA-256, so that nobody can make an event with the identity of another. They come in pieces of a
+/// few bytes, and one call for each piece takes several times as long.
 struct Sink(Vec<u8>);
 
 impl Hasher for Sink {
@@ -34,10 +35,10 @@ impl Hasher for Sink {
 }
 
 impl Event {
-    /// The event's identity. `message_id` is that of the message that brought it; `index` its place in that message.
+    /// The event's identity. `message_id` is the id of the message that carried it, `index` its position in that message.
     ///
-    /// What carries an event is not a part of it: neither SNS's notification nor SQS's record count, nor the order of keys or
-    /// white space, which SNS, a pipe or a person who sends a message again may change.
+    /// Neither the SNS notification nor the SQS record around an event counts, nor the order of keys, nor white space: SNS, a pipe, or a
+    /// person who sends a message again may change these.
     pub fn identity(&self, message_id: &str, index: usize) -> Identity {
         let mut sink = Sink(Vec::with_capacity(4096));
         self.hash(message_id, index, &mut sink);
@@ -67,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// The identities of what a message holds.
+    /// The identities of the events in a message.
     fn identities(body: &str, message_id: &str) -> Vec<Identity> {
         let events = Event::decode(body).unwrap();
         events.iter().enumerate().map(|(index, event)| event.identity(message_id, index)).collect()
@@ -138,7 +139,7 @@ mod tests {
         assert_two(&text, &text);
         assert_eq!(identities(&text, "received twice"), identities(&text, "received twice"));
 
-        // SNS's and SQS's own ids outlast a move from the dead-letter queue, which gives a message a new one.
+        // A move from the dead-letter queue gives a message a new id, but the ids in the SNS and SQS wrappers stay.
         let sns = |id: &str| json!({ "Type": "Notification", "MessageId": id, "Message": text }).to_string();
         assert_one(&sns("1"), &sns("1"));
         assert_two(&sns("1"), &sns("2"));

@@ -1,7 +1,7 @@
-//! Any JSON text as a value, also where it holds what a [`Value`] cannot: what does not fit is degraded, and the rest is kept.
+//! Parses any JSON text, also one with parts that a [`Value`] cannot hold: these parts are degraded, and the rest is kept.
 //!
-//! Invariant: a text fails only where RFC 8259's grammar does, and no value is more than [`MAX_DEPTH`] levels deep, so that
-//! whatever walks through one may recurse.
+//! Invariant: parsing fails only where the text is not JSON by RFC 8259, and no value is more than [`MAX_DEPTH`] levels deep, so that
+//! code that reads one may recurse.
 
 use std::borrow::Cow;
 
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Error> {
     })
 }
 
-/// A JSON text as one that a [`Value`] can hold. Takes the grammar for granted.
+/// Makes of a JSON text one that a [`Value`] can hold. The text must be JSON.
 fn degraded(text: &str) -> String {
     let mut fitting = String::with_capacity(text.len());
     let mut depth = 0;
@@ -83,13 +83,13 @@ fn within_range(number: &str) -> Cow<'_, str> {
     if number.parse::<Number>().is_ok() {
         return Cow::Borrowed(number);
     }
-    // Compares with any limit of a pattern as the number itself would.
+    // A pattern compares it with its limits as it would compare the number itself.
     let limit = if number.starts_with('-') { f64::MIN } else { f64::MAX };
     Cow::Owned(Number::from_f64(limit).map_or_else(|| "0".to_owned(), |limit| limit.to_string()))
 }
 
-/// A string with each lone half of a surrogate pair replaced. JSON's grammar allows `\ud800` by itself, which is what is left
-/// where a text was cut inside an emoji; Rust's strings cannot hold it.
+/// Replaces each lone half of a surrogate pair in a string. JSON allows `\ud800` by itself, which remains where a text was cut inside
+/// an emoji; a Rust string cannot hold it.
 fn with_whole_characters(string: &str) -> Cow<'_, str> {
     let unit = |text: &str| text.strip_prefix("\\u").and_then(|hex| u32::from_str_radix(hex.get(..4)?, 16).ok());
     let mut whole = String::new();

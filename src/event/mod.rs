@@ -1,8 +1,8 @@
-//! What a message on the queue says: its JSON parsed once, brought into EventBridge's shape, and read through tolerant,
-//! typed views that borrow from it.
+//! The events in a message of the queue: the JSON is parsed once, converted to EventBridge's shape, and read through typed views that
+//! borrow from it and tolerate missing fields.
 //!
-//! Two things always hold. Every JSON object is an [`Event`]: a field that is missing, unknown or of an unexpected type is
-//! never an error. And no event holds a container's environment: it is dropped before anything can look at it.
+//! Invariants: every JSON object is an [`Event`], because a field that is missing, unknown or of an unexpected type is no error; and
+//! no event holds a container's environment, which is dropped before any other code reads the event.
 
 mod arn;
 pub mod autoscaling;
@@ -24,7 +24,7 @@ pub use arn::Arn;
 pub(crate) use envelope::{drop_environments, drop_quoted_environment};
 pub use identity::Identity;
 
-/// Why a message's body is no event. Says nothing of what the body holds.
+/// Why a message's body is no event. Does not contain the body.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     /// With the line and the column.
@@ -35,7 +35,7 @@ pub enum Undecodable {
     NotAnObject,
 }
 
-/// One event, in EventBridge's shape as far as that could be told.
+/// One event, in EventBridge's shape as far as its parts are known.
 #[derive(Debug, Clone)]
 pub struct Event {
     value: Value,
@@ -74,19 +74,19 @@ pub enum Detail<'a> {
     CodeDeploy(codedeploy::CodeDeploy<'a>),
     /// Any of `aws.autoscaling`.
     Scaling(autoscaling::Scaling<'a>),
-    /// Any other, or no event of EventBridge's at all.
+    /// Any other detail-type, or none.
     Other,
 }
 
 impl Event {
     /// Reads a message's body: an EventBridge event, bare or in an SNS notification, an SQS record or a Lambda event; an SNS
-    /// CloudWatch alarm; an event's `detail` alone; or any other JSON object. That is at least one event, and one for each
-    /// record of several.
+    /// CloudWatch alarm; an event's `detail` alone; or any other JSON object. Returns at least one event, and one for each
+    /// record where there are several.
     ///
     /// # Errors
     ///
-    /// Only when the body is not a JSON object. A record that holds something else is an event too, shown as it is: left to the
-    /// redrive policy it would hold back the message, and nobody would see it among records that were reported.
+    /// Only when the body is not a JSON object. A record without a JSON object is an event, too, and is shown as it is. An error would
+    /// leave the whole message to the redrive policy, although its other records were reported.
     pub fn decode(body: &str) -> Result<Vec<Self>, Undecodable> {
         let value = json::parse(body).map_err(Undecodable::NotJson)?;
         if !value.is_object() {
@@ -95,13 +95,13 @@ impl Event {
         Ok(envelope::open(value))
     }
 
-    /// The event as routing patterns see it.
+    /// The event as a JSON value, which routing patterns are matched against.
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// Whether a schedule sent it to show that events arrive. It says nothing: an event with a detail is none,
-    /// whatever it calls itself, so that none can be hidden as one.
+    /// Whether it is a canary, which a schedule sends to show that events arrive. An event with a detail is never a canary, whatever its
+    /// detail-type, so that no event with content is dropped as one.
     pub fn is_canary(&self) -> bool {
         let is_empty = |detail: &Value| detail.is_null() || detail.as_object().is_some_and(serde_json::Map::is_empty);
         self.source() == Some("ecs-slack-alerts.canary")
@@ -109,8 +109,8 @@ impl Event {
             && is_empty(self.detail_value())
     }
 
-    /// EventBridge's id, or what an input transformer or a person wrote in its place: it need not be unique. None for
-    /// anything less than an EventBridge event.
+    /// EventBridge's id, or the value that an input transformer or a person put there, which may not be unique. `None` where the JSON object
+    /// is not an EventBridge event.
     pub fn id(&self) -> Option<&str> {
         self.detail_type()?;
         text(&self.value, "id").filter(|id| id.len() <= 128 && !id.contains(char::is_control))
@@ -121,22 +121,22 @@ impl Event {
         text(&self.value, "source")
     }
 
-    /// The detail-type, as sent or as told from the detail's keys.
+    /// The detail-type, as it came or as it follows from the detail's keys.
     pub fn detail_type(&self) -> Option<&str> {
         text(&self.value, "detail-type")
     }
 
-    /// The account's id, from an ARN if need be.
+    /// The account's id, else that of an ARN.
     pub fn account(&self) -> Option<&str> {
         text(&self.value, "account").or_else(|| self.arns().map(|arn| arn.account).find(|account| !account.is_empty()))
     }
 
-    /// The region, from an ARN if need be. From outside, so not always a region's name.
+    /// The Region, else that of an ARN. It is not checked, so it may be any text.
     pub fn region(&self) -> Option<&str> {
         text(&self.value, "region").or_else(|| self.arns().map(|arn| arn.region).find(|region| !region.is_empty()))
     }
 
-    /// When it happened: the event's `time`, else the latest of what its detail tells.
+    /// When it happened: the event's `time`, else a time in its detail.
     pub fn time(&self) -> Option<OffsetDateTime> {
         let event = |key| text(&self.value, key).and_then(parse_time);
         let detail = |key| text(self.detail_value(), key).and_then(parse_time);
@@ -182,13 +182,13 @@ impl Event {
         self.value.get("detail").unwrap_or(&NULL)
     }
 
-    /// Every ARN, the most telling first: `resources`, then the detail's own, then any of ECS in any text, then the rest.
+    /// Every ARN, the most specific first: those in `resources`, then in the detail's ARN fields, then ECS ARNs in any text, then others.
     pub fn arns(&self) -> impl Iterator<Item = Arn<'_>> {
         let anywhere = |ecs| texts(&self.value).flat_map(Arn::find_in).filter(move |arn| (arn.service == "ecs") == ecs);
         self.own_arns().chain(anywhere(true)).chain(anywhere(false))
     }
 
-    /// Those that stand where ECS puts them.
+    /// The ARNs in the fields in which ECS puts them.
     fn own_arns(&self) -> impl Iterator<Item = Arn<'_>> {
         const KEYS: [&str; 7] = [
             "serviceArn",
@@ -203,8 +203,8 @@ impl Event {
         self.resources().chain(keyed).filter_map(Arn::parse)
     }
 
-    /// The name of the ECS service: the one in a task's group, or the one that an ARN names, wherever it stands. What others
-    /// than ECS call `service` is none.
+    /// The name of the ECS service: from a task's group, or from any ARN. A field `service` counts only in an event of ECS, because others
+    /// use it for something else.
     pub fn service(&self) -> Option<&str> {
         if self.detail_type() == Some(TASK) {
             return text(self.detail_value(), "group")?.strip_prefix("service:");
@@ -218,10 +218,10 @@ impl Event {
             .or_else(|| plain(&self.value))
     }
 
-    /// The name of the ECS cluster: the service's own, else that of any other ARN, first among those that stand where ECS puts them.
+    /// The name of the ECS cluster: from the ARN of a service, else from any ARN. ARNs in the fields of ECS come first.
     pub fn cluster(&self) -> Option<&str> {
         let plain = |key| text(self.detail_value(), key).filter(|name| !name.starts_with("arn:"));
-        // To look through every text takes longer than all the rest together.
+        // Searching every text takes longer than everything else here.
         cluster_among(self.own_arns())
             .or_else(|| cluster_among(self.arns()))
             .or_else(|| ["clusterArn", "clusterName", "cluster"].into_iter().find_map(plain))
@@ -231,7 +231,7 @@ impl Event {
 /// A detail-type.
 const TASK: &str = "ECS Task State Change";
 
-/// The cluster of the first service among these, else of the first ARN that names one.
+/// The cluster of the first service among these ARNs, else of the first ARN with a cluster.
 fn cluster_among<'a>(arns: impl Iterator<Item = Arn<'a>>) -> Option<&'a str> {
     let mut any = None;
     for arn in arns {
@@ -244,12 +244,12 @@ fn cluster_among<'a>(arns: impl Iterator<Item = Arn<'a>>) -> Option<&'a str> {
     any
 }
 
-/// A string field; none when it is missing, blank or something else.
+/// A string field; `None` where it is missing, blank or no string.
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key)?.as_str().filter(|text| !text.trim().is_empty())
 }
 
-/// The items of an array field; none when it is missing or something else.
+/// The items of an array field; empty where it is missing or no array.
 pub(crate) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
