@@ -1,8 +1,8 @@
-//! What a person needs to know about one event, before anything about Slack: who is in trouble, what is wrong, how bad, why,
-//! and where to look.
+//! What a person needs to know about one event: what it is about, what is wrong, how severe it is, why, and where to look. Nothing here
+//! depends on Slack.
 //!
-//! All text here is raw, as it came; escaping and cutting to Slack's limits belong to `slack::render`. But whatever the event
-//! held, every text is of a sane length, and only `reason` has more than one line.
+//! Texts are unescaped: `slack::render` escapes them and cuts them to Slack's limits. But every text has a maximum length, whatever
+//! the event holds, and only `reason` and `note` have more than one line.
 
 mod about;
 mod action;
@@ -32,11 +32,11 @@ use crate::text::line;
 /// How much it matters. Problems are `Warning` or worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Routine life: steady state, a scale-in, a user's stop.
+    /// Routine: a steady state, a scale-in, a stop by a user.
     Info,
-    /// Somebody should look, nothing may be broken yet.
+    /// Somebody should look, although perhaps nothing is broken yet.
     Warning,
-    /// A service cannot do its work.
+    /// A service does not work.
     Critical,
 }
 
@@ -54,14 +54,14 @@ impl Severity {
     }
 }
 
-/// What a console page shows.
+/// What a page of the console shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// The service, the cluster, the alarm: what the alert is about.
     Subject,
-    /// A task that runs.
+    /// A running task.
     Task,
-    /// A task that has stopped.
+    /// A stopped task.
     StoppedTask,
     /// The log of that task.
     Log,
@@ -70,7 +70,7 @@ pub enum Page {
 }
 
 impl Page {
-    /// What a link to it says.
+    /// The text of a link to it.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Subject => "View in console",
@@ -82,39 +82,39 @@ impl Page {
     }
 }
 
-/// A console page worth opening.
+/// A link to a page of the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// What is behind it.
+    /// What the page shows.
     pub page: Page,
     /// An absolute https URL, percent-encoded.
     pub url: String,
 }
 
-/// One event, as a person would want to hear of it.
+/// One event, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// EventBridge's id; none when the queue held something less than an EventBridge event.
+    /// EventBridge's id; `None` where the message was not an EventBridge event.
     pub event_id: Option<String>,
     /// The event's name where it has one (`SERVICE_TASK_START_IMPAIRED`), else its detail-type.
     pub kind: String,
     /// How much it matters.
     pub severity: Severity,
-    /// The name of who is in trouble: a service, a task family, an alarm …
+    /// The name of what it is about: a service, a task family, an alarm …
     pub subject: String,
     /// What is wrong, so that "{subject} {what}" is a sentence: "is unable to consistently start tasks successfully".
     pub what: String,
     /// Why, in AWS's own words.
     pub reason: Option<String>,
-    /// Why, as far as it could be told from the event.
+    /// Why, from the event or the diagnosis.
     pub cause: Option<Cause>,
-    /// What follows, or what to do, in this program's words: for events that have no [`Cause`] to say so.
+    /// What happens next, or what to do, for events without a [`Cause`].
     pub advice: Option<String>,
-    /// Commands that do it, ready to copy. Each is of plain ASCII words.
+    /// Shell commands for the advice. Each consists of words without special characters.
     pub commands: Vec<String>,
-    /// What its owner wrote about it: an alarm's description. The https addresses in it become links.
+    /// The description that the alarm's owner wrote. The https addresses in it become links.
     pub note: Option<String>,
-    /// For which channel it is, where another one shows it, and why: a line of its own.
+    /// Where another channel shows the alert: for which channel it is, and why.
     pub carried_for: Option<String>,
     /// The ECS cluster's name.
     pub cluster: Option<String>,
@@ -124,24 +124,24 @@ pub struct Alert {
     pub region: Option<String>,
     /// When it happened.
     pub time: Option<OffsetDateTime>,
-    /// What else helps, as (label, value): the image of the container that failed, the instance id …
+    /// Further facts, as (label, value): the image of the container that failed, the instance id …
     pub facts: Vec<(String, String)>,
-    /// Where to look, the best first.
+    /// Links to the console, the most useful first.
     pub links: Vec<Link>,
-    /// The id of the task, where it is one of a service that ran, and then exited or failed its health checks: alone it says
-    /// little.
+    /// The id of the task, where it is a task of a service that ran, and then exited or failed its health checks. One such exit
+    /// may be routine; several are a crash loop.
     pub exited_task_id: Option<String>,
-    /// Whose incident it may be part of.
+    /// Which incident it may be part of.
     pub about: Option<About>,
     /// The service that ECS can be asked about.
     pub service: Option<Service>,
-    /// Whether what ECS says about that service may explain the alert.
+    /// Whether a diagnosis of that service may explain the alert.
     pub needs_diagnosis: bool,
-    /// What ECS said about it.
+    /// What ECS says about the service.
     pub diagnosis: Option<Diagnosis>,
-    /// The tags of the service; none where they are not known.
+    /// The tags of the service; `None` where they are not known.
     pub tags: Option<Tags>,
-    /// Those of the tags that people asked for, as (key, value): who owns the service, where its runbook is.
+    /// The tags that `diagnose.tags` names, as (key, value): the owner of the service, the address of its runbook …
     pub shown_tags: Vec<(String, String)>,
 }
 
@@ -187,13 +187,13 @@ impl Alert {
         }
     }
 
-    /// What it is about, where that is trouble or its end.
+    /// Whether it is a problem, a recovery or neither.
     pub fn phase(&self) -> Phase {
         self.about.as_ref().map_or(Phase::Other, |about| about.phase)
     }
 
-    /// The alert with what ECS said. By `rule`, an exit is part of a crash loop or routine, and so is a start that may heal; with
-    /// none they stay what they are by themselves.
+    /// Adds the diagnosis. `rule` decides whether an exit is part of a crash loop or routine, and whether a failed start that may heal is
+    /// routine. Without a rule the severity stays.
     pub fn with_diagnosis(self, diagnosis: Diagnosis, rule: Option<CrashLoopRule>) -> Self {
         let mut alert = self.diagnosed(diagnosis);
         if let Some(rule) = rule {
@@ -203,7 +203,7 @@ impl Alert {
         alert
     }
 
-    /// The alert with the tags of its service; those with one of the keys in `shown` become part of what it says, in that order.
+    /// Adds the tags of the service. The alert shows those with a key in `shown`, in that order.
     pub fn with_tags(mut self, tags: Tags, shown: &[String]) -> Self {
         let value = |key: &String| Some((line(key, MAX_TAG), line(tags.get(key)?, MAX_TAG)));
         self.shown_tags = shown.iter().filter_map(value).filter(|(_, value)| !value.is_empty()).collect();
@@ -211,18 +211,18 @@ impl Alert {
         self
     }
 
-    /// Adds what ECS said. Its cause counts where the event tells none, or only a symptom.
+    /// Adds the diagnosis. Its first cause counts where the event has no cause, or only a symptom.
     fn diagnosed(mut self, diagnosis: Diagnosis) -> Self {
         let category = self.cause.as_ref().map(|cause| cause.category);
         let only_a_symptom = category.is_none_or(|category| category == Category::Deployment);
-        // Of the same kind, the answers know the container: an event has no health status.
-        let names_nobody = self.exited_task_id.is_some() && !self.facts.iter().any(|(label, _)| label == "Image");
-        let tells_more = |trouble: &&CauseCount| names_nobody && Some(trouble.cause.category) == category;
-        let trouble = diagnosis.causes.first().filter(|_| only_a_symptom).or(diagnosis.causes.iter().find(tells_more));
-        if let Some(trouble) = trouble {
-            self.cause = Some(trouble.cause.clone());
+        // Of the same category, the diagnosis may name the container, because events have no health status.
+        let names_no_container = self.exited_task_id.is_some() && !self.facts.iter().any(|(label, _)| label == "Image");
+        let tells_more = |counted: &&CauseCount| names_no_container && Some(counted.cause.category) == category;
+        let counted = diagnosis.causes.first().filter(|_| only_a_symptom).or(diagnosis.causes.iter().find(tells_more));
+        if let Some(counted) = counted {
+            self.cause = Some(counted.cause.clone());
         }
-        // The event's own task is closer to it than the latest of its kind; often they are the same.
+        // The link to the event's own task stays. Often it is also the latest of the diagnosis.
         match self.links.iter().find(|link| link.page == Page::StoppedTask) {
             None => self.link(Page::StoppedTask, diagnosis.task_url.clone()),
             Some(link) if Some(&link.url) != diagnosis.task_url.as_ref() => {
@@ -244,9 +244,9 @@ impl Alert {
     }
 }
 
-/// Longer than any key or value of a tag, in characters. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>
+/// The most characters of a tag's key or value that are shown, as many as AWS allows. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>
 const MAX_TAG: usize = 256;
-/// Longer than any command made of real names, in characters.
+/// The most characters of a command, more than one made of real names has.
 const MAX_COMMAND: usize = 600;
 
 /// Kinds of events that nothing in a diagnosis can explain.
@@ -285,7 +285,7 @@ fn service(cluster: &str, event: &Event) -> Option<Service> {
     service.console().is_some().then_some(service)
 }
 
-/// The console where the event's first ARN lives.
+/// The console of the event's first ARN: of its partition and Region.
 fn console(event: &Event) -> Option<Console<'_>> {
     let arn = event.arns().next();
     let region = arn.map(|arn| arn.region).filter(|region| !region.is_empty()).or(event.region())?;

@@ -1,7 +1,6 @@
 //! Links into the AWS console. Pure.
 //!
-//! Every name in them comes from outside, so two things always hold: the host is one of AWS's own, and every name is
-//! percent-encoded as a whole.
+//! Every name in them comes from an event. Invariants: the host is one of AWS's, and every name is percent-encoded as a whole.
 
 use std::fmt::{self, Write};
 

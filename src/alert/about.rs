@@ -1,4 +1,4 @@
-//! Who is in trouble, so that alerts about the same are one incident; and whether an alert is about trouble or its end.
+//! What an alert is about, so that alerts about the same are one incident; and whether it is a problem or a recovery.
 
 use super::{Severity, parts::Parts};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// What kind of thing is in trouble.
+/// What kind of thing an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// An ECS service.
@@ -24,21 +24,21 @@ pub enum Subject {
     Alarm,
 }
 
-/// Whether an alert is about trouble or its end.
+/// Whether an alert is a problem or a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Something is wrong. With [`Severity::Info`] it may be nothing by itself: an exit now and then, a start that may heal.
+    /// Something is wrong. With [`Severity::Info`] it may be routine: a single exit, a start that may heal.
     Problem,
-    /// AWS says that all is well.
+    /// AWS says that it works again.
     Recovery,
-    /// Neither: routine.
+    /// Neither.
     Other,
 }
 
 /// What an alert says about a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rollout {
-    /// Tasks of it are in trouble.
+    /// Its tasks fail.
     InTrouble,
     /// It failed.
     Failed,
@@ -46,23 +46,23 @@ pub enum Rollout {
     RolledBack,
 }
 
-/// Whose incident an alert may be part of.
+/// Which incident an alert may be part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// What kind of thing.
     pub subject: Subject,
     /// Its name in its cluster, or its id.
     pub name: String,
-    /// Trouble or its end.
+    /// Whether it is a problem or a recovery.
     pub phase: Phase,
-    /// The deployment, by its id, and what became of it.
+    /// The id of the deployment, and what the alert says about it.
     pub deployment: Option<(String, Rollout)>,
     /// The id of the task that failed.
     pub failed_task: Option<String>,
 }
 
 impl About {
-    /// None for what has no end: an image scan, a notice of AWS Health, an event about several services.
+    /// `None` for events that no other one resolves: an image scan, a notice of AWS Health, an event about several services.
     pub(super) fn of(parts: &Parts, event: &Event, detail: &Detail) -> Option<Self> {
         let is_problem = parts.severity >= Severity::Warning;
         let about = |subject, name: &str, is_recovery: bool| {

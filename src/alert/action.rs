@@ -1,4 +1,4 @@
-//! Events with a name of their own: of services, deployments, hooks and daemons.
+//! Events with an `eventName`: about services, deployments, hooks and daemons.
 //!
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
@@ -13,7 +13,7 @@ pub(super) fn describe(event: &Event, action: &Action, whose: &str) -> Parts {
     if let Some(name) = action.name {
         parts.kind = name.to_owned();
     }
-    // Whoever is in trouble is named, and an event may be about several.
+    // An event may be about several services.
     let mut services: Vec<&str> =
         event.resources().filter_map(Arn::parse).filter_map(|arn| arn.service_name()).collect();
     services.dedup();
@@ -48,7 +48,7 @@ pub(super) fn describe(event: &Event, action: &Action, whose: &str) -> Parts {
     parts
 }
 
-/// What happens if nobody acts, and the two commands with which somebody can.
+/// Says what happens if nobody acts, and gives the two commands to act with.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/pause-lifecycle-hooks.html>
 fn ask_for_action(parts: &mut Parts, event: &Event, action: &Action) {
     if let Some(stage) = action.lifecycle_stage {
@@ -83,9 +83,9 @@ fn ask_for_action(parts: &mut Parts, event: &Event, action: &Action) {
 
 fn severity_and_text(action: &Action) -> (Severity, String) {
     let name = action.name.unwrap_or_default();
-    let rollback = action.reason.and_then(|reason| Rollback::told_by(name, reason));
+    let rollback = action.reason.and_then(|reason| Rollback::from_reason(name, reason));
     match (known(name), rollback) {
-        // ECS calls a rollback INFO, and says so in the reason of a deployment's progress only.
+        // ECS calls a rollback INFO, and mentions it only in the reason of a deployment that is in progress.
         (Some((Info, what)), Some(rollback)) => match (name.ends_with("_COMPLETED"), rollback.is_over) {
             (true, _) => (Info, format!("{what}: it was a rollback")),
             (false, true) => (Warning, rollback.sentence("was rolled back to its last deployment")),
@@ -96,7 +96,7 @@ fn severity_and_text(action: &Action) -> (Severity, String) {
             (severity, rollback.sentence(&format!("{what} and {state}")))
         }
         (Some(_), None) if (name, action.hook_type) == ("HOOK_FAILED", Some("PAUSE")) && action.reason.is_none() => {
-            // For a hook that waits for people it is what they decided.
+            // A hook that waits for people fails when they decide so.
             (Warning, "deployment is being rolled back: somebody chose that at a lifecycle hook".to_owned())
         }
         (Some(_), None) if (name, action.timeout_action) == ("HOOK_TIMED_OUT", Some("CONTINUE")) => {
@@ -108,14 +108,14 @@ fn severity_and_text(action: &Action) -> (Severity, String) {
         (Some((severity, _)), _) if name == "DAEMON_TASK_START_IMPAIRED" && action.failure_type.is_some() => {
             (severity, failure(action.failure_type.unwrap_or_default()))
         }
-        // Of the breaker's verdict the cause tells more.
+        // About the circuit breaker the cause says more.
         (Some((severity, what)), None) if name == "SERVICE_DEPLOYMENT_FAILED" => {
             let why = action.reason.and_then(|reason| at_fault(&reason.to_ascii_lowercase()));
             let why = why.filter(|why| why.contains("alarm") || why.contains("hook") || why.contains("listener"));
             (severity, why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}")))
         }
         (Some((severity, what)), _) => (severity, what.to_owned()),
-        // Newer than this program. Somebody sent it here on purpose, so it is not for us to call it routine.
+        // A name that is newer than this program. The queue's rule selects it on purpose, so it counts as a warning.
         (None, Some(rollback)) => (Warning, rollback.sentence(&format!("reported: {}, a rollback", words(name)))),
         (None, None) if name.is_empty() => (Warning, "reported: an event without a name".to_owned()),
         (None, None) => (Warning, format!("reported: {}", words(name))),
@@ -131,28 +131,28 @@ fn failure(failure_type: &str) -> String {
     }
 }
 
-/// What a reason says of a rollback.
+/// What a reason says about a rollback.
 #[derive(Debug)]
 struct Rollback {
-    /// Or it is under way.
+    /// Whether it is over; else it is in progress.
     is_over: bool,
-    /// In ECS's words or fewer.
+    /// Why, in ECS's words or in a short form.
     why: Option<String>,
 }
 
 impl Rollback {
-    fn told_by(name: &str, reason: &str) -> Option<Self> {
+    fn from_reason(name: &str, reason: &str) -> Option<Self> {
         let lower = reason.to_ascii_lowercase();
         let is_over = lower.contains("rolled back");
         let is_one = is_over
             || lower.contains("rolling back")
             || (lower.contains("rollback") && (name.ends_with("_IN_PROGRESS") || name.ends_with("_COMPLETED")));
-        // Nothing to go back to, or a rollback that failed itself.
+        // There was no rollback, or the rollback failed.
         let is_none = ["no rollback", "not rolled back", "cannot be rolled back", "rollback failed", "unable to roll"];
         if !is_one || is_none.iter().any(|phrase| lower.contains(phrase)) {
             return None;
         }
-        // Lower-casing ASCII keeps every place.
+        // Lower-casing ASCII keeps every byte position.
         let said = lower.find("back because").and_then(|at| reason.get(at + "back because".len()..));
         let said =
             said.map(|why| why.trim_start().trim_start_matches("of ").trim_start_matches("the ")).map(first_sentence);
@@ -168,7 +168,7 @@ impl Rollback {
     }
 }
 
-/// What ended a deployment, by ECS's words in lower case.
+/// What ended a deployment, from a reason in lower case.
 fn at_fault(reason: &str) -> Option<&'static str> {
     let known = [
         ("circuit breaker", "the circuit breaker triggered"),

@@ -9,12 +9,12 @@ pub(super) fn describe(event: &Event, alarm: &Alarm) -> Parts {
     let mut parts = Parts::of(event);
     parts.kind = "ALARM".to_owned();
     parts.subject = alarm.name.unwrap_or("unknown alarm").to_owned();
-    // Application Auto Scaling names its own alarms so: they go off whenever a service scales.
+    // Application Auto Scaling gives its own alarms this prefix; they change state whenever a service scales.
     let of_scaling = alarm.name.is_some_and(|name| name.starts_with("TargetTracking-"));
     parts.severity = match alarm.state {
         Some("OK" | "INSUFFICIENT_DATA") => Severity::Info,
         Some("ALARM") if of_scaling => Severity::Info,
-        // Its owner set it up so that nobody is called. When that ends, CloudWatch sends another event.
+        // Its owner suppresses its actions. When that ends, CloudWatch sends another event.
         Some("ALARM") if alarm.suppressed_by.is_some() => Severity::Info,
         Some("ALARM") => Severity::Critical,
         _ => Severity::Warning,

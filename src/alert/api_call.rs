@@ -1,6 +1,6 @@
-//! API calls that CloudTrail recorded. For a scheduled task that is never started ECS has no other event.
+//! API calls that CloudTrail recorded. ECS has no other event for a scheduled task that is never started.
 //!
-//! Nothing of what was asked for is shown but names: overrides hold commands and environments.
+//! Of the request's parameters only names are shown, because overrides hold commands and environments.
 
 use super::{Page, Parts, Severity};
 use crate::console::Console;
@@ -51,7 +51,7 @@ fn describe_start(parts: &mut Parts, call: &ApiCall, name: &str) {
         parts.what = format!("was started {by}");
         return;
     }
-    // AWS tries again by itself when it was asked too often, or is at fault.
+    // The scheduler retries when the call was throttled or AWS failed.
     let is_retried = call.error_code.is_some_and(|code| {
         code.contains("Throttl") || code.starts_with("Server") || code.starts_with("InternalFailure")
     });
@@ -86,7 +86,7 @@ fn describe_other(parts: &mut Parts, event: &Event, call: &ApiCall, name: &str) 
     parts.reason = call.error_message.map(str::to_owned);
 }
 
-/// What starts tasks by itself, and its name as far as it is told.
+/// The rule or schedule that starts the task, and its name where the call has it.
 fn schedule<'a>(call: &ApiCall<'a>) -> Option<(&'static str, Option<&'a str>)> {
     let named = |prefix| call.started_by.and_then(|by| by.strip_prefix(prefix));
     match (named("events-rule/"), named("chronos-schedule/"), call.caller.service) {
@@ -98,7 +98,7 @@ fn schedule<'a>(call: &ApiCall<'a>) -> Option<(&'static str, Option<&'a str>)> {
     }
 }
 
-/// ECS answers with one failure for each container instance that it tried: alike ones are one line.
+/// ECS answers with one failure for each container instance that it tried. Equal failures become one line with a count.
 fn reason(call: &ApiCall) -> Option<String> {
     let mut lines: Vec<(String, usize)> = Vec::new();
     for failure in &call.failures {

@@ -13,7 +13,7 @@ pub(super) fn describe(event: &Event, deployment: &CodeDeploy) -> Parts {
         (None, None) => "unknown application".to_owned(),
     };
     let of_instance = deployment.instance.is_some();
-    // What became of one instance of several is not yet what becomes of the deployment.
+    // When one instance fails, the deployment may still succeed.
     parts.severity = match deployment.state {
         Some("FAILURE" | "FAILED") if !of_instance => Severity::Critical,
         Some("START" | "CREATED" | "SUCCESS" | "SUCCEEDED" | "READY") => Severity::Info,

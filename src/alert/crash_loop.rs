@@ -1,8 +1,8 @@
-//! Tasks that start and then die, again and again, and starts that fail. ECS has no event for a crash loop, so it is found in
-//! the stopped tasks that ECS remembers, about an hour of them. Pure.
+//! Crash loops: tasks that start and exit repeatedly; and starts that fail. ECS has no event for a crash loop, so it is found in the
+//! stopped tasks that ECS remembers for about an hour. Pure.
 //!
-//! An exit now and then is routine, and so is a start that ECS's next attempt heals: they are `info`. Every exit of a crash loop
-//! is an alert of the loop; that they are reported once is the incident's business.
+//! A single exit is routine, and so is a failed start after which ECS's next attempt succeeds: both are `info`. Every exit of a crash
+//! loop is an alert about the loop, and the incident reports these once.
 
 use std::time::Duration;
 
@@ -13,18 +13,17 @@ use crate::diagnosis::Stop;
 /// When exits of a service's tasks are a crash loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// So many stops, at least two …
+    /// This many stops, at least two …
     pub stops: usize,
     /// … within this time.
     pub within: Duration,
 }
 
 impl Rule {
-    /// What the configuration has by default.
+    /// The default of the configuration.
     pub const DEFAULT: Self = Self { stops: 3, within: Duration::from_secs(600) };
 
-    /// The loop of which the stop of `task` is one, from the first stop of all that is known of it to the latest; `stops` are in
-    /// their order.
+    /// The crash loop that the stop of `task` is part of, from its first known stop to the latest. `stops` must be in order of time.
     fn find<'a>(&self, task: &str, stops: &'a [Stop]) -> Option<&'a [Stop]> {
         let is_loop = |window: &&[Stop]| match window {
             [first, .., last] => last.at - first.at <= self.within,
@@ -33,12 +32,12 @@ impl Rule {
         let of_task = |window: &[Stop]| window.iter().any(|stop| stop.task == task);
         let mut loops = stops.windows(self.stops).enumerate().filter(|(_, window)| is_loop(window));
         let start = loops.clone().next()?.0;
-        // A stop before the loop was complete is one of it, too.
+        // A stop before the loop had enough stops is part of it, too.
         loops.any(|(_, window)| of_task(window)).then(|| stops.get(start..)).flatten()
     }
 }
 
-/// Makes of an exit's alert one of the crash loop that it is part of, or else of routine life.
+/// Makes an exit's alert one about the crash loop that it is part of; where it is part of none, the exit is routine.
 pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     let (Some(task), Some(diagnosis)) = (&alert.exited_task_id, &alert.diagnosis) else { return };
     if !diagnosis.tasks_known {
@@ -63,7 +62,7 @@ pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     };
     alert.kind = "SERVICE_CRASH_LOOP".to_owned();
     alert.severity = Severity::Critical;
-    // Of all the tasks the latest tells most.
+    // The latest task is the most useful one to look at.
     for (page, url) in [(Page::StoppedTask, diagnosis.task_url.clone()), (Page::Log, diagnosis.log_url.clone())] {
         if url.is_some() {
             alert.links.retain(|link| link.page != page);
@@ -72,8 +71,8 @@ pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     }
 }
 
-/// A failed start whose cause may heal by itself is routine, unless a second one failed within the same time, or fewer tasks run
-/// than should.
+/// A failed start whose cause may heal is routine, unless a second start failed within the rule's time, or fewer tasks run than are
+/// desired.
 pub(super) fn apply_to_start(alert: &mut Alert, rule: Rule) {
     let may_heal = alert.cause.as_ref().is_some_and(|cause| cause.category.may_heal());
     let task = alert.about.as_ref().and_then(|about| about.failed_task.clone());
@@ -91,7 +90,7 @@ pub(super) fn apply_to_start(alert: &mut Alert, rule: Rule) {
     }
 }
 
-/// The stops with that of the alert's own task, in their order: the event may be ahead of what ECS answers.
+/// The stops in order of time, with that of the alert's own task, which ECS's answer may not have yet.
 fn with_this(alert: &Alert, task: &str, stops: &[Stop]) -> Vec<Stop> {
     let mut stops = stops.to_vec();
     if let Some(at) = alert.time.filter(|_| stops.iter().all(|stop| stop.task != task)) {

@@ -1,4 +1,4 @@
-//! AWS Health: what AWS will do to tasks and services, or what troubles its own.
+//! AWS Health: what AWS will do to tasks and services, or problems of its own services.
 //!
 //! ECS names services as `cluster|service`, and stand-alone tasks by their ARNs.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-maintenance.html>
@@ -61,7 +61,7 @@ pub(super) fn describe(event: &Event, health: &Health) -> Parts {
     parts
 }
 
-/// AWS's words have their line breaks as a backslash and an n, and may say the same several times.
+/// The description's line breaks are a backslash and an n, and it may repeat a line.
 fn description(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.split("\\n").flat_map(str::lines).map(str::trim).take(100) {
@@ -100,7 +100,7 @@ fn notice(code: &str, health: &Health) -> String {
     words(&line(code.strip_prefix(&*prefix).or(code.strip_prefix("AWS_")).unwrap_or(code), 100))
 }
 
-/// What a notice is about.
+/// The resources that a notice affects.
 #[derive(Debug, Default)]
 struct Affected<'a> {
     /// (cluster, service)
@@ -129,7 +129,7 @@ impl<'a> Affected<'a> {
         affected
     }
 
-    /// The cluster that all of it is in.
+    /// The cluster of all of these, where it is the same.
     fn cluster(&self) -> Option<&'a str> {
         let services = self.services.iter().map(|(cluster, _)| Some(*cluster));
         let mut clusters = services.chain(self.tasks.iter().map(|(cluster, _)| *cluster));
@@ -163,7 +163,7 @@ impl<'a> Affected<'a> {
 }
 
 fn push<T: PartialEq>(list: &mut Vec<T>, one: T) {
-    // Health lists hundreds at most; the headline names three.
+    // A linear search is enough: AWS Health lists some hundred resources at most.
     if !list.contains(&one) {
         list.push(one);
     }

@@ -1,11 +1,11 @@
-//! EC2 Auto Scaling groups: where a cluster's instances come from, or do not.
+//! EC2 Auto Scaling groups, which launch a cluster's instances.
 
 use super::{Page, Parts, Severity, console};
 use crate::event::Event;
 use crate::event::autoscaling::Scaling;
 use crate::text::line;
 
-/// What EC2 says when it launches nothing, and what helps; the first that matches.
+/// Phrases of EC2's messages about failed launches, and the advice for each; the first that matches counts.
 /// <https://docs.aws.amazon.com/autoscaling/ec2/userguide/CHAP_Troubleshooting.html>
 const ADVICE: &[(&str, &str)] = &[
     ("vcpu", "Request a higher vCPU quota for EC2, or stop instances that are not needed."),

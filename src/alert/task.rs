@@ -1,4 +1,4 @@
-//! A task's state change: which stops are problems, and which are routine life.
+//! A task's state change: which stops are problems, and which are routine.
 
 use super::{Page, Parts, Severity, console, words};
 use crate::cause::{self, Category, Cause, Explanation};
@@ -44,7 +44,7 @@ pub(super) fn describe(event: &Event, task: &Task) -> Parts {
     }
 
     let culprit = explained.culprit.unwrap_or_default();
-    // Where nothing is known, the host is all there is to look at.
+    // Where no cause is known, people can only look at the host.
     let of_host =
         parts.severity > Severity::Info && explained.cause.as_ref().is_none_or(|cause| cause.category.is_of_host());
     let instance = task.container_instance.filter(|_| of_host);
@@ -52,7 +52,7 @@ pub(super) fn describe(event: &Event, task: &Task) -> Parts {
     parts.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
     parts.fact("Image", culprit.image);
     parts.fact("Task definition", task.task_definition);
-    // In the place of the zone, which the page of the instance tells too.
+    // The page of the instance shows the zone, so that is left out then.
     parts.fact("Container instance", instance);
     parts.fact("Availability Zone", task.availability_zone.filter(|_| instance.is_none()));
     parts.fact("Platform", Some(platform.as_str()).filter(|platform| !platform.is_empty()));
@@ -68,7 +68,7 @@ fn platform(task: &Task) -> String {
     [host, external, task.platform_version, windows].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// A task that still runs, and is to stop.
+/// A task that still runs and is about to stop.
 fn describe_warning(parts: &mut Parts, task: &Task, explained: &Explanation) {
     parts.cause.clone_from(&explained.cause);
     let stop = stop(task, parts.cause.as_ref());
@@ -91,7 +91,7 @@ fn describe_warning(parts: &mut Parts, task: &Task, explained: &Explanation) {
     .to_owned();
 }
 
-/// Who or what ended a task.
+/// Who or what stopped a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     FailedToStart,
@@ -112,13 +112,13 @@ fn describe_stop(parts: &mut Parts, task: &Task, explained: &Explanation) {
         Stop::FailedToStart if task.is_of_service() => Severity::Critical,
         // ECS starts another in its place; when that does not help, it says SERVICE_TASK_START_IMPAIRED.
         Stop::FailedToStart | Stop::Spot | Stop::Infrastructure => Severity::Warning,
-        // A service's task is not meant to end, not even with 0.
+        // A service's task should not exit by itself, not even with 0.
         Stop::ContainerExited if task.is_of_service() || category != Some(Category::Completed) => Severity::Warning,
-        // Exit codes say nothing here: 137 and 143 are what a stop leaves.
+        // Exit codes mean nothing here, because every stopped container has 137 or 143.
         Stop::Scheduler if unhealthy || category.is_none_or(|category| category == Category::HostGone) => {
             Severity::Warning
         }
-        // That was before anybody stopped it.
+        // It ran out of memory before the user stopped it.
         Stop::User if category == Some(Category::Oom) => Severity::Warning,
         Stop::Unknown if parts.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
         Stop::ContainerExited | Stop::Scheduler | Stop::User | Stop::Unknown => Severity::Info,
@@ -181,7 +181,7 @@ fn link(parts: &mut Parts, event: &Event, task: &Task, instance: Option<&str>) {
     if let Some(id) = task.arn.and_then(|arn| arn.name()) {
         let stopped = task.last_status == Some("STOPPED");
         parts.link(if stopped { Page::StoppedTask } else { Page::Task }, console.task(&cluster, id));
-        // What never ran has no log.
+        // A task that never ran has no log.
         if stopped && task.ran() {
             parts.link(Page::Log, console.task_logs(&cluster, id));
         }

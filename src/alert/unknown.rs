@@ -1,5 +1,5 @@
-//! What nobody knows: another detail-type, the output of an input transformer, text from SNS. Somebody sent it here on
-//! purpose, so whatever can be told of it is: its text for people, how it stands, then names, times and ids.
+//! Events of an unknown kind: another detail-type, the output of an input transformer, a text from SNS. The queue gets them on purpose,
+//! so the alert shows what it can: texts for people, the state, then names, times and ids.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::event::ecs::Action;
 use crate::event::{Arn, Event, parse_time};
 use crate::text::line;
 
-/// Fields that hold text for people, the shortest and most telling first. Names here and below are without `-`, `_` and case.
+/// Fields with text for people, the most specific first. Names here and below are in lower case, without `-` and `_`.
 const TITLES: [&str; 4] = ["title", "subject", "summary", "headline"];
 const TEXTS: [&str; 13] = [
     "message",
@@ -26,10 +26,10 @@ const TEXTS: [&str; 13] = [
     "additionalinformation",
 ];
 
-/// Fields that say how it stands; a longer name may end with one of the first three.
+/// Fields with a state; a longer name may end with one of [`ENDS_OF_STATES`].
 const STATES: [&str; 6] = ["state", "status", "result", "outcome", "conclusion", "severity"];
 const ENDS_OF_STATES: [&str; 3] = ["state", "status", "result"];
-/// Scalars that are said elsewhere in an alert, or mean nothing to people.
+/// Scalars that the alert shows elsewhere, or that people do not need.
 const SAID: [&str; 13] = [
     "id",
     "messageid",
@@ -48,7 +48,7 @@ const SAID: [&str; 13] = [
 /// A field whose name holds one of these is not shown, nor is anything in it. Overrides hold a task's environment.
 const SECRET: [&str; 8] =
     ["password", "secret", "token", "credential", "apikey", "authorization", "webhook", "override"];
-/// How deep texts and states are looked for; lists do not count.
+/// How many levels of objects are searched for texts and states; lists do not count as levels.
 const LEVELS: usize = 3;
 
 pub(super) fn describe(event: &Event) -> Parts {
@@ -57,7 +57,7 @@ pub(super) fn describe(event: &Event) -> Parts {
     let action = Action::read(detail);
     if let Some(name) = action.name {
         parts.kind = name.to_owned();
-        // A kind of ECS's own that is newer than this program.
+        // An event of ECS that is newer than this program.
         if event.source() == Some("aws.ecs") && !name.contains(char::is_lowercase) {
             return action::describe(event, &action, "service");
         }
@@ -72,7 +72,7 @@ pub(super) fn describe(event: &Event) -> Parts {
     let fields = fields(base);
     let [titles, bodies] = [TITLES.as_slice(), TEXTS.as_slice()].map(|names| texts(&fields, names));
     let about_subject = |text: &&&str| text.starts_with(&parts.subject);
-    // The detail-type of an event of AWS says what it is about; its message need not.
+    // The detail-type of an event of AWS says what it is about; its message may not.
     let is_of_aws = event.source().is_some_and(|source| source.starts_with("aws."));
     let body = bodies.first().filter(|_| !is_of_aws);
     let first = titles.iter().find(about_subject).or(titles.first()).or(body).copied();
@@ -85,17 +85,17 @@ pub(super) fn describe(event: &Event) -> Parts {
         (None, Some(detail_type)) => format!("reported: {detail_type}"),
         (None, None) => "sent an event of unknown shape".to_owned(),
     };
-    // Further in it may be that of something else than what a title is about.
+    // A state on an inner level may belong to something else than the title.
     let state = state(&fields, if titles.is_empty() { LEVELS } else { 1 });
     if let Some(state) = state.filter(|state| !parts.what.contains(state)) {
         parts.what = format!("{} — {}", line(parts.what.trim_end_matches('.'), 300), line(state, 60));
     }
-    // Of AWS's own events that is sure; what another calls so need not be.
+    // Only AWS's own events use these words reliably.
     let is_well = state.is_some_and(|state| WELL.iter().any(|well| state.eq_ignore_ascii_case(well)));
     if is_well && is_of_aws {
         parts.severity = Severity::Info;
     }
-    // What the headline does not say already.
+    // The reason must differ from the headline.
     if let Some(reason) = bodies.into_iter().find(|text| headline.as_deref() != Some(text.trim())) {
         if ecs.is_some() {
             parts.explain(reason);
@@ -110,7 +110,7 @@ pub(super) fn describe(event: &Event) -> Parts {
     parts
 }
 
-/// Ends of what AWS does that nobody needs to look at.
+/// States of AWS's events that are no problem.
 const WELL: [&str; 6] = ["SUCCEEDED", "SUCCESS", "SUCCESSFUL", "COMPLETED", "PASSED", "RESOLVED"];
 
 /// A scalar somewhere in the event.
@@ -122,7 +122,7 @@ struct Field<'a> {
     level: usize,
 }
 
-/// All scalars of the first levels, outer ones first, but those that nobody may see.
+/// All scalars of the first levels, outer ones first, without secrets.
 fn fields(base: &Value) -> Vec<Field<'_>> {
     let mut found = Vec::new();
     let mut objects = vec![base];
@@ -167,7 +167,7 @@ fn texts<'a>(fields: &[Field<'a>], names: &[&str]) -> Vec<&'a str> {
     texts.filter(|text| !text.trim().is_empty()).collect()
 }
 
-/// How it stands, from the first `levels`: "FAILED", "OPEN" …
+/// The state, from the first `levels`: "FAILED", "OPEN" …
 fn state<'a>(fields: &[Field<'a>], levels: usize) -> Option<&'a str> {
     let is_earlier = |name: &str| ["previous", "old", "desired", "last"].iter().any(|prefix| name.starts_with(prefix));
     let is_word = |text: &&str| !text.trim().is_empty() && text.len() <= 60;
@@ -179,7 +179,7 @@ fn state<'a>(fields: &[Field<'a>], levels: usize) -> Option<&'a str> {
     exact.chain(longer).find_map(|field| field.value.as_str().filter(is_word))
 }
 
-/// The outermost scalars, and codes from further in, the most telling first.
+/// The outermost scalars, and codes from inner levels, by [`rank`].
 fn facts<'a>(fields: &[Field<'a>], state: Option<&str>) -> Vec<(&'a str, String)> {
     let mut facts: Vec<(usize, &str, String)> = Vec::new();
     for field in fields {
