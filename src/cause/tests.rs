@@ -6,6 +6,7 @@ use super::{
     *,
 };
 
+mod exits;
 mod phrases;
 mod weighing;
 
