@@ -6,11 +6,9 @@
 //!
 //! A message is deleted in exactly one place, [`Consumer::settle`], and only for an `Ok(Outcome)`.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::FutureExt;
@@ -299,7 +297,7 @@ impl Consumer {
 
 /// A moment is plain data: a poisoned lock means nothing.
 fn lock(moment: &Moment) -> MutexGuard<'_, Option<Instant>> {
-    moment.lock().unwrap_or_else(PoisonError::into_inner)
+    moment.lock()
 }
 
 const MAX_RECEIVE_BACKOFF: Duration = Duration::from_secs(60);

@@ -8,13 +8,10 @@ mod inquiry;
 mod permissions;
 mod token_bucket;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use moka::future::Cache;
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::{
     sync::Semaphore,
@@ -224,7 +221,7 @@ impl Diagnoser {
 
     async fn ask(&self, alert: &Alert, service: &Service) -> Result<Answered, Busy> {
         let now = Instant::now();
-        if self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now, Duration::ZERO).is_none() {
+        if self.bucket.lock().take(now, Duration::ZERO).is_none() {
             return Err(Busy);
         }
         let deadline = now + self.settings.timeout;
@@ -274,7 +271,7 @@ impl Diagnoser {
         let deadline = now + self.settings.timeout;
         // Tags may decide which channel gets the alert, so it waits for a token.
         let max_wait = self.settings.timeout / 2;
-        let token = self.tags_bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now, max_wait);
+        let token = self.tags_bucket.lock().take(now, max_wait);
         sleep_until(token.ok_or(Busy)?).await;
         let Ok(_slot) = timeout_at(deadline, self.slots.acquire()).await else { return Err(Busy) };
         let Ok(described) = timeout_at(deadline, self.ecs.describe_service(service, true)).await else {
@@ -294,7 +291,7 @@ impl Diagnoser {
         let (action, class) = (error.action, error.class);
         match class {
             ErrorClass::Denied => {
-                if self.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(action) {
+                if self.denied.lock().insert(action) {
                     let error = error.chain();
                     let cost = self.settings.cost_of(action);
                     warn!(action, error, "the role lacks {action}; without it {cost}");

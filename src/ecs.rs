@@ -4,12 +4,7 @@
 //! Only this module uses the AWS SDK's types for these. It does not interpret the answers, and returns them as the JSON that AWS sent.
 //! An answer holds the environments of containers, so it is never logged.
 
-use std::{
-    error::Error,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use aws_sdk_ecs::{
     Client, Config,
@@ -20,6 +15,7 @@ use aws_sdk_ecs::{
     error::{BoxError, ProvideErrorMetadata, SdkError},
     types::{DesiredStatus, ServiceField},
 };
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
@@ -220,7 +216,7 @@ impl Answer {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         sent.map_err(|error| EcsError::new(action, error))?;
-        Ok(std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        Ok(std::mem::take(&mut self.0.lock()))
     }
 }
 
@@ -236,7 +232,7 @@ impl Intercept for Answer {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let body = context.response().body().bytes().unwrap_or_default();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = serde_json::from_slice(body).unwrap_or_default();
+        *self.0.lock() = serde_json::from_slice(body).unwrap_or_default();
         Ok(())
     }
 }

@@ -55,6 +55,7 @@
     not(test),
     deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic or block when a write fails")
 )]
+#![allow(clippy::disallowed_methods, reason = "the program waits for clocks: long polls, delays, deadlines")]
 
 pub mod log;
 pub mod metrics;

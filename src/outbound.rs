@@ -5,16 +5,7 @@
 //! * The system's CA certificates are trusted, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` in their place. Those of `AWS_CA_BUNDLE` are
 //!   trusted in addition.
 
-use std::{
-    collections::HashMap,
-    env,
-    error::Error,
-    fmt, fs,
-    net::IpAddr,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, env, error::Error, fmt, fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use aws_sdk_sqs::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::{
@@ -27,6 +18,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
     result::ConnectorError,
 };
+use parking_lot::Mutex;
 use reqwest::{Certificate, Url};
 use rustls_native_certs::load_native_certs;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -219,7 +211,7 @@ impl HttpClient for AwsHttp {
                 direct: self.outbound.has_proxy.then(|| connector(ProxyConfig::disabled())),
             })
         };
-        let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connectors = self.connectors.lock();
         connectors.entry((settings.connect_timeout(), settings.read_timeout())).or_insert_with(made).clone()
     }
 }

@@ -8,12 +8,13 @@ use std::{
     future::poll_fn,
     io,
     process::exit,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     task::Poll,
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -65,7 +66,7 @@ impl Signals {
     /// process at once.
     pub fn drain(&self, grace: Duration, what: &'static str) -> StopSignal {
         let (sender, stop) = watch::channel(None);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = NextSignal::Drain { grace, what, stop: sender };
+        *self.0.lock() = NextSignal::Drain { grace, what, stop: sender };
         stop
     }
 }
@@ -83,7 +84,7 @@ async fn wait_for_signals(next: &Mutex<NextSignal>, ready: &mpsc::Sender<io::Res
             streams.iter_mut().find_map(received).map_or(Poll::Pending, Poll::Ready)
         });
         let kind = any.await;
-        handle(&next.lock().unwrap_or_else(PoisonError::into_inner), kind);
+        handle(&next.lock(), kind);
     }
 }
 

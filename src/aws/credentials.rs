@@ -2,12 +2,9 @@
 //! client. If the answer refuses the credentials of its request, [`Watch`] removes them from the [`Cache`], so that the next
 //! request of any client fetches fresh ones.
 
-use std::{
-    error::Error,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use aws_config::identity::IdentityCache;
 use aws_credential_types::{Credentials, provider::error::CredentialsError};
@@ -76,7 +73,7 @@ fn empty() -> SharedIdentityCache {
 
 impl Cache {
     fn state(&self) -> MutexGuard<'_, Cached> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Removes the credentials that made `signature`. Fresher ones stay.

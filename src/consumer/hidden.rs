@@ -12,13 +12,10 @@
 //! Invariant: a receipt kept here is only used to change when its message is visible, and only while the message is hidden by this
 //! receipt: afterwards the message may belong to another receive. A receipt kept here never deletes a message.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
@@ -78,12 +75,12 @@ struct Due {
 impl Hidden {
     /// Whether one more can be kept.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().len() < MAX
+        self.entries.lock().len() < MAX
     }
 
     /// Keeps one. Without room, it becomes visible when its delay ends.
     pub(super) fn keep(&self, entry: Entry) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         if entries.len() < MAX {
             entries.push_back(entry);
             drop(entries);
@@ -127,7 +124,8 @@ impl Hidden {
     /// their delay ends.
     pub(super) async fn release(&self, queue: &Queue) {
         let now = Instant::now();
-        let entries: Vec<Entry> = self.lock().drain(..).filter(|entry| entry.is_hidden(now)).take(RELEASED).collect();
+        let entries: Vec<Entry> =
+            self.entries.lock().drain(..).filter(|entry| entry.is_hidden(now)).take(RELEASED).collect();
         let shown = show(queue, entries, || Duration::from_secs(fastrand::u64(30..=60)));
         let _ = timeout(RELEASE_WITHIN, shown).await;
     }
@@ -135,7 +133,7 @@ impl Hidden {
     /// Takes out the due entries, and drops those that may be visible.
     fn due(&self, now: Instant, takes: impl Fn(ChannelId) -> bool) -> Due {
         let mut due = Due::default();
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         for entry in std::mem::take(&mut *entries) {
             if !entry.is_hidden(now) {
                 continue;
@@ -158,12 +156,7 @@ impl Hidden {
     fn next(&self) -> Option<Instant> {
         let at =
             |entry: &Entry| if entry.is_to_stay() { entry.visible_at - MARGIN } else { entry.visible_at - TOO_LATE };
-        self.lock().iter().map(at).min()
-    }
-
-    /// Plain data: a poisoned lock means nothing.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().iter().map(at).min()
     }
 }
 
@@ -234,7 +227,7 @@ mod tests {
             |entries: &[Entry]| entries.iter().map(|entry| format!("{:?}", entry.receipt)).collect::<Vec<_>>();
         assert_eq!(receipts(&due.wake), ["Receipt(\"0\")", "Receipt(\"1\")"]);
         assert_eq!(receipts(&due.extend), ["Receipt(\"4\")"]);
-        assert_eq!(hidden.lock().len(), 2);
+        assert_eq!(hidden.entries.lock().len(), 2);
         assert_eq!(hidden.next(), Some(now + seconds(15) - TOO_LATE));
         // Later the rest is due, or dropped.
         let due = hidden.due(now + HOUR - seconds(10), |_| false);
@@ -247,6 +240,6 @@ mod tests {
         let now = Instant::now();
         let hidden = hidden(&vec![(BLOCKED, HOUR, HOUR, Duration::ZERO); MAX + 3], now);
         assert!(!hidden.has_room());
-        assert_eq!(hidden.lock().len(), MAX);
+        assert_eq!(hidden.entries.lock().len(), MAX);
     }
 }

@@ -1,9 +1,8 @@
 //! How many messages are in flight, and when one was settled last.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
@@ -52,7 +51,7 @@ impl Progress {
 
     /// Plain data: a poisoned lock means nothing.
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -17,13 +17,14 @@ use std::{
     collections::HashSet,
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use futures_util::{
     FutureExt,
     future::{Either, join_all, select},
 };
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
     join,
@@ -89,7 +90,7 @@ impl<'a> Inquiry<'a> {
     /// failed is soon deregistered.
     pub(super) async fn run(mut self, target_groups: Vec<String>) -> (Option<Diagnosis>, Option<Tags>, Unanswered) {
         let diagnosis = self.diagnosis(&target_groups).await;
-        let unanswered = self.unanswered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let unanswered = self.unanswered.into_inner();
         (diagnosis, self.tags.take(), unanswered)
     }
 
@@ -140,7 +141,7 @@ impl<'a> Inquiry<'a> {
             }
             Either::Right((_, main)) => main.await,
         };
-        snapshot.map(|snapshot| snapshot.diagnosis(&lock(&self.details)))
+        snapshot.map(|snapshot| snapshot.diagnosis(&self.details.lock()))
     }
 
     /// What ECS says about the service itself. Keeps its tags.
@@ -148,7 +149,7 @@ impl<'a> Inquiry<'a> {
         let described = self.within(self.ecs.describe_service(self.service, self.with_tags)).await?;
         let service = described.answer.pointer("/services/0")?;
         match described.tags_refused {
-            Some(error) => lock(&self.unanswered).failed.push(error),
+            Some(error) => self.unanswered.lock().failed.push(error),
             None if self.with_tags => self.tags.set(Tags::of(service)).unwrap_or_default(),
             None => {}
         }
@@ -190,15 +191,15 @@ impl<'a> Inquiry<'a> {
         let arns = self.not_requested(arns);
         let requests = arns.iter().map(|arn| self.within(self.ecs.describe_task_definition(self.service, arn)));
         let answers = join_all(requests).await;
-        answers.into_iter().flatten().for_each(|answer| lock(&self.details).add(answer));
+        answers.into_iter().flatten().for_each(|answer| self.details.lock().add(answer));
     }
 
     /// Requests the last lines of the log, where the operator wants them. Needs the task definition of the container.
     async fn request_log(&self, snapshot: &ServiceSnapshot<'_>) {
-        let log = snapshot.log_stream(&lock(&self.details)).filter(|_| self.log_lines > 0);
+        let log = snapshot.log_stream(&self.details.lock()).filter(|_| self.log_lines > 0);
         if let Some(log) = log {
             let messages = self.within(self.ecs.last_messages(&log, self.log_lines as i32)).await;
-            lock(&self.details).add_log(messages.into_iter().flatten());
+            self.details.lock().add_log(messages.into_iter().flatten());
         }
     }
 
@@ -206,7 +207,7 @@ impl<'a> Inquiry<'a> {
         let latest = self.within(self.ecs.list_service_deployments(self.service)).await;
         if let Some(latest) = latest.filter(|latest| !latest.is_empty()) {
             let answer = self.within(self.ecs.describe_service_deployments(self.service, latest)).await;
-            answer.into_iter().for_each(|answer| lock(&self.details).add(answer));
+            answer.into_iter().for_each(|answer| self.details.lock().add(answer));
         }
     }
 
@@ -227,7 +228,7 @@ impl<'a> Inquiry<'a> {
                 self.within(self.ecs.describe_target_group(self.service, group)),
                 self.within(self.ecs.describe_target_health(self.service, group))
             );
-            let mut details = lock(&self.details);
+            let mut details = self.details.lock();
             described.into_iter().for_each(|answer| details.add(answer));
             health.into_iter().for_each(|answer| details.add_target_health(group, answer));
         });
@@ -236,7 +237,7 @@ impl<'a> Inquiry<'a> {
 
     /// Those ARNs that were not requested yet. From now on they count as requested.
     fn not_requested<'b>(&self, arns: impl Iterator<Item = &'b str>) -> Vec<String> {
-        let mut requested = lock(&self.requested);
+        let mut requested = self.requested.lock();
         arns.filter(|arn| requested.insert((*arn).to_owned())).map(str::to_owned).collect()
     }
 
@@ -244,14 +245,9 @@ impl<'a> Inquiry<'a> {
     async fn within<T>(&self, request: impl Future<Output = Result<T, EcsError>>) -> Option<T> {
         match timeout_at(self.deadline, request).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => lock(&self.unanswered).failed.push(error),
-            Err(_) => lock(&self.unanswered).timed_out = true,
+            Ok(Err(error)) => self.unanswered.lock().failed.push(error),
+            Err(_) => self.unanswered.lock().timed_out = true,
         }
         None
     }
-}
-
-/// It guards plain data: a poisoned lock means nothing.
-fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
-    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -133,11 +133,9 @@ impl Write for Escaped<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::{io, sync::Arc};
 
+    use parking_lot::Mutex;
     use serde_json::Value;
     use time::{OffsetDateTime, format_description::well_known::Rfc3339};
     use tracing::{info, info_span, subscriber::with_default, warn};
@@ -155,7 +153,7 @@ mod tests {
 
     impl io::Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
+            self.0.lock().extend(bytes);
             Ok(bytes.len())
         }
 
@@ -175,7 +173,7 @@ mod tests {
             info_span!("outer", id = 7, text)
                 .in_scope(|| info_span!("inner").in_scope(|| info!(kind = "k", "in spans")));
         });
-        let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let lines = String::from_utf8(sink.0.lock().clone()).unwrap();
         let without_time = |line: &str| {
             let mut line: Value = serde_json::from_str(line).unwrap();
             let time = line.as_object_mut().unwrap().remove("timestamp").unwrap();

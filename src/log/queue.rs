@@ -8,10 +8,11 @@
 use std::{
     io::{ErrorKind, Write},
     mem::{swap, take},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::metrics;
 
@@ -68,7 +69,7 @@ impl Queue {
 
     /// Queues a line, or drops and counts it.
     pub(super) fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let State { lines, dropped, writer } = &mut *state;
         let fits = lines.ends.len() < MAX_LINES && lines.bytes.len() + line.len() <= MAX_BYTES;
         if *writer == Activity::Gone || *dropped > 0 || !(fits || lines.ends.is_empty()) {
@@ -91,31 +92,25 @@ impl Queue {
             Activity::Writing => true,
             Activity::Gone => false,
         };
-        let waited = self.written.wait_timeout_while(self.lock(), limit, busy);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !self.written.wait_while_for(&mut self.state.lock(), busy, limit).timed_out()
     }
 
     /// There will be no writer: everything is dropped from now on.
     pub(super) fn give_up(&self) {
-        self.lock().writer = Activity::Gone;
+        self.state.lock().writer = Activity::Gone;
     }
 
     /// Waits for lines; exchanges them all for these, which are none, and tells how many were dropped after them.
     fn take(&self, lines: &mut Lines) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while state.lines.ends.is_empty() {
             state.writer = Activity::Idle;
             self.written.notify_all();
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut state);
         }
         state.writer = Activity::Writing;
         swap(&mut state.lines, lines);
         take(&mut state.dropped)
-    }
-
-    /// Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -95,7 +95,7 @@ async fn short_of_descriptors_it_gives_its_own_to_slack() {
     world.posted(&["unhurt"]).await;
     world.queue_is_empty().await;
     let (begun, before) = (Instant::now(), cpu().await);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    lab::for_a_while(Duration::from_secs(1), "processor time is measured").await;
     let busy = cpu().await - before;
     assert!(busy < begun.elapsed().as_secs_f64() / 2.0, "{busy} s of the processor");
     assert!(worker.lines().iter().filter(|line| cannot(line)).count() <= 3, "{worker}");

@@ -62,7 +62,7 @@ async fn every_expression_of_a_panel_or_rule_returns_data_on_a_worker_under_load
             let events = [ecs.start_impaired(&service), ecs.out_of_memory(&service), ecs.steady_state(&service)];
             queue.send_events(&events).await.unwrap();
             queue.send_events(&[canary()]).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            lab::for_a_while(Duration::from_millis(200), "the load has a rate").await;
         }
     });
     let checked = tokio::task::spawn_blocking(move || {

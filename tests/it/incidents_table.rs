@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     sync::{
-        Arc, Mutex, Once,
+        Arc, Once,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -28,6 +28,7 @@ use lab::{
     fault::{Fault, FaultyAws},
     unique,
 };
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
@@ -82,8 +83,8 @@ struct Slack {
 
 impl Slack {
     async fn take(&self, notice: Notice) -> Result<Accepted, Refusal<&'static str>> {
-        tokio::time::sleep(self.delay).await;
-        let mut posts = self.posts.lock().unwrap();
+        lab::for_a_while(self.delay, "Slack takes this long to answer").await;
+        let mut posts = self.posts.lock();
         posts.push(notice.clone());
         let own = Root::Message { channel: "C1".into(), ts: posts.len().to_string() };
         Ok(match notice.transition {
@@ -93,7 +94,7 @@ impl Slack {
     }
 
     fn opened(&self) -> usize {
-        let posts = self.posts.lock().unwrap();
+        let posts = self.posts.lock();
         posts.iter().filter(|notice| notice.transition == Transition::Opened).count()
     }
 }
@@ -273,7 +274,7 @@ async fn alerts_go_out_whatever_the_table_does() {
         assert!(begun.elapsed() < Duration::from_millis(400), "{fault:?}: {:?}", begun.elapsed());
         let asked = ["GetItem", "PutItem", "UpdateItem"].map(|operation| proxy.calls(operation).len());
         assert!(asked.iter().sum::<usize>() <= 2, "{fault:?}: {asked:?}");
-        assert_eq!(slack.posts.lock().unwrap().last().unwrap().incident.events, 11);
+        assert_eq!(slack.posts.lock().last().unwrap().incident.events, 11);
         let lines = logged();
         assert_eq!(lines.matches("WARN").count(), 1, "{fault:?}: {lines}");
     }

@@ -292,7 +292,7 @@ async fn an_idle_worker_has_one_long_poll() {
     let receives = || proxy.calls("ReceiveMessage");
     let mut last = receives().len();
     lab::eventually("it calms down", LIMIT, async || {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        lab::for_a_while(Duration::from_secs(2), "no receive begins in it").await;
         Ok(std::mem::replace(&mut last, receives().len()) == last)
     })
     .await
@@ -337,7 +337,7 @@ async fn a_queue_that_does_not_wait_for_messages_is_not_asked_without_pause() {
         let ok = [("operation", "ReceiveMessage"), ("outcome", "ok")];
         worker.metrics().await.unwrap().get("sqs_requests_total", &ok).unwrap()
     };
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    lab::for_a_while(Duration::from_secs(3), "receives are counted").await;
     let hasty = receives().await;
     assert!((2.0..10.0).contains(&hasty), "{hasty} receives in some three seconds");
     // Alerts still come through; and when the queue waits again, so does the worker.
@@ -351,7 +351,7 @@ async fn a_queue_that_does_not_wait_for_messages_is_not_asked_without_pause() {
     queue.put([ecs.start_impaired("received").to_string()]);
     slack.wait_for(mentions("received"), LIMIT).await.unwrap();
     let before = receives().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    lab::for_a_while(Duration::from_secs(1), "receives are counted").await;
     assert!(receives().await <= before + 1.0);
     let warned = worker.lines().iter().filter(|line| line.message().contains("empty at once")).count();
     assert_eq!(warned, 1, "{worker}");

@@ -2,11 +2,9 @@
 
 mod replicas;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -85,12 +83,12 @@ impl Slack {
             held.acquire().await.unwrap().forget();
         }
         {
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answers = self.answers.lock();
             if !answers.is_empty() {
                 return Err(answers.remove(0));
             }
         }
-        self.posts.lock().unwrap().push(notice.clone());
+        self.posts.lock().push(notice.clone());
         let own = Root::Message { channel: "C1".into(), ts: number.to_string() };
         Ok(if notice.transition.is_reported() {
             Accepted::Posted(notice.incident.root.clone().unwrap_or(own))
@@ -100,11 +98,11 @@ impl Slack {
     }
 
     fn transitions(&self) -> Vec<Transition> {
-        self.posts.lock().unwrap().iter().map(|notice| notice.transition).collect()
+        self.posts.lock().iter().map(|notice| notice.transition).collect()
     }
 
     fn last(&self) -> Notice {
-        self.posts.lock().unwrap().last().unwrap().clone()
+        self.posts.lock().last().unwrap().clone()
     }
 
     async fn asked(&self, count: usize) {
@@ -164,7 +162,7 @@ async fn alerts_wait_while_the_root_is_posted_and_are_then_folded() {
 #[tokio::test(start_paused = true)]
 async fn waiting_alerts_share_a_failure_and_the_next_alert_tries() {
     let ((log, memory), slack) = (log(), Slack::held());
-    slack.answers.lock().unwrap().push(Refusal::Failed("channel_not_found"));
+    slack.answers.lock().push(Refusal::Failed("channel_not_found"));
     let (first, second, ()) =
         tokio::join!(report(&log, &slack, problem("1")), report(&log, &slack, problem("2")), async {
             slack.asked(1).await;
@@ -284,13 +282,13 @@ async fn an_incident_whose_root_is_gone_is_opened_again() {
     assert_eq!(report(&log, &slack, Signal { cause: Some("oom"), ..problem("2") }).await, reported(Opened));
     assert_eq!(slack.last().incident.events, 2);
     // … or an edit does, whose event is already counted.
-    slack.answers.lock().unwrap().push(Refusal::RootGone { replied: false });
+    slack.answers.lock().push(Refusal::RootGone { replied: false });
     assert_eq!(report(&log, &slack, problem("3")).await, reported(Opened));
     assert_eq!(slack.last().incident.events, 3);
     assert_eq!(report(&log, &slack, problem("4")).await, Ok(Outcome::Edited));
     assert_eq!(slack.last().incident.root, Some(Root::Message { channel: "C1".into(), ts: "103".into() }));
     // Or the recovery does: then its message is the only one.
-    slack.answers.lock().unwrap().push(Refusal::RootGone { replied: false });
+    slack.answers.lock().push(Refusal::RootGone { replied: false });
     assert_eq!(report(&log, &slack, recovery("5", 5)).await, reported(Recovered));
 }
 
@@ -307,7 +305,7 @@ async fn without_a_new_root_no_alert_is_folded() {
 async fn a_failed_edit_does_not_defer_the_alert() {
     let ((log, _), slack) = (log(), Slack::default());
     report(&log, &slack, problem("1")).await.unwrap();
-    slack.answers.lock().unwrap().push(Refusal::Failed("ratelimited"));
+    slack.answers.lock().push(Refusal::Failed("ratelimited"));
     assert_eq!(report(&log, &slack, problem("2")).await, Ok(Outcome::Folded));
     assert_eq!(report(&log, &slack, problem("2")).await, Ok(Outcome::Duplicate));
     assert_eq!(report(&log, &slack, problem("3")).await, Ok(Outcome::Edited));

@@ -3,10 +3,9 @@
 //! Each key has a turn, in which one task reads, decides and writes, for some milliseconds; and a post in progress, for which
 //! other tasks may wait and whose result they share.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
@@ -140,7 +139,7 @@ impl Drop for Posting<'_> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[cfg(test)]

@@ -4,11 +4,9 @@
 //! mirror, so that alerts are posted as if there were no table. An item written meanwhile is marked as newer than the table. It is
 //! used when the table answers again, unless another replica has recorded a later event.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
@@ -178,7 +176,7 @@ impl Ledger {
         None
     }
 
-    fn outage(&self) -> std::sync::MutexGuard<'_, Option<Outage>> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outage(&self) -> parking_lot::MutexGuard<'_, Option<Outage>> {
+        self.outage.lock()
     }
 }

@@ -4,9 +4,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use super::{Item, Lease, StoreError};
@@ -37,7 +37,7 @@ impl Default for Memory {
 impl Memory {
     /// The kept item, and whether it is newer than the table's; the default if there is none.
     pub fn load(&self, key: &Key) -> (Item, bool) {
-        self.kept().items.get(key).cloned().unwrap_or_default()
+        self.0.lock().items.get(key).cloned().unwrap_or_default()
     }
 
     /// As [`super::Store::save`].
@@ -45,7 +45,7 @@ impl Memory {
     /// # Errors
     /// [`StoreError::Conflict`] if the kept item has another version.
     pub fn save(&self, key: &Key, item: &Item) -> Result<u64, StoreError> {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         let version = kept.items.get(key).map_or(0, |(item, _)| item.version);
         if version != item.version {
             return Err(StoreError::Conflict);
@@ -56,7 +56,7 @@ impl Memory {
 
     /// Keeps the item and replaces any other.
     pub fn put(&self, key: &Key, item: Item, ahead: bool) {
-        self.kept().items.put(key, (item, ahead));
+        self.0.lock().items.put(key, (item, ahead));
     }
 
     /// As [`super::Store::extend`].
@@ -64,7 +64,7 @@ impl Memory {
     /// # Errors
     /// [`StoreError::Conflict`] if another holds the lease.
     pub fn extend(&self, key: &Key, lease: &Lease) -> Result<(), StoreError> {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         let (mut item, ahead) = kept.items.get(key).cloned().ok_or(StoreError::Conflict)?;
         if item.lease.is_none_or(|held| held.holder != lease.holder) {
             return Err(StoreError::Conflict);
@@ -76,12 +76,12 @@ impl Memory {
 
     /// As [`super::Store::last_recovery`].
     pub fn last_recovery(&self, key: &Key) -> Option<OffsetDateTime> {
-        self.kept().recoveries.get(&key.recovery()).copied()
+        self.0.lock().recoveries.get(&key.recovery()).copied()
     }
 
     /// As [`super::Store::note_recovery`].
     pub fn note_recovery(&self, key: &Key, time: OffsetDateTime) {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         let recovery = key.recovery();
         let latest = kept.recoveries.get(&recovery).map_or(time, |before| time.max(*before));
         kept.recoveries.put(&recovery, latest);
@@ -90,16 +90,12 @@ impl Memory {
     /// The number of kept open incidents, for each channel that has any.
     pub fn open_by_channel(&self, now: OffsetDateTime) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
-        for (key, (item, _)) in self.kept().items.iter() {
+        for (key, (item, _)) in self.0.lock().items.iter() {
             if item.incident.as_ref().is_some_and(|incident| incident.is_open() && !incident.is_forgotten(now)) {
                 *counts.entry(key.channel().to_owned()).or_default() += 1;
             }
         }
         counts
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

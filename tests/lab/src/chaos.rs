@@ -15,10 +15,11 @@ mod tally;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -144,7 +145,7 @@ pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Resul
         shown: (CHANNELS.iter().enumerate())
             .filter_map(|(index, channel)| Some((index, stage.slack.messages(channel.id?))))
             .collect(),
-        stalls: lock(&stage.stalls).clone(),
+        stalls: stage.stalls.lock().clone(),
         dead: dlq.bodies(),
         left: stage.queue.bodies(),
         plan,
@@ -154,7 +155,7 @@ pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Resul
         closed,
     };
     let mut tally = judge::judge(&record)?;
-    tally.add_faults(&lock(&stage.injected));
+    tally.add_faults(&stage.injected.lock());
     Ok(tally)
 }
 
@@ -212,7 +213,7 @@ impl Stage {
                 () = is(&self.calm) => break,
             }
             closed.push(self.door.close());
-            *lock(&self.injected).entry("Slack refuses connections").or_default() += 1;
+            *self.injected.lock().entry("Slack refuses connections").or_default() += 1;
             sleep(*time).await;
             self.door.open().await?;
         }
@@ -348,9 +349,4 @@ fn app(life: usize) -> String {
 async fn is(what: &watch::Sender<bool>) {
     // It does not go away while this borrows it.
     let _ = what.subscribe().wait_for(|is| *is).await;
-}
-
-/// Nothing panics while it holds a lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -109,23 +110,23 @@ impl EcsApi {
 
     /// Has ListTasks answer with so many ARNs a page.
     pub fn page(&self, tasks: usize) {
-        lock(&self.played).page = tasks;
+        self.played.lock().page = tasks;
     }
 
     /// Adds an answer of DescribeServices, DescribeTasks, DescribeTaskDefinition, DescribeServiceDeployments or DescribeTargetGroups.
     /// What it says of a service takes the place of what was said before.
     pub fn record(&self, answer: Value) {
-        lock(&self.played).record(answer);
+        self.played.lock().record(answer);
     }
 
     /// Answers from now on as if there were no service of this name.
     pub fn forget(&self, service: &str) {
-        lock(&self.played).services.retain(|known| known["serviceName"] != service);
+        self.played.lock().services.retain(|known| known["serviceName"] != service);
     }
 
     /// Forgets what was recorded of services, so that they can be recorded as they are later. Their tasks are remembered.
     pub fn forget_services(&self) {
-        lock(&self.played).services.clear();
+        self.played.lock().services.clear();
     }
 
     /// What a program must have in its environment, besides the emulator's, to take this for ECS.
@@ -136,27 +137,27 @@ impl EcsApi {
 
     /// What becomes of the next requests of this operation, one after the other.
     pub fn script(&self, operation: &str, answers: impl IntoIterator<Item = Answer>) {
-        lock(&self.played).scripts.entry(operation.to_owned()).or_default().once.extend(answers);
+        self.played.lock().scripts.entry(operation.to_owned()).or_default().once.extend(answers);
     }
 
     /// What becomes of every request of this operation from now on, once its script is done.
     pub fn always(&self, operation: &str, answer: Answer) {
-        lock(&self.played).scripts.entry(operation.to_owned()).or_default().always = answer;
+        self.played.lock().scripts.entry(operation.to_owned()).or_default().always = answer;
     }
 
     /// Answers each request of this operation after `delay`.
     pub fn answer_after(&self, operation: &str, delay: Duration) {
-        lock(&self.played).delays.insert(operation.to_owned(), delay);
+        self.played.lock().delays.insert(operation.to_owned(), delay);
     }
 
     /// Refuses from now on to answer with tags; without these a request is answered.
     pub fn refuse_tags(&self) {
-        lock(&self.played).are_tags_refused = true;
+        self.played.lock().are_tags_refused = true;
     }
 
     /// The body of every request of this operation so far, in order.
     pub fn calls(&self, operation: &str) -> Vec<Value> {
-        let played = lock(&self.played);
+        let played = self.played.lock();
         played.calls.iter().filter(|(called, _)| called == operation).map(|(_, body)| body.clone()).collect()
     }
 }
@@ -275,7 +276,7 @@ async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, bo
     let operation = target.or(body["Action"].as_str()).unwrap_or_default().rsplit('.').next().unwrap_or_default();
     let operation = operation.to_owned();
     let (script, recorded, delay) = {
-        let mut played = lock(&played);
+        let mut played = played.lock();
         let delay = played.delays.get(&operation).copied();
         played.calls.push((operation.clone(), body.clone()));
         let refused = played.are_tags_refused && asks_for_tags(&body);
@@ -366,9 +367,4 @@ fn to_seconds(value: &mut Value, later: time::Duration) {
         Value::Array(items) => items.iter_mut().for_each(|item| to_seconds(item, later)),
         _ => {}
     }
-}
-
-/// It is plain data: a poisoned lock means nothing.
-fn lock(played: &Mutex<Played>) -> std::sync::MutexGuard<'_, Played> {
-    played.lock().unwrap_or_else(PoisonError::into_inner)
 }

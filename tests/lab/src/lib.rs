@@ -17,6 +17,8 @@
 //!
 //! Nothing started here outlives the program that started it, even one that is killed.
 
+#![allow(clippy::disallowed_methods, reason = "stand-ins answer late, and load has a rate")]
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -56,6 +58,12 @@ pub async fn eventually(what: &str, limit: Duration, mut ask: impl AsyncFnMut() 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
+}
+
+/// Waits for a fixed time, for a test that measures a rate or plays a slow service. A test that waits for an event uses [`eventually`].
+/// `why` says what the time is for.
+pub async fn for_a_while(time: Duration, _why: &'static str) {
+    tokio::time::sleep(time).await;
 }
 
 /// What a stand-in is to do with the requests to come: first each of `once` in turn, then `always`.

@@ -4,10 +4,11 @@
 //! The errors are those that AWS answers. One thing is missing: a task without a destination, by which each message goes
 //! back to where it came from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -78,7 +79,7 @@ impl MoveTasks {
         let held = caller.ask("GetQueueAttributes", attributes).await?;
         let held = held["Attributes"]["ApproximateNumberOfMessages"].as_str().context("no count")?.parse()?;
         let index = {
-            let mut tasks = self.lock();
+            let mut tasks = self.0.lock();
             if tasks.iter().any(|task| task.request["SourceArn"] == *source_arn && task.is_active()) {
                 return Ok(Err(SECOND));
             }
@@ -98,7 +99,7 @@ impl MoveTasks {
         let rate = body["MaxNumberOfMessagesPerSecond"].as_f64();
         tokio::spawn(async move {
             let ended = tasks.move_all(index, &caller, &source, &destination, rate).await;
-            let task = &mut tasks.lock()[index];
+            let task = &mut tasks.0.lock()[index];
             task.status = match ended {
                 Ok(()) if task.status == "CANCELLING" => "CANCELLED",
                 Ok(()) => "COMPLETED",
@@ -109,7 +110,7 @@ impl MoveTasks {
                 |error: anyhow::Error| error.to_string().replace(NO_QUEUE, "AWS.SimpleQueueService.NonExistentQueue");
             task.failure = ended.err().map(code);
         });
-        Ok(Ok(json!({ "TaskHandle": self.lock()[index].handle })))
+        Ok(Ok(json!({ "TaskHandle": self.0.lock()[index].handle })))
     }
 
     async fn move_all(
@@ -121,7 +122,7 @@ impl MoveTasks {
         rate: Option<f64>,
     ) -> Result<()> {
         let mut next = Instant::now();
-        while self.lock()[index].status == "RUNNING" {
+        while self.0.lock()[index].status == "RUNNING" {
             let receive = json!({
                 "QueueUrl": source, "MaxNumberOfMessages": 1, "VisibilityTimeout": 30, "MessageAttributeNames": ["All"],
             });
@@ -140,7 +141,7 @@ impl MoveTasks {
             }
             let delete = json!({ "QueueUrl": source, "ReceiptHandle": message["ReceiptHandle"] });
             caller.ask("DeleteMessage", delete).await?;
-            self.lock()[index].moved += 1;
+            self.0.lock()[index].moved += 1;
             if let Some(rate) = rate {
                 next += Duration::from_secs_f64(1.0 / rate);
                 tokio::time::sleep_until(next).await;
@@ -151,23 +152,19 @@ impl MoveTasks {
 
     fn list(&self, body: &Value) -> Result<Value, Refusal> {
         let max = body["MaxResults"].as_u64().unwrap_or(1) as usize;
-        let tasks = self.lock();
+        let tasks = self.0.lock();
         let of_source = tasks.iter().rev().filter(|task| task.request["SourceArn"] == body["SourceArn"]);
         Ok(json!({ "Results": of_source.take(max).map(Task::to_json).collect::<Vec<_>>() }))
     }
 
     fn cancel(&self, body: &Value) -> Result<Value, Refusal> {
-        let mut tasks = self.lock();
+        let mut tasks = self.0.lock();
         let task = tasks.iter_mut().find(|task| task.handle == body["TaskHandle"]).ok_or(NO_TASK)?;
         if task.status != "RUNNING" {
             return Err(NOT_RUNNING);
         }
         task.status = "CANCELLING";
         Ok(json!({ "ApproximateNumberOfMessagesMoved": task.moved }))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Task>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -63,7 +64,7 @@ impl Proxy {
 
     /// Everything it was asked for, in order.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked.lock().clone()
     }
 
     /// Whether it was asked for this host, whatever the port.
@@ -112,7 +113,7 @@ async fn serve(connection: TcpStream, routes: &HashMap<String, SocketAddr>, aske
         lines.iter().find(named)?.split_once(':').map(|(_, value)| value.trim().to_owned())
     };
     let authorization = header("proxy-authorization");
-    asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked { host: host.clone(), tunnel, authorization });
+    asked.lock().push(Asked { host: host.clone(), tunnel, authorization });
     let local = host.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
     let Some(upstream) = routes.get(&host).copied().or(local) else {
         connection.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;

@@ -8,7 +8,7 @@
 mod queue;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -17,6 +17,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -79,7 +80,7 @@ impl Sqs {
 
     /// Creates a secret, or gives it a new value.
     pub fn put_secret(&self, name: &str, value: &str) {
-        lock(&self.state.secrets).insert(name.to_owned(), value.to_owned());
+        self.state.secrets.lock().insert(name.to_owned(), value.to_owned());
     }
 }
 
@@ -128,7 +129,7 @@ impl Account {
     }
 
     fn create(&self, name: &str, attributes: &Value) -> Queue {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         let redrive: Option<Value> =
             attributes["RedrivePolicy"].as_str().and_then(|text| serde_json::from_str(text).ok());
         let redrive = redrive.and_then(|policy| {
@@ -144,12 +145,12 @@ impl Account {
     fn queue(&self, request: &Value) -> Result<Queue, Fault> {
         let url = request["QueueUrl"].as_str().or(request["QueueName"].as_str()).ok_or("MissingParameter")?;
         let name = url.rsplit('/').next().unwrap_or_default();
-        lock(&self.queues).get(name).cloned().ok_or("com.amazonaws.sqs#QueueDoesNotExist")
+        self.queues.lock().get(name).cloned().ok_or("com.amazonaws.sqs#QueueDoesNotExist")
     }
 
     fn secret(&self, request: &Value) -> Result<Value, Fault> {
         let name = request["SecretId"].as_str().ok_or("InvalidParameterException")?;
-        let value = lock(&self.secrets).get(name).cloned().ok_or("ResourceNotFoundException")?;
+        let value = self.secrets.lock().get(name).cloned().ok_or("ResourceNotFoundException")?;
         let arn = format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf");
         Ok(json!({ "ARN": arn, "Name": name, "SecretString": value, "CreatedDate": unix_ms() as f64 / 1000.0 }))
     }
@@ -181,9 +182,4 @@ fn number(value: &Value) -> Option<u64> {
 
 fn unix_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
-}
-
-/// Nothing panics while it holds a lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,6 +13,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use fastrand::Rng;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -21,7 +22,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::lock;
 use super::table::Table;
 use crate::aws::REGION;
 use crate::connection::{Connection, Connections};
@@ -175,7 +175,7 @@ async fn answer(
     let fault = desk.fault(operation, table.is_some());
     let name = fault.map(|fault| if table.is_some() { fault.name_at_table() } else { fault.name() });
     if let Some(name) = name {
-        *lock(&desk.setup.injected).entry(name).or_default() += 1;
+        *desk.setup.injected.lock().entry(name).or_default() += 1;
     }
     match fault {
         Some(Fault::Error(_, status, code)) => {
@@ -190,7 +190,7 @@ async fn answer(
             desk.asked(operation, &request, &[], name);
             if operation == "ReceiveMessage" {
                 let now = Instant::now();
-                lock(&desk.setup.stalls).push((desk.setup.life, now, now + time));
+                desk.setup.stalls.lock().push((desk.setup.life, now, now + time));
             }
             sleep(time).await;
         }
@@ -259,7 +259,7 @@ impl Desk {
 
     fn received(&self, answer: &Value, fault: Option<&'static str>) {
         if fault.is_none() {
-            lock(&self.chance).proven = true;
+            self.chance.lock().proven = true;
         }
         let messages = answer["Messages"].as_array().into_iter().flatten();
         self.write(messages.filter_map(|message| {
@@ -299,7 +299,7 @@ impl Desk {
     }
 
     fn credentials(&self) -> Value {
-        let mut chance = lock(&self.chance);
+        let mut chance = self.chance.lock();
         chance.credentials.push(Instant::now());
         let expiration = (OffsetDateTime::now_utc() + CREDENTIALS_LAST).format(&Rfc3339).unwrap_or_default();
         json!({
@@ -314,7 +314,7 @@ impl Desk {
     fn are_expired(&self, headers: &HeaderMap) -> bool {
         let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let key = signed.split_once("Credential=CHAOS").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-        let given_out = |key: usize| lock(&self.chance).credentials.get(key.checked_sub(1)?).copied();
+        let given_out = |key: usize| self.chance.lock().credentials.get(key.checked_sub(1)?).copied();
         key.and_then(given_out).is_none_or(|at| at.elapsed() > CREDENTIALS_LAST)
     }
 
@@ -323,7 +323,7 @@ impl Desk {
         if trouble == 0 || *self.setup.calm.borrow() {
             return None;
         }
-        let mut chance = lock(&self.chance);
+        let mut chance = self.chance.lock();
         let proven = chance.proven;
         if chance.refused_yet > 0 {
             chance.refused_yet -= 1;

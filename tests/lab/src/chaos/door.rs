@@ -1,10 +1,10 @@
 //! The way to Slack, which can be closed: nobody gets through, and nobody gets a connection.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::Result;
+use parking_lot::Mutex;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -29,7 +29,7 @@ impl Door {
 
     /// Ends every connection, and refuses new ones; when that was.
     pub(super) fn close(&self) -> Instant {
-        super::lock(&self.passage).abort();
+        self.passage.lock().abort();
         Instant::now()
     }
 
@@ -41,14 +41,14 @@ impl Door {
             tokio::task::yield_now().await;
             listener = TcpListener::bind(self.address).await;
         }
-        *super::lock(&self.passage) = tokio::spawn(pass(listener?, self.to));
+        *self.passage.lock() = tokio::spawn(pass(listener?, self.to));
         Ok(())
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        super::lock(&self.passage).abort();
+        self.passage.lock().abort();
     }
 }
 

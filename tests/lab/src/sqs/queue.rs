@@ -3,15 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
-use super::{Fault, lock, number, unix_ms};
+use super::{Fault, number, unix_ms};
 use crate::aws::Counts;
 
 /// One SQS queue. Cloning is cheap and shares it.
@@ -72,7 +73,7 @@ impl Queue {
     /// Puts messages in, all at once, past HTTP.
     pub fn put(&self, bodies: impl IntoIterator<Item = String>) {
         let now = Instant::now();
-        let mut messages = lock(&self.messages);
+        let mut messages = self.messages.lock();
         for body in bodies {
             messages.add(Message::new(body, now));
         }
@@ -87,7 +88,7 @@ impl Queue {
 
     /// How many messages it holds now.
     pub fn counts(&self) -> Counts {
-        let mut messages = lock(&self.messages);
+        let mut messages = self.messages.lock();
         messages.show_again(Instant::now());
         let in_flight = messages.stored.values().filter(|message| message.hidden_until.is_some()).count();
         Counts { visible: (messages.stored.len() - in_flight) as u32, in_flight: in_flight as u32, delayed: 0 }
@@ -95,7 +96,7 @@ impl Queue {
 
     /// What was sent of all that it holds now, in the order in which it was sent.
     pub fn bodies(&self) -> Vec<String> {
-        let messages = lock(&self.messages);
+        let messages = self.messages.lock();
         let mut stored: Vec<_> = messages.stored.iter().collect();
         stored.sort_unstable_by_key(|(id, _)| **id);
         stored.into_iter().map(|(_, message)| message.body.clone()).collect()
@@ -103,7 +104,7 @@ impl Queue {
 
     /// What was asked of it so far.
     pub fn stats(&self) -> Stats {
-        lock(&self.messages).stats.clone()
+        self.messages.lock().stats.clone()
     }
 
     /// Returns when every message has been deleted, or has gone to the dead-letter queue.
@@ -120,7 +121,7 @@ impl Queue {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(found) = look(&lock(&self.messages)) {
+            if let Some(found) = look(&self.messages.lock()) {
                 return found;
             }
             changed.await;
@@ -128,7 +129,7 @@ impl Queue {
     }
 
     pub(super) fn count_request(&self) {
-        lock(&self.messages).stats.requests += 1;
+        self.messages.lock().stats.requests += 1;
     }
 
     pub(super) fn attributes(&self) -> Map<String, Value> {
@@ -151,7 +152,7 @@ impl Queue {
         let body = request["MessageBody"].as_str().ok_or("MissingParameter")?;
         let message = Message::new(body.to_owned(), Instant::now());
         let md5 = message.md5.clone();
-        let id = lock(&self.messages).add(message);
+        let id = self.messages.lock().add(message);
         self.changed.notify_waiters();
         Ok(json!({ "MessageId": message_id(id), "MD5OfMessageBody": md5 }))
     }
@@ -179,7 +180,7 @@ impl Queue {
     /// What can be received now, and when there may be more.
     fn take(&self, max: usize, visibility: Duration) -> (Vec<Value>, Option<Instant>) {
         let now = Instant::now();
-        let mut messages = lock(&self.messages);
+        let mut messages = self.messages.lock();
         if messages.stats.first_receive.is_none() {
             messages.stats.first_receive = Some(now);
             self.changed.notify_waiters();
@@ -210,7 +211,7 @@ impl Queue {
     /// With the handle of an earlier receive nothing is deleted, and that is no error: as SQS may do.
     pub(super) fn delete(&self, request: &Value) -> Result<Value, Fault> {
         let (id, receives) = handle(request)?;
-        let mut messages = lock(&self.messages);
+        let mut messages = self.messages.lock();
         if messages.stored.get(&id).is_some_and(|message| message.receives == receives) {
             messages.stored.remove(&id);
             if messages.stored.is_empty() {
@@ -223,7 +224,7 @@ impl Queue {
     pub(super) fn change_visibility(&self, request: &Value) -> Result<Value, Fault> {
         let (id, receives) = handle(request)?;
         let visibility = number(&request["VisibilityTimeout"]).ok_or("MissingParameter")?;
-        let mut messages = lock(&self.messages);
+        let mut messages = self.messages.lock();
         let message = messages.stored.get_mut(&id).filter(|message| message.receives == receives);
         let message = message.filter(|message| message.hidden_until.is_some()).ok_or("MessageNotInflight")?;
         let until = Instant::now() + Duration::from_secs(visibility);

@@ -8,6 +8,8 @@
 //! Arguments choose parts: `throughput`, `idle`, `delay`, `latency`, `storm`, `emulator`, `growth`; none is all of these.
 //! `instructions`, which needs valgrind, and `soak`, which takes an hour, are only done when asked for. Read from the environment: `WORKER`, the program to measure.
 
+#![allow(clippy::disallowed_methods, reason = "it measures over time")]
+
 mod consumer;
 mod growth;
 mod hook;
