@@ -45,7 +45,7 @@ async fn a_200_that_is_not_slacks_loses_no_alert() {
         assert!(lines.iter().any(|line| line.message().contains(expected)), "{page:?}: {worker}");
         world.slack.calm();
         world.posted(&[&service]).await;
-        world.queue_is_empty().await;
+        world.nothing_more_is_posted(&worker).await;
     }
     assert!(!format!("{worker}").contains("s3same"), "{worker}");
     assert_eq!(world.slack.accepted().len(), 5);
@@ -61,7 +61,7 @@ async fn a_json_success_is_one() {
     let worker = world.worker().await;
     world.queue.send_events(&[Ecs::default().start_impaired("taken")]).await.unwrap();
     outcome_line(&worker, "taken", "posted").await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.requests().len(), 1);
 }
 
@@ -76,7 +76,7 @@ async fn an_answer_without_end_costs_neither_memory_nor_time() {
     let begun = Instant::now();
     world.queue.send_events(&[Ecs::default().start_impaired("bounded")]).await.unwrap();
     world.posted(&["bounded"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.requests().len(), 4);
     // Three time-outs would be thirty seconds.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
@@ -127,7 +127,7 @@ async fn a_kept_connection_that_is_dead_costs_the_next_alert_little() {
     world.queue.send_events(&[ecs.start_impaired("third")]).await.unwrap();
     world.posted(&["third"]).await;
     let took = begun.elapsed();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert!(took < Duration::from_secs(6), "{took:?}");
 
     let connections: Vec<u64> = world.slack.requests().iter().map(|request| request.connection).collect();

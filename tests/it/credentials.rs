@@ -59,7 +59,7 @@ async fn a_look_up_with_expired_credentials_is_made_again_at_once() {
     proxy.script("GetSecretValue", [Fault::Error(400, "ExpiredTokenException")]);
     world.queue.send_events(&[Ecs::default().start_impaired("moved")]).await.unwrap();
     world.posted(&["moved"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let tokens: Vec<_> = proxy.calls("GetSecretValue").into_iter().filter_map(|call| call.token).collect();
     assert_eq!(tokens, ["first", "first", "second"], "at start; refused; at once with fresh ones");
     assert_eq!(world.slack.requests().len(), 2, "the channel did not have to wait\n{worker}");

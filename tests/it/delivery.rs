@@ -27,7 +27,7 @@ async fn an_event_that_the_rule_lets_through_is_posted_and_deleted() {
         .unwrap();
 
     world.posted(&["image_inferrer"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let accepted = world.slack.accepted();
     assert_eq!(accepted.len(), 1, "the rule filters the steady state");
     let payload = &accepted[0].payload;
@@ -48,7 +48,7 @@ async fn what_is_no_problem_is_deleted_unposted() {
     let calm = [ecs.steady_state("calm"), ecs.scaled_in("shrinking"), ecs.stopped_by_user("stopped")];
     world.queue.send_events(&calm).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "unrouted")], 3.0).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.requests().len(), 0);
 }
 
@@ -78,7 +78,7 @@ async fn routes_send_each_event_where_its_pattern_says() {
         channel = "all"
         "#
     ));
-    let _worker = world.worker().await;
+    let worker = world.worker().await;
     let ecs = Ecs::default();
     let events = [
         ecs.start_impaired("search-index"),
@@ -87,7 +87,7 @@ async fn routes_send_each_event_where_its_pattern_says() {
         ecs.steady_state("billing-ok"),
     ];
     world.queue.send_events(&events).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let got = |webhook: &str, service: &str| {
         world.slack.accepted().iter().any(|request| request.webhook == webhook && request.mentions(service))
     };
@@ -120,7 +120,7 @@ async fn copies_of_an_event_are_posted_once_and_all_deleted() {
     // And one that comes later.
     world.queue.send_events(&[event]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "duplicate")], 2.0).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.requests().len(), 1);
 }
 
@@ -155,10 +155,10 @@ async fn a_delete_that_fails_is_made_good() {
         "DeleteMessageBatch",
         [Fault::FirstEntryFails, Fault::Error(500, "InternalFailure"), expired, Fault::None],
     );
-    let _worker = world.worker_through(&proxy).await;
+    let worker = world.worker_through(&proxy).await;
     let ecs = Ecs::default();
     world.queue.send_events(&["a", "b", "c"].map(|name| ecs.start_impaired(name))).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert!(proxy.calls("DeleteMessageBatch").len() >= 4);
     assert!(world.slack.requests().iter().all(|request| request.accepted));
 }
@@ -172,7 +172,7 @@ async fn what_is_not_a_json_object_goes_to_the_dead_letter_queue() {
     world.queue.send_events(&[Ecs::default().start_impaired("healthy")]).await.unwrap();
     world.posted(&["healthy"]).await;
     world.dlq.wait_for(|counts| counts.total() == 5, LIMIT).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     metric_is(&worker, OUTCOMES, &[("outcome", "undecodable")], 10.0).await;
     assert_eq!(world.slack.requests().len(), 1);
 }
@@ -200,12 +200,12 @@ async fn an_alert_that_slack_refuses_goes_out_alone_and_as_plain_text() {
     // The first post fails, so that the others gather behind it and go out together.
     world.slack.script(&world.name, [Answer::Status(500, "rollup_error")]);
     world.slack.always(&world.name, Answer::RefuseBlocksWith("ugly".into()));
-    let _worker = world.worker().await;
+    let worker = world.worker().await;
     let ecs = Ecs::default();
     let names = ["one", "two", "ugly", "four", "five"];
     world.queue.send_events(&names.map(|name| ecs.start_impaired(name))).await.unwrap();
     world.posted(&names).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let ugly = world.slack.accepted().into_iter().find(|request| request.mentions("ugly")).unwrap();
     assert!(ugly.payload.get("attachments").is_none(), "{}", ugly.payload);
     for name in names {

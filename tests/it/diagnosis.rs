@@ -419,7 +419,9 @@ async fn a_crash_loop_is_one_alert_however_many_replicas_there_are() {
         world.queue.send_events(std::slice::from_ref(event)).await.unwrap();
     }
     world.posted(&["*looper* is crash-looping: 5 exits in 7 min, exit code 1"]).await;
-    world.queue_is_empty().await;
+    for worker in &workers {
+        world.nothing_more_is_posted(worker).await;
+    }
     assert_eq!(world.posts_mentioning("looper"), 1);
     assert!(world.slack.accepted()[0].mentions("5 of the last 5 tasks"));
 }
@@ -448,6 +450,7 @@ async fn a_single_exit_is_routine_and_goes_only_where_a_pattern_asks_for_it() {
         world.queue.send_events(&exits(&ecs, service, &[1])).await.unwrap();
         outcome_line(&worker, service, outcome).await;
     }
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!((world.posts_mentioning("unwatched"), world.slack.accepted().len()), (0, 1));
 }
 

@@ -73,13 +73,13 @@ async fn the_alerts_of_a_revoked_webhook_go_to_its_fallback_until_it_works() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     send(&world, &names).await;
     world.posted(&names).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let probes = world.slack.requests().iter().filter(|request| request.webhook == "team").count();
     assert!(probes <= 4, "{probes} probes");
 
     world.slack.always("team", Answer::Judge);
     back_in(&world, "team").await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
     metric_is(&worker, "channel_blocked", &TEAM, 0.0).await;
     // Nothing was lost or came twice, and nothing was put back.
@@ -102,11 +102,11 @@ async fn a_digest_says_of_each_alert_for_which_channel_it_is() {
     // All wait together behind a 429.
     world.slack.script("platform", [Answer::RateLimited(2)]);
     send(&world, &["own-0"]).await;
-    let _worker = world.worker().await;
+    let worker = world.worker().await;
     world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
     send(&world, &["own-1", "carried-1", "own-2", "carried-2"]).await;
     world.posted(&["own-0", "own-1", "own-2", "carried-1", "carried-2"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let line = "For #team, which Slack refuses: channel_is_archived";
     for post in world.slack.accepted() {
         let blocks = post.payload["attachments"][0]["blocks"].to_string();
@@ -149,7 +149,7 @@ async fn a_slack_that_is_down_or_slow_is_waited_for() {
     world.slack.script("team", failures);
     send(&world, &["patient"]).await;
     world.posted(&["patient"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(places(&world, "patient"), ["team"]);
     assert!(world.slack.requests().iter().all(|request| request.webhook == "team"));
     metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
@@ -187,9 +187,9 @@ async fn a_killed_worker_loses_nothing_that_was_for_the_fallback() {
     send(&world, &["alpha"]).await;
     world.slack.wait_for(|all| all.iter().any(|request| request.webhook == "platform"), LIMIT).await.unwrap();
     first.kill().await.unwrap();
-    let _second = world.worker().await;
+    let second = world.worker().await;
     world.posted(&["alpha"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&second).await;
     assert_eq!(places(&world, "alpha"), ["platform"]);
 }
 
@@ -258,7 +258,7 @@ async fn what_was_put_back_comes_at_once_when_the_channel_opens() {
     world.posted(&["early"]).await;
     // It was put back for 24 to 30 s, less than 10 s ago.
     assert!(opened.elapsed() < Duration::from_secs(10), "{:?}", opened.elapsed());
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(places(&world, "early"), ["shut"]);
 }
 
@@ -280,7 +280,7 @@ async fn what_was_put_back_is_deleted_only_once_slack_has_it() {
     world.slack.always("shut", Answer::Judge);
     open(&world, &worker, "last").await;
     world.posted(&["early"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(places(&world, "early"), ["shut"]);
 }
 

@@ -166,7 +166,7 @@ async fn a_canary_is_counted_and_deleted_and_nobody_hears_of_it() {
     world.queue.send_events(&[canary(), canary(), dated]).await.unwrap();
     metric_is(&worker, "canaries_total", &[], 3.0).await;
     metric_is(&worker, "messages_total", &[("outcome", "canary")], 3.0).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let last = worker.metrics().await.unwrap().get("last_canary_timestamp_seconds", &[]).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((now - 60.0..=now).contains(&last), "{last}, now {now}");

@@ -148,12 +148,12 @@ async fn one_bad_deploy_is_three_messages_at_most_by_webhook_and_the_last_is_gre
     let (worker, ecs) = worker_and_ecs(&world).await;
     world.queue.send_events(&bad_deploy(&ecs, "checkout")).await.unwrap();
     world.posted(&["checkout", "Image not found"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let before_the_fix = world.slack.accepted().len();
     assert!((1..=2).contains(&before_the_fix), "{before_the_fix}");
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     world.posted(&["has recovered"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
 
     let posts = world.slack.accepted();
     assert_eq!(posts.len(), before_the_fix + 1);
@@ -194,7 +194,7 @@ async fn one_bad_deploy_is_one_message_by_bot_which_turns_green() {
 
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     eventually("the root is green", || roots(&world).iter().any(|root| color(&root.payload) == "good")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let [root] = &roots(&world)[..] else { panic!("{:?}", roots(&world)) };
     for words in ["*checkout* has recovered after 6 min: 27 events, 24 failed tasks", "checkout:89, 2 of 2 tasks"] {
         assert!(says(&root.payload, words), "{words:?} is not in {}", root.payload);

@@ -57,7 +57,7 @@ async fn events_that_share_an_id_are_all_posted_and_each_only_once() {
     ];
     world.queue.send(&copies).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "duplicate")], copies.len() as f64).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     for name in ["one", "two", "three"] {
         assert_eq!(world.posts_mentioning(name), 1, "{name}");
     }
@@ -92,7 +92,7 @@ async fn what_was_moved_from_the_dead_letter_queue_is_still_the_same_event() {
     let mut redrive = Worker::spawn(BINARY, environment, &["dlq", "redrive"]).unwrap();
     assert_eq!(redrive.wait(LIMIT).await.unwrap().code(), Some(0), "{redrive}");
     metric_is(&worker, OUTCOMES, &[("outcome", "duplicate")], 1.0).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.requests().len(), 1);
 }
 
@@ -117,7 +117,7 @@ async fn all_json_is_json() {
     ];
     world.queue.send(&bodies).await.unwrap();
     world.posted(&["exponent", "digits", "deep", "half-emoji", "all-of-it", "wrapped"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     metric_is(&worker, OUTCOMES, &[("outcome", "posted")], bodies.len() as f64).await;
     assert!(!format!("{:?}{worker}", world.slack.requests()).contains("hunter2"));
 }
@@ -171,7 +171,7 @@ async fn a_record_that_is_no_event_is_shown_among_those_that_are() {
     // Not again, when it comes again.
     world.queue.send(&[body.to_string()]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "duplicate")], 1.0).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.posts_mentioning("the disk is full"), 1);
 }
 

@@ -104,7 +104,7 @@ async fn retry_after_is_obeyed_to_the_second() {
     metric_is(&worker, CHANNEL_BLOCKED, &DEFAULT, 1.0).await;
     world.queue.send_events(&[ecs.start_impaired("second")]).await.unwrap();
     world.posted(&["first", "second"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let requests = world.slack.requests();
     assert_eq!(world.slack.violations(), 0);
     let gaps: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
@@ -173,11 +173,11 @@ async fn a_storm_keeps_to_slacks_rate_and_names_every_service() {
     world.queue.send_events(&names.iter().map(|name| ecs.start_impaired(name)).collect::<Vec<_>>()).await.unwrap();
     let repeats: Vec<_> = (0..200).map(|_| ecs.start_impaired("repeating")).collect();
     world.queue.send_events(&repeats).await.unwrap();
-    let _worker = world.worker().await;
+    let worker = world.worker().await;
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.push("repeating");
     world.posted(&all).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let requests = world.slack.requests();
     assert!(requests.len() < 15, "{} posts for 500 alerts", requests.len());
     assert!(requests.iter().all(|request| request.accepted), "within Slack's rate and limits");
@@ -188,7 +188,7 @@ async fn a_storm_keeps_to_slacks_rate_and_names_every_service() {
 async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
     let world = World::new().await.config("[queue]\nvisibility_timeout = '40s'");
     world.slack.script(&world.name, [Answer::Reset, Answer::Hang]);
-    let _worker = world.worker().await;
+    let worker = world.worker().await;
     world.queue.send_events(&[Ecs::default().start_impaired("persistent")]).await.unwrap();
     let done = |requests: &[lab::slack::Request]| requests.iter().any(|request| request.status == Some(200));
     world.slack.wait_for(done, LIMIT).await.unwrap();
@@ -196,7 +196,7 @@ async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
     // A 200 whose body breaks off may be anybody's: posted twice is better than lost.
     world.slack.script(&world.name, [Answer::Cut]);
     world.queue.send_events(&[Ecs::default().start_impaired("broken-off")]).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let broken_off = world.slack.requests().into_iter().filter(|request| request.mentions("broken-off"));
     assert_eq!(broken_off.map(|request| request.status).collect::<Vec<_>>(), [None, Some(200)]);
 }
@@ -209,7 +209,7 @@ async fn a_rotated_webhook_is_looked_up_afresh() {
     world.aws.update_secret(&world.name, &world.slack.url("rotated")).await.unwrap();
     world.queue.send_events(&[Ecs::default().start_impaired("moved")]).await.unwrap();
     world.posted(&["moved"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let webhooks: Vec<String> = world.slack.requests().into_iter().map(|request| request.webhook).collect();
     assert_eq!(webhooks, [world.name.as_str(), "rotated"]);
     metric_is(&worker, CHANNEL_BLOCKED, &DEFAULT, 0.0).await;

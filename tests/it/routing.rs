@@ -45,7 +45,7 @@ async fn a_problem_that_is_dropped_all_the_same_is_counted_by_its_severity() {
     for service in ["checkout", "search", "calm"] {
         outcome_line(&worker, service, "unrouted").await;
     }
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     for severity in ["warning", "critical"] {
         metric_is(&worker, "unrouted_problems_total", &[("severity", severity)], 1.0).await;
     }

@@ -89,7 +89,7 @@ async fn a_rotated_secret_may_be_json_and_a_bad_one_is_described() {
     let secret = format!(r#"{{"url":"{}"}}"#, world.slack.url("rotated"));
     world.aws.update_secret(&world.name, &secret).await.unwrap();
     world.posted(&["moved"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.accepted()[0].webhook, "rotated");
     assert!(!worker.to_string().contains("opensesame"), "{worker}");
 }

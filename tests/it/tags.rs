@@ -96,7 +96,7 @@ async fn a_tag_says_whose_an_alert_is_and_so_whose_its_end_is() {
     assert_eq!(ecs.calls("DescribeServices").len(), 2);
     world.queue.send_events(&[Ecs::default().steady_state("indexer")]).await.unwrap();
     world.posted(&["*indexer* has recovered"]).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(channels(&world, "*indexer*"), ["search"; 2]);
 }
 
@@ -113,7 +113,7 @@ async fn what_is_no_problem_costs_one_request_for_the_tags_and_only_where_they_d
     outcome_line(&worker, "checkout", "unrouted").await;
     world.queue.send_events(&[begun("indexer")]).await.unwrap();
     world.slack.wait_for(|requests| requests.len() == 2, LIMIT).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(channels(&world, "*indexer*"), ["search"; 2]);
     assert_eq!((ecs.calls("DescribeServices").len(), ecs.calls("ListTasks").len()), (2, 0));
     tags(&worker, "ok", 3).await;
@@ -175,6 +175,7 @@ async fn an_event_cannot_bring_tags_and_what_has_no_service_has_none() {
     alone["service-tags"] = json!({ "team": "search" });
     world.queue.send_events(&[alone]).await.unwrap();
     world.slack.wait_for(|requests| requests.len() == 2, LIMIT).await.unwrap();
+    world.nothing_more_is_posted(&worker).await;
     let accepted: Vec<String> = world.slack.accepted().into_iter().map(|request| request.webhook).collect();
     assert_eq!(accepted, ["platform", "platform"]);
 }

@@ -97,6 +97,13 @@ impl World {
         self.queue.wait_for(|counts| counts.total() == 0, LIMIT).await.unwrap();
     }
 
+    /// Waits until no post can follow from what was sent so far: the queue holds no message, visible, in flight or delayed, and then
+    /// the worker holds none. The posts that Slack has then are all there will be.
+    pub async fn nothing_more_is_posted(&self, worker: &Worker) {
+        self.queue_is_empty().await;
+        metric_is(worker, "in_flight_messages", &[], 0.0).await;
+    }
+
     /// How many accepted posts mention the text.
     pub fn posts_mentioning(&self, text: &str) -> usize {
         self.slack.accepted().iter().filter(|request| request.mentions(text)).count()

@@ -29,6 +29,7 @@ async fn a_fault_of_slacks_is_tried_again() {
     let server_errors = [("channel", "ops"), ("outcome", "server_error")];
     metric_is(&worker, "slack_requests_total", &server_errors, 3.0).await;
     outcomes(&worker, "deferred", 0).await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(roots(&world).len(), 1);
     metric_is(&worker, "channel_blocked", &[("channel", "ops")], 0.0).await;
 }

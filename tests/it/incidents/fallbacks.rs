@@ -37,7 +37,7 @@ async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_o
     describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
     world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
     send(&world, Ecs::default().start_impaired("checkout")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let root = in_channel(&world, FALLBACK).remove(0);
     assert!(root.mentions(LINE) && root.mentions("checkout"), "{root:?}");
     metric_is(&worker, "fallback_active", &[("channel", "ops")], 1.0).await;
@@ -48,7 +48,7 @@ async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_o
         in_channel(&world, FALLBACK).iter().any(|root| says(&root.payload, "2 events") && root.mentions(LINE))
     })
     .await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
 
     // The channel works again: what is news opens a root there, as soon as an attempt is due.
     world.slack.always(CHANNEL, Answer::Judge);
@@ -59,14 +59,14 @@ async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_o
             break;
         }
         send(&world, event).await;
-        world.queue_is_empty().await;
+        world.nothing_more_is_posted(&worker).await;
     }
     let news = in_channel(&world, CHANNEL).remove(0);
     assert!(news.thread_ts.is_none() && !news.mentions("For #ops") && says(&news.payload, "events since"), "{news:?}");
     metric_is(&worker, "fallback_active", &[("channel", "ops")], 0.0).await;
 
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     for channel in [CHANNEL, FALLBACK] {
         let messages = in_channel(&world, channel);
         let roots: Vec<_> = messages.iter().filter(|message| message.thread_ts.is_none()).collect();
@@ -89,7 +89,7 @@ async fn the_end_of_what_only_the_fallback_was_told_is_said_there_alone() {
     world.queue_is_empty().await;
     world.slack.always(CHANNEL, Answer::Judge);
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let messages = in_channel(&world, FALLBACK);
     assert_eq!(messages.iter().map(|message| color(&message.payload)).collect::<Vec<_>>(), ["good", "good"]);
     assert_eq!(in_channel(&world, CHANNEL), []);
@@ -102,16 +102,16 @@ async fn news_and_end_of_what_the_channel_was_told_go_to_the_fallback_when_it_is
     let (worker, ecs) = worker_and_ecs(&world).await;
     describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
     send(&world, Ecs::default().start_impaired("checkout")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(in_channel(&world, CHANNEL).len(), 1);
     world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
     send(&world, Ecs::default().deployment_failed("checkout")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let messages = in_channel(&world, FALLBACK);
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(messages[0].mentions(LINE) && messages[0].thread_ts.is_none(), "{messages:?}");
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let messages = in_channel(&world, FALLBACK);
     assert!(messages.iter().all(|message| color(&message.payload) == "good"), "{messages:?}");
     transitions(&worker, "ops", &[("opened", 1), ("news", 1), ("recovered", 1)]).await;
@@ -132,7 +132,7 @@ async fn by_webhook_the_end_reaches_all_who_were_told() {
     };
     world.slack.always("ops", Answer::Status(410, "channel_is_archived"));
     send(&world, Ecs::default().start_impaired("checkout")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!((posts("ops", false), posts("backup", false)), (0, 1));
     world.slack.always("ops", Answer::Judge);
     let news = [Ecs::default().deployment_failed("checkout"), Ecs::default().rollback("checkout")];
@@ -140,12 +140,12 @@ async fn by_webhook_the_end_reaches_all_who_were_told() {
     {
         if posts("ops", false) == 0 {
             send(&world, event).await;
-            world.queue_is_empty().await;
+            world.nothing_more_is_posted(&worker).await;
         }
     }
     assert_eq!(posts("ops", false), 1);
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!((posts("ops", true), posts("backup", true)), (1, 1));
     transitions(&worker, "ops", &[("opened", 1), ("recovered", 1), ("reopened", 0)]).await;
 }

@@ -49,7 +49,7 @@ async fn by_webhook_an_incident_mentions_when_it_opens_and_when_it_escalates() {
             assert_eq!(last["text"].as_str().unwrap().ends_with(GROUP), mentioned == 1, "{last}");
         }
     }
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let all: usize = world.slack.accepted().iter().map(|post| mentions(&post.payload)).sum();
     assert_eq!(all, 2);
 }
@@ -126,6 +126,7 @@ async fn a_storm_mentions_once_however_many_incidents_it_opens_and_messages_it_t
     metric_is(&worker, "in_flight_messages", &[], COUNT.into()).await;
     world.slack.always("ops", Answer::Judge);
     outcomes(&worker, "posted", COUNT).await;
+    world.nothing_more_is_posted(&worker).await;
     let posts = world.slack.accepted();
     assert!(posts.len() > 1, "not all fit into one message");
     let mentioned: Vec<usize> = posts.iter().map(|post| mentions(&post.payload)).collect();

@@ -30,7 +30,7 @@ async fn what_a_mute_holds_is_deleted_and_counted_and_the_next_alert_after_it_op
     world.queue.send_events(&[ago(ecs.start_impaired("sandbox"), 10)]).await.unwrap();
     outcomes(&worker, "posted", 2).await;
     metric_is(&worker, "incidents_total", &[("channel", "default"), ("transition", "opened")], 2.0).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.posts_mentioning("load test"), 0, "a reason is for the log");
     metric_is(&worker, "unrouted_problems_total", &[("severity", "critical")], 0.0).await;
 }
@@ -49,6 +49,7 @@ async fn the_end_of_what_was_reported_before_a_mute_is_reported() {
     world.queue.send_events(&ends).await.unwrap();
     outcomes(&worker, "posted", 2).await;
     outcomes(&worker, "muted", 2).await;
+    world.nothing_more_is_posted(&worker).await;
     let posts = world.slack.accepted();
     let colors: Vec<&str> = posts.iter().map(|post| color(&post.payload)).collect();
     assert_eq!(colors, ["danger", "good"]);

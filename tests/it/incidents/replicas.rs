@@ -58,7 +58,7 @@ async fn three_replicas_of_which_two_are_killed_tell_one_story() {
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     super::eventually("the root is green", || roots(&world).last().is_some_and(|root| color(&root.payload) == "good"))
         .await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&replicas[2]).await;
 
     let roots = roots(&world);
     // Who was killed may have posted a root that nobody recorded: a second one is explained by that, a third by nothing.
@@ -82,7 +82,9 @@ async fn three_replicas_by_webhook_send_no_more_than_one() {
     world.queue_is_empty().await;
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     world.posted(&["*checkout* has recovered after 6 min: 27 events, 24 failed tasks"]).await;
-    world.queue_is_empty().await;
+    for replica in &replicas {
+        world.nothing_more_is_posted(replica).await;
+    }
     let posts = world.slack.accepted();
     assert!((2..=3).contains(&posts.len()), "{posts:?}");
     assert_eq!(color(&posts.last().unwrap().payload), "good");
@@ -111,7 +113,7 @@ async fn what_one_replica_opened_another_recovers_and_knows_its_copies() {
     outcomes(&second, "duplicate", 5).await;
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     super::eventually("the root is green", || roots(&world).iter().all(|root| color(&root.payload) == "good")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&second).await;
     let [root] = &roots(&world)[..] else { panic!("{:?}", roots(&world)) };
     assert!(says(&root.payload, "5 events, 5 failed tasks"), "{}", root.payload);
     assert_eq!(replies(&world, root).len(), 1);
@@ -156,7 +158,7 @@ async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
     outcomes(&other, "posted", 2).await;
     world.queue.send_events(&[Ecs::default().steady_state("checkout")]).await.unwrap();
     outcomes(&other, "posted", 3).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&other).await;
     let roots = roots(&world);
     assert_eq!(roots.iter().map(|root| color(&root.payload)).collect::<Vec<_>>(), ["danger", "good"]);
     assert!(says(&roots[1].payload, "2 events"), "{}", roots[1].payload);
@@ -221,7 +223,7 @@ async fn alerts_go_out_while_the_table_is_gone_or_slow() {
         let events: Vec<Value> = (0..10).map(|_| Ecs::default().start_impaired("checkout")).collect();
         world.queue.send_events(&events).await.unwrap();
         outcomes(&worker, "posted", 10).await;
-        world.queue_is_empty().await;
+        world.nothing_more_is_posted(&worker).await;
         let messages = world.slack.messages(CHANNEL);
         let [root] = &messages[..] else { panic!("{fault:?}: {messages:?}") };
         assert!(says(&root.payload, "10 events"), "{fault:?}: {root:?}");

@@ -55,7 +55,7 @@ async fn an_alarm_opens_recovers_and_is_reopened() {
     for (state, ago, colors) in [("ALARM", 300, "danger"), ("OK", 180, "good"), ("ALARM", 60, "danger")] {
         world.queue.send_events(&[alarm(state, ago)]).await.unwrap();
         eventually(state, || roots(&world).first().is_some_and(|root| color(&root.payload) == colors)).await;
-        world.queue_is_empty().await;
+        world.nothing_more_is_posted(&worker).await;
     }
     let [root] = &roots(&world)[..] else { panic!("{:?}", roots(&world)) };
     let thread = replies(&world, root);
@@ -71,11 +71,11 @@ async fn an_alarm_opens_recovers_and_is_reopened() {
 #[tokio::test]
 async fn trouble_long_after_the_end_is_another_incident() {
     let world = bot_world("[incidents]\nreopen_within = '1m'").await;
-    let (_worker, _ecs) = worker_and_ecs(&world).await;
+    let (worker, _ecs) = worker_and_ecs(&world).await;
     for (state, ago, roots_then) in [("ALARM", 300, 1), ("OK", 180, 1), ("ALARM", 60, 2)] {
         world.queue.send_events(&[alarm(state, ago)]).await.unwrap();
         eventually(state, || roots(&world).len() == roots_then).await;
-        world.queue_is_empty().await;
+        world.nothing_more_is_posted(&worker).await;
     }
     assert_eq!(
         roots(&world).iter().map(|root| color(&root.payload).to_owned()).collect::<Vec<_>>(),
@@ -102,20 +102,20 @@ async fn a_root_that_somebody_deleted_is_opened_anew() {
     let (worker, _ecs) = worker_and_ecs(&world).await;
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
     eventually("the root is there", || roots(&world).len() == 1).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     world.slack.delete_message(CHANNEL, &roots(&world)[0].ts);
     // By a repeat, which would edit the root, and by news, which would reply to it.
     for event in [Ecs::default().start_impaired("checkout"), Ecs::default().placement_failure("checkout")] {
         world.queue.send_events(&[event]).await.unwrap();
         eventually("the root is there again", || roots(&world).len() == 1).await;
-        world.queue_is_empty().await;
+        world.nothing_more_is_posted(&worker).await;
         world.slack.delete_message(CHANNEL, &roots(&world)[0].ts);
     }
     transitions(&worker, "ops", &[("opened", 3)]).await;
     // Its end, too, is said where nobody has deleted it.
     world.queue.send_events(&[Ecs::default().steady_state("checkout")]).await.unwrap();
     eventually("the end is said", || roots(&world).iter().any(|root| color(&root.payload) == "good")).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.messages(CHANNEL).len(), 1);
 }
 
@@ -129,6 +129,7 @@ async fn without_incidents_each_alert_is_a_message() {
     }
     world.queue.send_events(&[Ecs::default().steady_state("checkout")]).await.unwrap();
     outcomes(&worker, "unrouted", 1).await;
+    world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.accepted().len(), 3);
     metric_is(&worker, "incidents_total", &[], 0.0).await;
 }
@@ -161,6 +162,7 @@ async fn an_end_is_said_wherever_the_trouble_was_and_nowhere_else() {
     world.queue.send_events(&ends).await.unwrap();
     outcomes(&worker, "posted", 4).await;
     outcomes(&worker, "unrouted", 1).await;
+    world.nothing_more_is_posted(&worker).await;
     let mut said: Vec<(String, bool)> =
         world.slack.accepted().into_iter().map(|post| (post.webhook.clone(), color(&post.payload) == "good")).collect();
     said.sort();
@@ -208,7 +210,7 @@ async fn a_storm_of_ends_is_one_green_message_that_names_every_service() {
     let ends: Vec<Value> = services.iter().map(|service| Ecs::default().steady_state(service)).collect();
     world.queue.send_events(&ends).await.unwrap();
     outcomes(&worker, "posted", 60).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let greens = world.slack.accepted().split_off(before);
     let [green] = &greens[..] else { panic!("{greens:?}") };
     assert_eq!(color(&green.payload), "good");
@@ -235,7 +237,7 @@ async fn a_storm_by_bot_is_one_message_and_its_ends_one_reply() {
     events.push(Ecs::default().placement_failure(last));
     world.queue.send_events(&events).await.unwrap();
     outcomes(&worker, "posted", 60).await;
-    world.queue_is_empty().await;
+    world.nothing_more_is_posted(&worker).await;
     let thread = replies(&world, root);
     let (greens, others): (Vec<_>, Vec<_>) = thread.iter().partition(|reply| color(&reply.payload) == "good");
     let ([green], [other]) = (&greens[..], &others[..]) else { panic!("{thread:?}") };
@@ -261,6 +263,7 @@ async fn a_start_that_may_heal_is_reported_when_it_does_not() {
     describe(&ecs, described("checkout", 88, "COMPLETED", 2));
     world.queue.send_events(&[failed_start()]).await.unwrap();
     outcomes(&worker, "unrouted", 1).await;
+    world.nothing_more_is_posted(&worker).await;
     assert!(world.slack.accepted().is_empty());
     world.queue.send_events(&[failed_start()]).await.unwrap();
     outcomes(&worker, "posted", 1).await;
