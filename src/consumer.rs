@@ -64,6 +64,12 @@ impl ConsumerSettings {
         let settling = Duration::from_secs(5).min(self.visibility_timeout / 5);
         self.visibility_timeout - settling - 2 * self.request_timeout()
     }
+
+    /// How long after its receive a message may still be put back by its receipt: a second, or a tenth, before it becomes
+    /// visible.
+    fn last_change(&self) -> Duration {
+        self.visibility_timeout - Duration::from_secs(1).min(self.visibility_timeout / 10)
+    }
 }
 
 /// The consumer of one queue.

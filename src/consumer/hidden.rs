@@ -103,7 +103,7 @@ impl Hidden {
             if !extend.is_empty() {
                 let extended = extend.into_iter().map(async |entry| {
                     let step = STEP.min(entry.until - now);
-                    match queue.put_back(&entry.receipt, step).await {
+                    match queue.put_back_before(&entry.receipt, step, entry.last_change()).await {
                         Ok(()) => self.keep(Entry { visible_at: now + step, ..entry }),
                         Err(error) => debug!(error = error.chain(), "a put-back could not be extended"),
                     }
@@ -154,15 +154,19 @@ impl Hidden {
 
     /// When the next entry is due if no channel changes.
     fn next(&self) -> Option<Instant> {
-        let at =
-            |entry: &Entry| if entry.is_to_stay() { entry.visible_at - MARGIN } else { entry.visible_at - TOO_LATE };
+        let at = |entry: &Entry| if entry.is_to_stay() { entry.visible_at - MARGIN } else { entry.last_change() };
         self.entries.lock().iter().map(at).min()
     }
 }
 
 impl Entry {
     fn is_hidden(&self, now: Instant) -> bool {
-        self.visible_at > now + TOO_LATE
+        self.last_change() > now
+    }
+
+    /// No request with its receipt begins later.
+    fn last_change(&self) -> Instant {
+        self.visible_at - TOO_LATE
     }
 
     fn is_to_stay(&self) -> bool {
@@ -173,7 +177,7 @@ impl Entry {
 /// Makes messages visible, each after a delay of its own.
 async fn show(queue: &Queue, entries: Vec<Entry>, delay: impl Fn() -> Duration) {
     let shown = entries.into_iter().map(|entry| (entry, delay())).map(async |(entry, delay)| {
-        if let Err(error) = queue.put_back(&entry.receipt, delay).await {
+        if let Err(error) = queue.put_back_before(&entry.receipt, delay, entry.last_change()).await {
             debug!(
                 error = error.chain(),
                 "a message could not be made visible; it becomes visible when its delay ends"

@@ -22,7 +22,7 @@ use crate::{
     reporter::NotReported,
     route::ChannelId,
     shutdown::drained,
-    sqs::{self, Message, Receipt},
+    sqs::{self, Message},
 };
 
 impl Consumer {
@@ -41,7 +41,7 @@ impl Consumer {
                 receive_count = message.receive_count,
                 "stopping"
             );
-            return self.give_back(&message.receipt).await;
+            return self.give_back(&message).await;
         }
         let start_by = message.received + self.settings.work_time();
         match AssertUnwindSafe(self.pipeline.handle(&mut message, start_by)).catch_unwind().await {
@@ -49,7 +49,7 @@ impl Consumer {
             Err(_) => {
                 error!(message_id = message.id, "handling the message panicked; it is put back");
                 metrics::message(MessageOutcome::Deferred);
-                self.put_back(&message.receipt, put_back_delay(message.receive_count, fastrand::f64())).await;
+                self.put_back(&message, put_back_delay(message.receive_count, fastrand::f64())).await;
             }
         }
     }
@@ -74,15 +74,15 @@ impl Consumer {
                 }
             }
             Err(Failure::Undecodable(_)) => {
-                self.put_back(&message.receipt, poison_delay(message.receive_count)).await;
+                self.put_back(&message, poison_delay(message.receive_count)).await;
             }
-            Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(&message.receipt).await,
+            Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(&message).await,
             Err(Failure::Deferred { channel, error: NotReported::NotPosted(_), .. }) if !self.slack.takes(channel) => {
                 self.hide(message, channel).await;
             }
             Err(failure @ Failure::Deferred { .. }) => {
                 let delay = put_back_delay(message.receive_count, fastrand::f64());
-                self.put_back(&message.receipt, failure.retry_in().unwrap_or(delay)).await;
+                self.put_back(&message, failure.retry_in().unwrap_or(delay)).await;
             }
         }
     }
@@ -97,7 +97,7 @@ impl Consumer {
         let whole = blocked_delay(message.receive_count, jitter).min(most);
         let usual = put_back_delay(message.receive_count, jitter).min(most);
         let first = if self.hidden.has_room() { usual } else { whole };
-        if self.put_back(&message.receipt, first).await {
+        if self.put_back(&message, first).await {
             let earliest = if message.receive_count <= CUT_SHORT { now } else { now + usual };
             let (visible_at, until) = (now + first, now + whole);
             self.hidden.keep(Entry { receipt: message.receipt, channel, visible_at, until, earliest });
@@ -106,17 +106,18 @@ impl Consumer {
 
     /// Puts a message back at once while stopping, after all receives of this worker have ended: an open one would receive the
     /// message again, and so bring it nearer to the dead-letter queue.
-    async fn give_back(&self, receipt: &Receipt) {
+    async fn give_back(&self, message: &Message) {
         tokio::select! {
             () = self.receives_closed.cancelled() => {}
             () = drained(self.stop.clone()) => {}
         }
-        self.put_back(receipt, Duration::ZERO).await;
+        self.put_back(message, Duration::ZERO).await;
     }
 
     /// Puts a message back. Returns whether SQS accepted that.
-    async fn put_back(&self, receipt: &Receipt, delay: Duration) -> bool {
-        let put_back = self.queue.put_back(receipt, delay).await;
+    async fn put_back(&self, message: &Message, delay: Duration) -> bool {
+        let before = message.received + self.settings.last_change();
+        let put_back = self.queue.put_back_before(&message.receipt, delay, before).await;
         if let Err(error) = &put_back {
             warn!(
                 error = error.chain(),

@@ -7,7 +7,10 @@ use aws_sdk_sqs::{
     types::{BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry},
 };
 use backon::{ExponentialBuilder, Retryable};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{BATCH, Queue, Receipt, SqsError, request};
 use crate::batch::{Batcher, Inbox};
@@ -36,6 +39,20 @@ impl Queue {
     pub async fn put_back(&self, receipt: &Receipt, delay: Duration) -> Result<(), SqsError> {
         let attempt = || submit(&self.put_backs, "ChangeMessageVisibilityBatch", (receipt.0.clone(), delay));
         attempt.retry(settle_retries()).when(|error| error.retryable).await
+    }
+
+    /// [`Queue::put_back`], given up at `before`, when the message is visible again. From then on another receive may have the
+    /// message, and a late attempt would make it visible while a worker handles it.
+    ///
+    /// # Errors
+    /// When SQS did not take it by then.
+    pub async fn put_back_before(&self, receipt: &Receipt, delay: Duration, before: Instant) -> Result<(), SqsError> {
+        let is_late = Instant::now() >= before;
+        let put_back =
+            async { if is_late { None } else { timeout_at(before, self.put_back(receipt, delay)).await.ok() } };
+        let late =
+            || Err(SqsError::other(PUT_BACK, false, "no attempt succeeded before the message became visible again"));
+        put_back.await.unwrap_or_else(late)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lab::{
     events::Ecs,
-    fault::FaultyAws,
+    fault::{Fault, FaultyAws},
     slack::{Answer, Request},
     worker::Worker,
 };
@@ -313,4 +313,23 @@ async fn a_worker_that_stops_leaves_what_it_put_back_to_the_next() {
 
 async fn in_flight(worker: &Worker) -> anyhow::Result<f64> {
     Ok(worker.metrics().await?.get("in_flight_messages", &[]).unwrap_or(f64::NAN))
+}
+
+#[tokio::test]
+async fn a_put_back_that_sqs_does_not_take_is_given_up_before_the_message_is_another_receives() {
+    let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '5s'").await;
+    world.slack.always("shut", Answer::Status(403, "invalid_token"));
+    let proxy = FaultyAws::start(&world.aws).await.unwrap();
+    proxy.always("ChangeMessageVisibilityBatch", Fault::Error(503, "ServiceUnavailable"));
+    let worker = world.worker_through(&proxy).await;
+    let sent = Instant::now();
+    send(&world, &["early"]).await;
+    let given_up = |line: &lab::worker::Line| line.message().contains("could not be put back");
+    worker.wait_for_line(given_up, LIMIT).await.unwrap();
+    let calls = proxy.calls("ChangeMessageVisibilityBatch");
+    let receipt = |call: &lab::fault::Call| call.body["Entries"][0]["ReceiptHandle"].clone();
+    let first: Vec<_> = calls.iter().filter(|call| receipt(call) == receipt(&calls[0])).collect();
+    let late = first.last().unwrap().at - sent;
+    assert!(first.len() > 1, "it is tried again: {calls:?}");
+    assert!(late < Duration::from_millis(5_500), "{late:?} after the message was sent, which is hidden for 5 s");
 }
