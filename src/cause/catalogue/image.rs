@@ -91,6 +91,17 @@ pub(super) const RULES: &[Rule] = &[
             "CannotPullContainerError: no matching manifest for linux/arm64/v8 in the manifest list entries",
         ],
     ),
+    // ECS cuts long texts off, here before the reason: a full disk, a pull that was cancelled, or a layer that cannot be read.
+    Rule::new(
+        ImagePull,
+        r"failed to (?:extract|register) layer(?: sha256:\w*)?:?\s*(?:write\b[^:]*|context ca[^:]*|ApplyLayer exit status \d+ stdout:\s*stderr:)?\s*$",
+        &[
+            "CannotPullContainerError: containerd: pull command failed: time=\"2021-08-20T13:58:49Z\" level=info msg=\"apply failure, attempting cleanup\" error=\"failed to extract layer sha256:abc: write /var...",
+            "CannotPullContainerError: containerd: pull command failed: time=\"2020-10-30T10:00:00Z\" level=info msg=\"apply failure, attempting cleanup\" error=\"failed to extract layer sha256:abc: context ca...",
+            "CannotPullContainerError: failed to register layer: ApplyLayer exit status 1 stdout: stderr:",
+        ],
+    )
+    .advise("A layer could not be unpacked, and the text ends before the reason. Check the disk first (Fargate: ephemeralStorage; EC2: the instance's volume), then pull the image by hand."),
     Rule::new(
         ImageCorrupt,
         r"diffIDs don't match|failed to unpack image|no processor for media-type|failed to extract layer|filesystem layer verification failed|unexpected EOF.*layer|layer.*unexpected EOF|failed to register layer|unexpected commit digest|\bunknown blob\b|\bblob unknown\b",

@@ -189,6 +189,13 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .advise("The file server did not answer: allow TCP 2049 from the task in the security group of the mount target, and check that there is one in the task's Availability Zone."),
+    // containerd reads the image's own files to find the user, and words it as a mount that failed.
+    Rule::new(
+        TaskConfig,
+        r"open \S*/etc/(?:passwd|group): no such file or directory",
+        &["CannotStartContainerError: ResourceInitializationError: unable to create new container: mount callback failed on /tmp/containerd-mount916692511: open /tmp/containerd-mount916692511/etc/passwd: no such file or directory"],
+    )
+    .advise("The image has no such file, so its user cannot be found by name: give the user as a number. Or it is an image for another operating system (Windows)."),
     Rule::new(
         Volume,
         r"\bCannotCreateVolume|\bfailed to invoke EFS utils|\bVolumeDriver\.\w+|\bVolumeError\b|\bEBS volume\b|\bEBS attachment\b|\bfsx\w*.*(?:fail|unable|error)|error looking up volume plugin|volume plugin|\bplugin \S+ not found|\bno such volume\b|Invalid volume referenced|error while mounting volume|\bResourceInitializationError\b.*(?:\bEFS\b|\bmount(?:s|ed|ing)?\b)",
