@@ -23,6 +23,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
+use self::probe::Probe;
 use super::{
     ChannelStates,
     answer::{MessageRef, SlackAnswer},
@@ -40,6 +41,8 @@ use crate::{
     shutdown::{StopSignal, drained},
     webhook::WebhookError,
 };
+
+mod probe;
 
 /// A request begins only if at least this much of the drain remains: enough for a usual answer.
 const LEAST_TIME: Duration = Duration::from_secs(1);
@@ -155,8 +158,10 @@ pub struct Flusher {
     pub(super) share: usize,
     /// The channel whose state it publishes. `None` for a flusher of edits, which blocks no channel.
     pub(super) publishes: Option<(ChannelId, watch::Sender<ChannelStates>)>,
-    /// Which channels have a fallback, by their ids. While Slack refuses such a channel, its reports fail at once.
-    pub(super) fallbacks: Arc<[bool]>,
+    /// The fallbacks of all channels, by their ids. While Slack refuses a channel that has one, its reports fail at once.
+    pub(super) fallbacks: Arc<[Option<ChannelId>]>,
+    /// Set only while Slack refuses the channel.
+    pub(super) probe: Option<Probe>,
     pub(super) stop: StopSignal,
 }
 
@@ -166,11 +171,54 @@ impl Flusher {
         let mut clock = Clock::new(Instant::now());
         loop {
             self.pause(&mut clock).await;
-            if !self.inbox.wait().await {
-                return;
+            let probe_at = self.probe.as_ref().map(|probe| probe.at);
+            tokio::select! {
+                biased;
+                something_waits = self.inbox.wait() => {
+                    if !something_waits {
+                        return;
+                    }
+                    self.expire(&mut clock);
+                    self.flush(&mut clock).await;
+                }
+                () = async { sleep_until(probe_at.unwrap_or_else(Instant::now)).await }, if probe_at.is_some() => {
+                    self.ask(&mut clock).await;
+                }
             }
-            self.expire(&mut clock);
-            self.flush(&mut clock).await;
+        }
+    }
+
+    /// Tries a channel that Slack refuses with a message of our own, since no alert comes for it.
+    async fn ask(&mut self, clock: &mut Clock) {
+        let (Some(probe), Some((id, _))) = (&self.probe, &self.publishes) else { return };
+        let chain = std::iter::successors(self.fallbacks[id.0], |next| self.fallbacks[next.0]);
+        let fallbacks: Vec<&str> = chain.map(|channel| self.names[channel.0].as_str()).collect();
+        let payload = probe.message(Instant::now(), &fallbacks);
+        let (name, has_fallback) = (self.names[id.0].clone(), !fallbacks.is_empty());
+        let answer = self.send(&name, &payload, &Destination::Channel).await;
+        debug!(channel = name, %answer, "asked whether Slack takes alerts again");
+        let is_rotated =
+            matches!(answer, SlackAnswer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
+        let now = Instant::now();
+        let reaction = clock.learn(&answer, 1, is_rotated, self.target.interval(&Destination::Channel), now);
+        // What Slack says of this message says nothing of the alerts.
+        clock.suspects = Suspects::None;
+        self.keep_probing(reaction, now);
+        match (reaction, has_fallback) {
+            (Reaction::Deliver, _) => self.publish(ChannelState::Open),
+            (Reaction::Divert, true) => self.publish(ChannelState::Refused { until: clock.next, answer }),
+            (Reaction::Divert, false) => self.publish(ChannelState::Blocked { until: clock.next }),
+            _ => {}
+        }
+    }
+
+    /// Whether, and when, the channel is to be tried without an alert, after an answer of Slack's.
+    fn keep_probing(&mut self, reaction: Reaction, now: Instant) {
+        match (&mut self.probe, reaction) {
+            (probe, Reaction::Deliver | Reaction::Gone) => *probe = None,
+            (Some(probe), _) => probe.postpone(now),
+            (probe, Reaction::Divert) if self.publishes.is_some() => *probe = Some(Probe::new(now)),
+            _ => {}
         }
     }
 
@@ -224,14 +272,16 @@ impl Flusher {
         let batch = self.take(taken);
         let Some(first) = batch.first().map(|first| &first.item) else { return };
         let (name, to) = (self.names[first.channel.0].clone(), first.to.clone());
-        let has_fallback = self.fallbacks[first.channel.0];
+        let has_fallback = self.fallbacks[first.channel.0].is_some();
         let answer = self.send(&name, &payload, &to).await;
         debug!(channel = name, edits = matches!(to, Destination::Edit(_)), reports = taken, %answer, "posted");
         let is_rotated =
             matches!(answer, SlackAnswer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
         let interval = self.target.interval(&to);
-        let reaction = match clock.learn(&answer, taken, is_rotated, interval, now) {
+        let reaction = clock.learn(&answer, taken, is_rotated, interval, now);
+        self.keep_probing(reaction, now);
+        let reaction = match reaction {
             Reaction::Divert if !has_fallback => Reaction::Retry,
             reaction => reaction,
         };

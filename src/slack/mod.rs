@@ -102,7 +102,7 @@ impl Slack {
             channels => (shared.max_in_flight / (channels + 1)).max(1),
         };
         let names: Arc<[String]> = setups.iter().map(|setup| setup.name.clone()).collect();
-        let fallbacks: Arc<[bool]> = setups.iter().map(|setup| setup.fallback.is_some()).collect();
+        let fallbacks: Arc<[Option<ChannelId>]> = setups.iter().map(|setup| setup.fallback).collect();
         let lane = |setup: &ChannelSetup, publishes: Option<(ChannelId, watch::Sender<ChannelStates>)>| {
             let (batcher, inbox) = batcher();
             let flusher = Flusher {
@@ -117,6 +117,7 @@ impl Slack {
                 share,
                 publishes,
                 fallbacks: Arc::clone(&fallbacks),
+                probe: None,
                 stop: stop.clone(),
             };
             tokio::spawn(flusher.run());

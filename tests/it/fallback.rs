@@ -92,6 +92,39 @@ async fn the_alerts_of_a_revoked_webhook_go_to_its_fallback_until_it_works() {
 }
 
 #[tokio::test]
+async fn a_channel_that_slack_takes_again_is_told_without_an_alert() {
+    let channels = [("team", "platform"), ("platform", ""), ("alone", "")];
+    let world = chain(&channels, "[queue]\nvisibility_timeout = '4s'").await;
+    let own = "[[route]]\nchannel = 'alone'\npattern = { resources = [{ wildcard = '*own*' }] }\n";
+    let text = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
+    let (channels, route) = text.split_once("[[route]]").unwrap();
+    let world = world.config(&format!("{channels}{own}[[route]]{route}"));
+    for name in ["team", "alone"] {
+        world.slack.always(name, Answer::Status(404, "no_service"));
+    }
+    let worker = world.worker().await;
+    send(&world, &["alpha", "own-beta"]).await;
+    world.posted(&["alpha"]).await;
+    outcome_line(&worker, "own-beta", "deferred").await;
+    metric_is(&worker, "fallback_active", &TEAM, 1.0).await;
+    for name in ["team", "alone"] {
+        world.slack.always(name, Answer::Judge);
+    }
+    // No alert comes for 15 s.
+    let line = "Slack takes alerts here again, after refusing them for ";
+    world.posted(&["Those that came meanwhile are in #platform.", "own-beta"]).await;
+    metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
+    metric_is(&worker, "channel_blocked", &[("channel", "alone")], 0.0).await;
+    let said: Vec<String> =
+        world.slack.accepted().into_iter().filter(|it| it.mentions(line)).map(|it| it.webhook).collect();
+    assert!(said.iter().all(|webhook| webhook != "platform") && said.contains(&"team".into()), "{said:?}");
+    world.queue_is_empty().await;
+    send(&world, &["gamma"]).await;
+    world.posted(&["gamma"]).await;
+    assert_eq!(places(&world, "gamma"), ["team"]);
+}
+
+#[tokio::test]
 async fn a_digest_says_of_each_alert_for_which_channel_it_is() {
     let world = chain(&[("team", "platform"), ("platform", "")], "").await;
     let own = "[[route]]\nchannel = 'platform'\npattern = { resources = [{ wildcard = '*own*' }] }\n";
