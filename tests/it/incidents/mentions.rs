@@ -187,3 +187,29 @@ async fn replies_in_one_thread_do_not_take_the_mention_from_another_incident() {
     assert_eq!((thread.len(), mentions(&thread[0].payload)), (1, 1), "{thread:?}");
     assert_eq!(mentions(&gamma.payload), 1, "{gamma:?}");
 }
+
+#[tokio::test]
+async fn however_often_slack_fails_one_message_mentions_and_plain_text_does_too() {
+    let world = webhook_world(&format!("mention = '{GROUP}'"), "").await;
+    let worker = world.worker().await;
+    let ecs = Ecs::default();
+    let failures = [Answer::RateLimited(1), Answer::Status(500, "rollup_error"), Answer::Reset];
+    world.slack.script("ops", failures);
+    world.queue.send_events(&[ecs.start_impaired("checkout")]).await.unwrap();
+    outcomes(&worker, "posted", 1).await;
+    world.slack.script("ops", [Answer::RefuseBlocksWith("plain".into()), Answer::RefuseBlocksWith("plain".into())]);
+    world.queue.send_events(&[ecs.start_impaired("plain")]).await.unwrap();
+    outcomes(&worker, "posted", 2).await;
+    // One of those that wait together mentions.
+    let waiting = world.slack.requests().len();
+    world.slack.script("ops", [Answer::RateLimited(2)]);
+    world.queue.send_events(&[ecs.rollback("first")]).await.unwrap();
+    world.slack.wait_for(|requests| requests.len() > waiting, LIMIT).await.unwrap();
+    world.queue.send_events(&[ecs.rollback("second"), ecs.start_impaired("third")]).await.unwrap();
+    outcomes(&worker, "posted", 5).await;
+    world.queue_is_empty().await;
+    let posts = world.slack.accepted();
+    let mentioned: Vec<usize> = posts.iter().map(|post| mentions(&post.payload)).collect();
+    assert_eq!(mentioned, [1, 1, 1], "{posts:?}");
+    assert!(posts[1].payload.get("attachments").is_none() && posts[2].mentions("second") && posts[2].mentions("third"));
+}
