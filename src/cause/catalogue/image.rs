@@ -101,7 +101,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotPullContainerError: failed to register layer: ApplyLayer exit status 1 stdout: stderr:",
         ],
     )
-    .advise("A layer could not be unpacked, and the text ends before the reason. Check the disk first (Fargate: ephemeralStorage; EC2: the instance's volume), then pull the image by hand."),
+    .advise("A layer could not be unpacked. Check the disk first (Fargate: ephemeralStorage; EC2: the instance's volume), then pull the image by hand."),
     Rule::new(
         ImageCorrupt,
         r"diffIDs don't match|failed to unpack image|no processor for media-type|failed to extract layer|filesystem layer verification failed|unexpected EOF.*layer|layer.*unexpected EOF|failed to register layer|unexpected commit digest|\bunknown blob\b|\bblob unknown\b",

@@ -120,9 +120,10 @@ pub(super) const SERVICE: &[Rule] = &[
     ),
     Rule::new(
         Agent,
-        r#"^(?:\w+: )?AGENT\.?$|error "AGENT"|(?:^|[^\w-])agent\b.*\bdisconnected\b|Amazon ECS Agent to start"#,
+        r#"^(?:\w+: )?AGENT\.?$|error "AGENT"|doesn't have the agent connected|(?:^|[^\w-])agent\b.*\bdisconnected\b|Amazon ECS Agent to start"#,
         &[
             "AGENT",
+            "(service shop) was unable to place a task because no container instance met all of its requirements. The closest matching container-instance 05016874 doesn't have the agent connected.",
             "(service shop) was unable to place a task because no container instance met all of its requirements. The closest matching container-instance 05016874 encountered error \"AGENT\".",
             "Agent disconnected since 2026-07-29T22:34:13Z",
             "Timed out waiting for the Amazon ECS Agent to start",
