@@ -1,5 +1,5 @@
-//! What the documents say, held against what the program does: README's tables of metrics, keys and variables in both
-//! directions, and no count in prose that the next change makes wrong.
+//! The documents, compared with what the program does: README's tables of metrics, keys and variables in both directions, no count in
+//! prose that the next change makes wrong, and no link that leads nowhere.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -309,5 +309,103 @@ fn no_document_counts_what_the_next_change_adds_to() {
                 pair[1]
             );
         }
+    }
+}
+
+/// The documents of the repository: every `*.md` that is not in a hidden folder or a folder that a command makes.
+fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && !["target", "dist"].contains(&name.as_str()) {
+            documents(&path, found);
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+}
+
+/// The lines of a document that are not in a block of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_fence && !is_code
+    })
+}
+
+/// The anchors that GitHub gives to a document's headings.
+fn anchors(document: &Path) -> BTreeSet<String> {
+    let text = read(document);
+    let headings = prose(&text).filter(|line| line.starts_with('#'));
+    let mut found = BTreeSet::new();
+    for heading in headings {
+        let slug: String = heading
+            .trim_start_matches('#')
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect();
+        let same = (1..).map(|number| format!("{slug}-{number}"));
+        let anchor = std::iter::once(slug.clone()).chain(same).find(|anchor| !found.contains(anchor));
+        found.extend(anchor);
+    }
+    found
+}
+
+/// Why a link of this document leads nowhere.
+fn fault_of_link(document: &Path, link: &str) -> Option<String> {
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let target = if path.is_empty() { document.to_owned() } else { document.parent().unwrap().join(path) };
+    if !target.exists() {
+        return Some("there is no such file".to_owned());
+    }
+    let is_found =
+        anchor.is_empty() || target.extension().is_none_or(|it| it != "md") || anchors(&target).contains(anchor);
+    (!is_found).then(|| format!("{} has no such heading", target.display()))
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut all = Vec::new();
+    documents(root(), &mut all);
+    assert!(all.contains(&root().join("docs/operations.md")), "{all:?}");
+    let (mut faults, mut followed) = (Vec::new(), 0);
+    for document in &all {
+        let text = read(document);
+        let links = prose(&text).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            followed += 1;
+            if let Some(fault) = fault_of_link(document, link) {
+                faults.push(format!("{}: {link}: {fault}", document.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(followed > 100, "only {followed} links were found");
+    let operations = root().join("docs/operations.md");
+    assert!(fault_of_link(&operations, "#no-such-heading").is_some());
+    assert!(fault_of_link(&operations, "no-such-file.md").is_some());
+}
+
+#[test]
+fn every_alarm_of_the_terraform_module_names_a_section_of_the_runbook() {
+    let sections = anchors(&root().join("docs/operations.md"));
+    // Each alarm is an object with a description. The name of the object is in the alarm's link to the runbook.
+    let terraform = read("infra/terraform/modules/messaging/alarms.tf");
+    let (mut object, mut names) = ("", BTreeSet::new());
+    for line in terraform.lines().map(str::trim) {
+        object = line.strip_suffix(" = {").unwrap_or(object);
+        if line.starts_with("description = \"") {
+            names.insert(object);
+        }
+    }
+    assert!(names.contains("not-polling") && names.contains("events-lost"), "{names:?}");
+    for name in names {
+        let anchor = format!("ecs-slack-alerts-{name}");
+        assert!(sections.contains(&anchor), "docs/operations.md has no section #{anchor}");
     }
 }
