@@ -29,7 +29,7 @@ output "rule_arns" {
 }
 
 output "secret_arn" {
-  description = "ARN of the secret that was created and wants a value; null when `webhook_secret_arns` are given."
+  description = "ARN of the secret that was created and needs a value; null when `webhook_secret_arns` are given."
   value       = module.messaging.secret_arn
 }
 

@@ -23,19 +23,19 @@ variable "tags" {
 }
 
 variable "problems" {
-  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments, for all stopped tasks, and for what AWS Health says of ECS. Among the latter two are routine ones (a completed deployment, a scale-in): a rule cannot tell, so the worker does; to it they are `info`, which no route takes unless its pattern asks for them."
+  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments, for all stopped tasks, and for what AWS Health reports about ECS. Deployments and stopped tasks include routine ones (a completed deployment, a scale-in). A rule cannot distinguish them, so the worker does: it treats them as `info`, which no route takes unless its pattern asks for them."
   type        = bool
   default     = true
 }
 
 variable "recoveries" {
-  description = "Whether to make the rule for services, deployments and instances that are well again. To the worker they are `info`: deleted and counted as `unrouted` unless a route's pattern asks for them. SERVICE_STEADY_STATE is the only event that tells that an impaired service has recovered; ECS repeats it every six hours or so for every healthy service, which costs about a hundredth of a cent per service and month."
+  description = "Whether to make the rule for recoveries of services, deployments and instances. The worker reports the recovery of an open incident; other recoveries are `info`, deleted and counted as `unrouted` unless a route's pattern asks for them. SERVICE_STEADY_STATE is the only event that reports that an impaired service has recovered; ECS repeats it every six hours or so for every healthy service, which costs about a hundredth of a cent per service and month."
   type        = bool
   default     = true
 }
 
 variable "start_failures" {
-  description = "Whether to make the rule for calls of RunTask and StartTask that failed, or did not start every task: for a scheduled task that never starts ECS sends no event of its own. It needs a CloudTrail trail that records management events in this Region; without one nothing comes."
+  description = "Whether to make the rule for calls of RunTask and StartTask that failed, or did not start every task: ECS sends no event of its own for a scheduled task that never starts. It needs a CloudTrail trail that records management events in this Region; without one no event arrives."
   type        = bool
   default     = false
 }
@@ -53,7 +53,7 @@ variable "pattern_max_length" {
 }
 
 variable "canary" {
-  description = "A schedule such as `rate(1 hour)`, by which EventBridge sends the worker an event that it counts and never posts. It shows that the way from EventBridge to the worker is open also where ECS is quiet. None by default."
+  description = "A schedule such as `rate(1 hour)`, by which EventBridge sends the worker an event that it counts and never posts. It shows that events reach the worker even if ECS sends none. None by default."
   type        = string
   default     = null
 }
@@ -83,13 +83,13 @@ variable "allowed_organization_id" {
 }
 
 variable "message_retention_seconds" {
-  description = "How long an event may wait for the worker: four days unless told otherwise. The dead-letter queue keeps it until it is 14 days old, counted from the event."
+  description = "How long an event may wait for the worker: four days by default. The dead-letter queue keeps it until it is 14 days old, counted from the event."
   type        = number
   default     = 345600
 }
 
 variable "max_receive_count" {
-  description = "Receives after which a message goes to the dead-letter queue. Each that does not end in a delete counts, also one that got lost on the wire; the worker spaces its attempts from 30 s up to an hour."
+  description = "Receives after which a message goes to the dead-letter queue. Each receive that does not end in a delete counts, even one whose answer was lost; the worker waits from 30 s up to an hour between its attempts."
   type        = number
   default     = 10
 }
@@ -175,7 +175,7 @@ variable "runbook_url" {
 }
 
 variable "nothing_sent_alarm_hours" {
-  description = "For how many hours EventBridge may send nothing before the alarm goes off. ECS says of every healthy service every six hours or so that it is steady; with `canary = \"rate(1 hour)\"`, 2 will do."
+  description = "For how many hours EventBridge may send nothing before the alarm goes off. ECS reports every healthy service as steady every six hours or so; with `canary = \"rate(1 hour)\"`, 2 will do."
   type        = number
   default     = 24
 }
@@ -229,13 +229,13 @@ variable "dlq_commands" {
 }
 
 variable "diagnose" {
-  description = "Whether the worker's role may ask ECS why a service is in trouble: it reads services, their deployments, tasks and task definitions, and the health of their load balancers' targets; of task definitions alerts tell names that changed and never a value."
+  description = "Whether the worker's role may ask ECS why a service is in trouble: it reads services, their deployments, tasks and task definitions, and the health of their load balancers' targets; alerts show the names that changed in a task definition and never a value."
   type        = bool
   default     = true
 }
 
 variable "diagnose_log_group_arns" {
-  description = "ARNs of log groups whose last lines may go into alerts (`diagnose.log_lines`); none by default, since nobody knows what a log holds."
+  description = "ARNs of log groups whose last lines may go into alerts (`diagnose.log_lines`); none by default, because a log may hold anything."
   type        = list(string)
   default     = []
 }
@@ -282,7 +282,7 @@ variable "capacity_provider_strategy" {
 }
 
 variable "autoscaling" {
-  description = "How many tasks there are: one, unless told otherwise. From `min_tasks` up to `max_tasks`, a task is added each minute while more than `backlog` messages wait, and one is removed after a quarter of an hour below. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = 2, max_tasks = 2` ride out the loss of an Availability Zone without a pause."
+  description = "How many tasks there are; one by default. From `min_tasks` up to `max_tasks`, a task is added each minute while more than `backlog` messages wait, and one is removed after a quarter of an hour below. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = 2, max_tasks = 2` survive the loss of an Availability Zone without a pause."
   type = object({
     min_tasks = optional(number, 1)
     max_tasks = optional(number, 1)

@@ -31,7 +31,7 @@ resource "aws_sns_topic" "on_call" {
 }
 
 module "ecs_slack_alerts" {
-  # From elsewhere: "git::https://…/ecs-slack-alerts.git//infra/terraform?ref=v1.0.0"
+  # From elsewhere: "git::https://…/ecs-slack-alerts.git//infra/terraform?ref=v0.2.0"
   source = "../.."
 
   name       = "ecs-slack-alerts"

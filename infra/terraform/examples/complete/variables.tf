@@ -4,7 +4,7 @@ variable "region" {
 }
 
 variable "image" {
-  description = "The worker's image, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/ecs-slack-alerts:1.0.0."
+  description = "The worker's image, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/ecs-slack-alerts:0.2.0."
   type        = string
 }
 

@@ -1,4 +1,4 @@
-# What tells a person that alerts do not come: each alarm watches one part of the way from EventBridge to Slack. The runbook
+# Alarms for alerts that do not arrive: each watches one part of the way from EventBridge to Slack. The runbook
 # has a section for each (docs/operations.md, "CloudWatch alarms").
 
 locals {
@@ -26,7 +26,7 @@ locals {
       missing     = "notBreaching"
     }
     oldest-message = {
-      description = "Alerts are late: the worker is down or too slow, or Slack takes nothing."
+      description = "Alerts are late: the worker is down or too slow, or Slack accepts nothing."
       metrics     = { age = "ApproximateAgeOfOldestMessage" }
       queue       = aws_sqs_queue.main.name
       statistic   = "Maximum"
@@ -37,7 +37,7 @@ locals {
     }
     # An idle worker polls three times a minute. Two periods of five minutes, so that one late data point is no alarm.
     not-polling = {
-      description = "Nobody has polled the queue for ten minutes: no worker runs, or Slack takes nothing, and then the worker stops receiving."
+      description = "Nobody has polled the queue for ten minutes: no worker runs, or Slack accepts nothing and the worker has stopped receiving."
       metrics     = { empty = "NumberOfEmptyReceives", received = "NumberOfMessagesReceived" }
       queue       = aws_sqs_queue.main.name
       statistic   = "Sum"

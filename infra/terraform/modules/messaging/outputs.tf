@@ -54,7 +54,7 @@ output "rule_dimensions" {
 }
 
 output "secret_arn" {
-  description = "ARN of the secret that was created and wants a value; null when `webhook_secret_arns` are given."
+  description = "ARN of the secret that was created and needs a value; null when `webhook_secret_arns` are given."
   value       = one(aws_secretsmanager_secret.webhook[*].arn)
 }
 

@@ -14,13 +14,13 @@ locals {
       detail      = { eventName = [{ anything-but = local.routine }, { exists = false }] }
     }
 
-    # Few, and a rollback is told by its wording only.
+    # There are few, and only the wording identifies a rollback.
     deployments = {
       source      = ["aws.ecs"]
       detail-type = ["ECS Deployment State Change", "ECS Daemon Deployment State Change", "ECS Hook State Change"]
     }
 
-    # All that stopped: why is told by stopCode, reasons and exit codes together. And Spot's two-minute warning, which
+    # All stopped tasks: the cause follows from stopCode, reasons and exit codes together. And Spot's two-minute warning, which
     # comes while the task still runs.
     tasks = {
       source      = ["aws.ecs"]
@@ -115,7 +115,7 @@ locals {
     health          = "What AWS Health says of ECS: tasks that are retired, trouble of ECS itself."
     start-failures  = "Tasks that RunTask or StartTask did not start, by CloudTrail."
     others          = "New kinds of event that ECS calls errors or warnings."
-    recoveries      = "Services, deployments and instances that are well again."
+    recoveries      = "Recoveries of services, deployments and instances."
   }
 
   patterns = merge(

@@ -16,19 +16,19 @@ variable "tags" {
 }
 
 variable "problems" {
-  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments, for all stopped tasks, and for what AWS Health says of ECS. Among the latter two are routine ones (a completed deployment, a scale-in): a rule cannot tell, so the worker does; to it they are `info`, which no route takes unless its pattern asks for them."
+  description = "Whether to make the rules for every ECS event that the worker treats as a problem, for all deployments, for all stopped tasks, and for what AWS Health reports about ECS. Deployments and stopped tasks include routine ones (a completed deployment, a scale-in). A rule cannot distinguish them, so the worker does: it treats them as `info`, which no route takes unless its pattern asks for them."
   type        = bool
   default     = true
 }
 
 variable "recoveries" {
-  description = "Whether to make the rule for services, deployments and instances that are well again. To the worker they are `info`: deleted and counted as `unrouted` unless a route's pattern asks for them. SERVICE_STEADY_STATE is the only event that tells that an impaired service has recovered; ECS repeats it every six hours or so for every healthy service, which costs about a hundredth of a cent per service and month."
+  description = "Whether to make the rule for recoveries of services, deployments and instances. The worker reports the recovery of an open incident; other recoveries are `info`, deleted and counted as `unrouted` unless a route's pattern asks for them. SERVICE_STEADY_STATE is the only event that reports that an impaired service has recovered; ECS repeats it every six hours or so for every healthy service, which costs about a hundredth of a cent per service and month."
   type        = bool
   default     = true
 }
 
 variable "start_failures" {
-  description = "Whether to make the rule for calls of RunTask and StartTask that failed, or did not start every task: for a scheduled task that never starts ECS sends no event of its own. It needs a CloudTrail trail that records management events in this Region; without one nothing comes."
+  description = "Whether to make the rule for calls of RunTask and StartTask that failed, or did not start every task: ECS sends no event of its own for a scheduled task that never starts. It needs a CloudTrail trail that records management events in this Region; without one no event arrives."
   type        = bool
   default     = false
 }
@@ -61,7 +61,7 @@ variable "pattern_max_length" {
 }
 
 variable "canary" {
-  description = "A schedule such as `rate(1 hour)`, by which EventBridge sends the worker an event that it counts and never posts. It shows that the way from EventBridge to the worker is open also where ECS is quiet. None by default."
+  description = "A schedule such as `rate(1 hour)`, by which EventBridge sends the worker an event that it counts and never posts. It shows that events reach the worker even if ECS sends none. None by default."
   type        = string
   default     = null
 
@@ -111,7 +111,7 @@ variable "allowed_organization_id" {
 }
 
 variable "message_retention_seconds" {
-  description = "How long an event may wait for the worker: four days unless told otherwise. The dead-letter queue keeps it until it is 14 days old, counted from the event."
+  description = "How long an event may wait for the worker: four days by default. The dead-letter queue keeps it until it is 14 days old, counted from the event."
   type        = number
   default     = 345600
 
@@ -122,7 +122,7 @@ variable "message_retention_seconds" {
 }
 
 variable "max_receive_count" {
-  description = "Receives after which a message goes to the dead-letter queue. Each that does not end in a delete counts, also one that got lost on the wire; the worker spaces its attempts from 30 s up to an hour."
+  description = "Receives after which a message goes to the dead-letter queue. Each receive that does not end in a delete counts, even one whose answer was lost; the worker waits from 30 s up to an hour between its attempts."
   type        = number
   default     = 10
 
@@ -161,7 +161,7 @@ variable "webhook_url" {
   ephemeral   = true
   sensitive   = true
 
-  # The provider wants the value at every run, whether it writes it or not.
+  # The provider needs the value at every run, whether it writes it or not.
   validation {
     condition     = var.webhook_url_version == null || var.webhook_url != null
     error_message = "webhook_url_version needs webhook_url at every run (TF_VAR_webhook_url), also where the version is the last one."
@@ -259,7 +259,7 @@ variable "runbook_url" {
 }
 
 variable "nothing_sent_alarm_hours" {
-  description = "For how many hours EventBridge may send nothing before the alarm goes off. ECS says of every healthy service every six hours or so that it is steady; with `canary = \"rate(1 hour)\"`, 2 will do."
+  description = "For how many hours EventBridge may send nothing before the alarm goes off. ECS reports every healthy service as steady every six hours or so; with `canary = \"rate(1 hour)\"`, 2 will do."
   type        = number
   default     = 24
 
@@ -298,7 +298,7 @@ variable "oldest_message_alarm_seconds" {
 }
 
 variable "diagnose_log_group_arns" {
-  description = "ARNs of log groups whose last lines may go into alerts (`diagnose.log_lines`); none by default, since nobody knows what a log holds."
+  description = "ARNs of log groups whose last lines may go into alerts (`diagnose.log_lines`); none by default, because a log may hold anything."
   type        = list(string)
   default     = []
 }

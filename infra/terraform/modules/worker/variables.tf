@@ -172,7 +172,7 @@ variable "capacity_provider_strategy" {
 }
 
 variable "autoscaling" {
-  description = "How many tasks there are: one, unless told otherwise. From `min_tasks` up to `max_tasks`, a task is added each minute while more than `backlog` messages wait, and one is removed after a quarter of an hour below. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = 2, max_tasks = 2` ride out the loss of an Availability Zone without a pause."
+  description = "How many tasks there are; one by default. From `min_tasks` up to `max_tasks`, a task is added each minute while more than `backlog` messages wait, and one is removed after a quarter of an hour below. Slack takes one post a second per webhook however many tasks there are, so more tasks help with many channels or very many events, not with one busy channel. `min_tasks = 2, max_tasks = 2` survive the loss of an Availability Zone without a pause."
   type = object({
     min_tasks = optional(number, 1)
     max_tasks = optional(number, 1)
