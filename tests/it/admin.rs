@@ -102,7 +102,7 @@ async fn short_of_descriptors_it_gives_its_own_to_slack() {
 }
 
 #[tokio::test]
-async fn who_does_not_ask_or_does_not_read_is_shown_out() {
+async fn connections_without_a_request_or_a_reader_are_closed() {
     let world = World::new().await;
     let worker = world.worker().await;
     let address = worker.url("").await.unwrap().replace("http://", "");
@@ -110,22 +110,22 @@ async fn who_does_not_ask_or_does_not_read_is_shown_out() {
     let slow = connect(&address, "GET /metrics HTTP/1.1\r\n").await;
     let kept = connect(&address, "GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
     // So much that it does not fit into the buffers on the way.
-    let mut deaf = connect(&address, "").await;
+    let mut unread = connect(&address, "").await;
     let request = "GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n".repeat(1_000_000);
-    let deaf = async {
+    let unread = async {
         let begun = Instant::now();
-        let written = timeout(LIMIT, deaf.write_all(request.as_bytes())).await.expect("it is closed");
+        let written = timeout(LIMIT, unread.write_all(request.as_bytes())).await.expect("it is closed");
         assert!(written.is_err(), "nobody reads so much");
         begun.elapsed()
     };
     let few = Duration::from_secs(12);
-    let (idle, slow, kept, deaf) =
-        tokio::join!(closed_after(idle, few), closed_after(slow, few), closed_after(kept, few), deaf);
-    // The time-outs, which the lengths of these tell apart from an accident.
+    let (idle, slow, kept, unread) =
+        tokio::join!(closed_after(idle, few), closed_after(slow, few), closed_after(kept, few), unread);
+    // The durations show that the timeouts closed them, not an accident.
     for waited in [idle, slow, kept] {
         assert!(waited > Duration::from_secs(3), "{waited:?}");
     }
-    assert!(deaf > Duration::from_secs(8), "{deaf:?}");
+    assert!(unread > Duration::from_secs(8), "{unread:?}");
 }
 
 #[tokio::test]

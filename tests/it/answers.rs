@@ -78,7 +78,7 @@ async fn an_answer_without_end_costs_neither_memory_nor_time() {
     world.posted(&["bounded"]).await;
     world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.requests().len(), 4);
-    // Three time-outs would be thirty seconds.
+    // Three timeouts would take thirty seconds.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let grown = resident().await - before;
     assert!(grown < 16e6, "{grown} bytes more");
@@ -91,7 +91,7 @@ async fn an_answer_without_end_costs_neither_memory_nor_time() {
 async fn an_answer_that_stalls_is_given_up_in_time_and_its_retry_after_is_kept() {
     let world = World::new().await.config("[queue]\nvisibility_timeout = '10s'");
     let worker = world.worker().await;
-    // A fifth of the visibility time-out is what a request may take.
+    // A request may take a fifth of the visibility timeout.
     let stalled = |answer: &'static [u8]| world.slack.script(&world.name, [Answer::Raw(answer)]);
     stalled(b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\nok");
     world.queue.send_events(&[Ecs::default().start_impaired("stalled")]).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_kept_connection_that_is_dead_costs_the_next_alert_little() {
     world.posted(&["second"]).await;
     world.queue_is_empty().await;
 
-    // A NAT on the way forgets it, and no one hears: what is sent is never acknowledged.
+    // A NAT drops the connection without a reset: what is sent is never acknowledged.
     world.slack.forget_connections();
     let begun = Instant::now();
     world.queue.send_events(&[ecs.start_impaired("third")]).await.unwrap();

@@ -94,8 +94,8 @@ pub(crate) fn faults(line: &Value, expected: &Value) -> Vec<String> {
 /// Panics with all that is wrong, not only the first.
 pub(crate) fn check(results: impl Iterator<Item = (String, Vec<String>)>) {
     let wrong: Vec<_> = results.filter(|(_, faults)| !faults.is_empty()).collect();
-    let told = wrong.iter().map(|(name, faults)| format!("{name}: {}\n", faults.join("; ")));
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), told.collect::<String>());
+    let report = wrong.iter().map(|(name, faults)| format!("{name}: {}\n", faults.join("; ")));
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), report.collect::<String>());
 }
 
 #[test]

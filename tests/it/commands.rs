@@ -203,7 +203,7 @@ fn render_and_send_take_every_record_and_all_json() {
     assert!(lines[1]["payload"].to_string().contains("two is unable"), "{}", lines[1]);
 }
 
-/// Lines of a megabyte, of which the first is answered before the second is there, and all in the memory that one takes.
+/// Lines of a megabyte: the first is answered before the second is written, and all together take the memory of one.
 #[test]
 #[cfg(target_os = "linux")]
 fn render_prints_as_it_reads_and_holds_one_event_at_a_time() {

@@ -86,13 +86,14 @@ async fn credentials_that_aws_no_longer_knows_are_fetched_again() {
     }
     // Another error is none of their business.
     proxy.script("ReceiveMessage", [Fault::Error(400, "AccessDeniedException"), Fault::Error(500, "InternalFailure")]);
-    let told = |line: &lab::worker::Line| line.field("error").as_str().is_some_and(|e| e.contains("AWS server error"));
-    worker.wait_for_line(told, LIMIT).await.unwrap();
+    let logged =
+        |line: &lab::worker::Line| line.field("error").as_str().is_some_and(|e| e.contains("AWS server error"));
+    worker.wait_for_line(logged, LIMIT).await.unwrap();
     assert_eq!(credentials.asked(), 4);
 }
 
 #[tokio::test]
-async fn an_endpoint_for_credentials_that_hiccups_at_start_is_ridden_out() {
+async fn the_worker_survives_an_endpoint_for_credentials_that_fails_at_start() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let survived = async |answer: Answer| {
@@ -102,10 +103,10 @@ async fn an_endpoint_for_credentials_that_hiccups_at_start_is_ridden_out() {
         let worker = Worker::spawn(BINARY, environment(&world, &proxy, &credentials), &["run"]).unwrap();
         let ready = async || Ok(worker.get("/readyz").await?.0 == 200);
         lab::eventually(&format!("ready after {answer:?}"), LIMIT, ready).await.unwrap();
-        let told = |line: &lab::worker::Line| {
+        let logged = |line: &lab::worker::Line| {
             line.json["level"] == "WARN" && line.text.contains("the AWS credentials cannot be fetched")
         };
-        assert!(worker.lines().iter().any(told), "{answer:?}: {worker}");
+        assert!(worker.lines().iter().any(logged), "{answer:?}: {worker}");
     };
     tokio::join!(
         survived(Answer::Status(429)),

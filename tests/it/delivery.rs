@@ -41,7 +41,7 @@ async fn an_event_that_the_rule_lets_through_is_posted_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_no_problem_is_deleted_unposted() {
+async fn an_event_that_is_no_problem_is_deleted_and_not_posted() {
     let world = World::new().await;
     let worker = world.worker().await;
     let ecs = Ecs::default();
@@ -139,7 +139,7 @@ async fn an_event_for_two_channels_is_tried_again_only_where_it_failed() {
     world.queue.send_events(std::slice::from_ref(&event)).await.unwrap();
     outcome_line(&worker, "both", "deferred").await;
     world.slack.always("down", Answer::Judge);
-    // The put-back keeps the message away for half a minute; a copy of the event stands in for its return.
+    // The put-back hides the message for half a minute, so a copy of the event takes its place.
     world.queue.send_events(&[event]).await.unwrap();
     outcome_line(&worker, "both", "posted").await;
     let accepted: Vec<String> = world.slack.accepted().into_iter().map(|request| request.webhook).collect();
@@ -147,7 +147,7 @@ async fn an_event_for_two_channels_is_tried_again_only_where_it_failed() {
 }
 
 #[tokio::test]
-async fn a_delete_that_fails_is_made_good() {
+async fn a_delete_that_fails_is_repeated() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let expired = Fault::Error(403, "ExpiredToken");
@@ -164,7 +164,7 @@ async fn a_delete_that_fails_is_made_good() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_json_object_goes_to_the_dead_letter_queue() {
+async fn a_message_that_is_not_a_json_object_goes_to_the_dead_letter_queue() {
     let world = World::with(2, None).await;
     let worker = world.worker().await;
     let poison = ["not json", "[1, 2]", "\"text\"", "42", "null", ""].map(str::to_owned);

@@ -306,7 +306,7 @@ async fn check_live_names_what_the_role_may_not_ask() {
 }
 
 #[tokio::test]
-async fn a_missing_permission_costs_what_it_would_tell_and_one_line_that_names_it() {
+async fn a_missing_permission_removes_its_part_of_the_diagnosis_and_is_logged_once() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
     ecs.always("ListTasks", Answer::Error(400, "AccessDeniedException"));
@@ -324,13 +324,13 @@ async fn a_missing_permission_costs_what_it_would_tell_and_one_line_that_names_i
     assert_eq!(world.posts_mentioning("How bad"), 3);
     for action in ["ecs:ListTasks", "ecs:DescribeServices"] {
         let lacks = format!("lacks {action}");
-        let told = worker.lines().into_iter().filter(|line| line.message().contains(&lacks)).count();
-        assert_eq!(told, 1, "{worker}");
+        let logged = worker.lines().into_iter().filter(|line| line.message().contains(&lacks)).count();
+        assert_eq!(logged, 1, "{worker}");
     }
 }
 
 #[tokio::test]
-async fn what_may_not_be_asked_of_the_load_balancer_or_the_deployments_costs_only_that() {
+async fn missing_optional_permissions_cost_only_their_part_of_the_diagnosis() {
     let world = World::new().await.config("[diagnose]\ncrash_loop.enabled = false");
     let (ecs, worker) = worker(&world).await;
     let unhealthy = SCENARIOS.iter().find(|scenario| scenario.folder == "failed_health_check").unwrap();
@@ -370,7 +370,7 @@ async fn stopped_tasks_are_read_to_the_last_page() {
 }
 
 #[tokio::test]
-async fn without_the_task_definitions_the_rest_is_still_told() {
+async fn without_the_task_definitions_the_rest_is_still_reported() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
     ecs.always("DescribeTaskDefinition", Answer::Error(400, "AccessDeniedException"));
@@ -481,7 +481,7 @@ async fn exits_that_come_one_by_one_are_counted_afresh() {
 }
 
 #[tokio::test]
-async fn a_log_is_read_only_when_told_to_and_what_it_lacks_costs_only_the_log() {
+async fn a_log_is_read_only_if_configured_and_a_failure_costs_only_the_log() {
     let crash = &SCENARIOS[6];
     for (log_lines, expected) in [(0, 0), (2, 1)] {
         let world = World::new().await.config(&format!("[diagnose]\nlog_lines = {log_lines}"));
@@ -498,7 +498,7 @@ async fn a_log_is_read_only_when_told_to_and_what_it_lacks_costs_only_the_log() 
 }
 
 #[tokio::test]
-async fn a_throttled_a_failing_and_an_unknowing_ecs_cost_only_the_diagnosis() {
+async fn throttling_a_failure_and_an_unknown_service_cost_only_the_diagnosis() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
     ecs.script(
@@ -516,7 +516,7 @@ async fn a_throttled_a_failing_and_an_unknowing_ecs_cost_only_the_diagnosis() {
 async fn an_alert_does_not_wait_for_an_ecs_that_hangs() {
     let world = World::new().await.config("[diagnose]\ntimeout = \"500ms\"");
     let (ecs, worker) = worker(&world).await;
-    for (hanging, service, outcome, told) in
+    for (hanging, service, outcome, diagnosed) in
         [("DescribeTasks", &SCENARIOS[0], "partial", 1), ("DescribeServices", &SCENARIOS[1], "timeout", 1)]
     {
         ecs.always(hanging, Answer::Hang);
@@ -525,7 +525,7 @@ async fn an_alert_does_not_wait_for_an_ecs_that_hangs() {
         outcome_line(&worker, service.service, "posted").await;
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         diagnoses(&worker, outcome, 1).await;
-        assert_eq!(world.posts_mentioning("How bad"), told);
+        assert_eq!(world.posts_mentioning("How bad"), diagnosed);
     }
 }
 

@@ -47,7 +47,7 @@ fn asked(calls: &[Call], operation: &str, count: usize) -> bool {
     calls.iter().filter(|call| call.operation == operation).count() == count
 }
 
-/// A line that tells of progress, and of some.
+/// A line that reports progress, more than none.
 fn has_moved(line: &Line) -> bool {
     line.text.ends_with(" of about 60 moved") && !line.text.starts_with("0 ")
 }
@@ -193,7 +193,7 @@ async fn a_dry_run_says_what_would_be_moved_and_moves_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_redrive_is_told_of_the_first() {
+async fn a_second_redrive_reports_the_first() {
     let world = World::new().await;
     dead(&world, 60).await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
@@ -207,7 +207,7 @@ async fn a_second_redrive_is_told_of_the_first() {
 }
 
 #[tokio::test]
-async fn of_two_redrives_at_once_the_later_is_told_of_the_first() {
+async fn the_later_of_two_redrives_at_once_reports_the_first() {
     let world = World::new().await;
     dead(&world, 60).await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
@@ -240,7 +240,7 @@ async fn ctrl_c_cancels_the_move_and_the_rest_stays() {
 }
 
 #[tokio::test]
-async fn a_move_that_fails_tells_why() {
+async fn a_move_that_fails_says_why() {
     let world = World::new().await;
     dead(&world, 60).await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_move_that_fails_tells_why() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_allowed_is_bad_configuration() {
+async fn a_missing_queue_or_permission_is_bad_configuration() {
     let world = World::new().await;
     dead(&world, 1).await;
     // The dead-letter queue has none itself.
@@ -389,7 +389,7 @@ async fn a_message_is_deleted_only_after_the_queue_has_it() {
     assert!(proxy.calls("DeleteMessageBatch").is_empty());
     assert_eq!(queue.counts().await.unwrap().total(), 3, "killed before the queue had them");
 
-    // Sent, and then not to be deleted: it says so, and goes no further.
+    // Messages that were sent and cannot be deleted: the command says so and stops.
     let (queue, environment) = undelivered(&world, 3).await;
     let through = environment.into_iter().chain(proxy.environment()).collect::<Vec<_>>();
     proxy.always("DeleteMessageBatch", Fault::Error(400, "AccessDeniedException"));

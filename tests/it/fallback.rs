@@ -170,7 +170,7 @@ async fn a_chain_is_followed_to_the_first_that_takes_alerts() {
 }
 
 #[tokio::test]
-async fn a_slack_that_is_down_or_slow_is_waited_for() {
+async fn alerts_wait_for_a_slack_that_is_down_or_slow() {
     let world = chain(&[("team", "platform"), ("platform", "")], "").await;
     let worker = world.worker().await;
     let failures = [

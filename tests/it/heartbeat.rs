@@ -1,4 +1,4 @@
-//! The dead man's switch: it is told that the worker works while that is true, and only then. And the canaries, which show that
+//! The dead man's switch gets heartbeats while the worker works, and only then. Canaries show that
 //! events arrive.
 
 use std::{
@@ -67,7 +67,7 @@ async fn none_is_sent(worker: &Worker, switch: &Switch) {
 }
 
 #[tokio::test]
-async fn it_is_told_while_the_worker_works_and_not_after() {
+async fn heartbeats_are_sent_while_the_worker_works_and_not_after() {
     let (world, switch, _) = watched("").await;
     let mut worker = world.worker().await;
     let metrics = worker.metrics().await.unwrap();
@@ -78,9 +78,9 @@ async fn it_is_told_while_the_worker_works_and_not_after() {
     assert_eq!(count(&worker, "heartbeat sent", ""), 1, "one line for all: {worker}");
     worker.terminate().await.unwrap();
     worker.wait_for_line(|line| line.message().starts_with("stopping"), LIMIT).await.unwrap();
-    let told = switch.pings().len();
+    let before = switch.pings().len();
     worker.wait(LIMIT).await.unwrap();
-    assert!(switch.pings().len() <= told + 1, "the drain sends none");
+    assert!(switch.pings().len() <= before + 1, "the drain sends none");
     assert!(switch.pings().iter().all(|check| check == SECRET));
     assert!(!worker.to_string().contains(SECRET), "{worker}");
 }
@@ -193,10 +193,10 @@ async fn without_canaries_the_heartbeat_is_withheld() {
     let worker = world.worker().await;
     switch.wait_for(1, LIMIT).await.unwrap();
     says(&worker, "heartbeat withheld", "no canary", async || {}).await;
-    let told = switch.pings().len();
+    let before = switch.pings().len();
     world.queue.send_events(&[canary()]).await.unwrap();
     switch.wait_for(1, LIMIT).await.unwrap();
-    assert!(switch.pings().len() > told);
+    assert!(switch.pings().len() > before);
 }
 
 /// Each is made elsewhere, by a schedule: of the Terraform module, or as the documentation has it.

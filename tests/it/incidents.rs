@@ -100,7 +100,7 @@ fn described(service: &str, deployment: u32, rollout: &str, running: u32) -> Val
     }] })
 }
 
-/// ECS tells this of the service from now on.
+/// From now on ECS gives this answer about the service.
 fn describe(ecs: &EcsApi, service: Value) {
     ecs.forget_services();
     ecs.record(service);

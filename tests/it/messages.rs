@@ -64,7 +64,7 @@ async fn events_that_share_an_id_are_all_posted_and_each_only_once() {
 }
 
 #[tokio::test]
-async fn what_names_neither_id_nor_time_is_told_apart_by_its_message() {
+async fn an_event_without_id_and_time_is_recognised_by_its_message() {
     let world = World::new().await;
     let worker = world.worker().await;
     let text = json!({ "text": "checkout failed" }).to_string();
@@ -78,7 +78,7 @@ async fn what_names_neither_id_nor_time_is_told_apart_by_its_message() {
 }
 
 #[tokio::test]
-async fn what_was_moved_from_the_dead_letter_queue_is_still_the_same_event() {
+async fn an_event_moved_from_the_dead_letter_queue_is_still_a_copy() {
     let world = World::new().await;
     let worker = world.worker().await;
     let mut event = Ecs::default().start_impaired("moved");

@@ -125,5 +125,5 @@ async fn no_log_line_or_metric_holds_a_secret() {
         assert!(!text.contains("opensesame"), "the environment is in {place}");
     }
     let warned = log.lines().filter(|line| line.contains("trying again")).count();
-    assert!(warned >= 2, "each failure is told: {log}");
+    assert!(warned >= 2, "each failure is logged: {log}");
 }

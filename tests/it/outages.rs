@@ -76,7 +76,7 @@ async fn when_no_message_is_held_a_single_one_probes() {
     let ecs = Ecs::default();
     world.queue.send_events(&[ecs.start_impaired("first")]).await.unwrap();
     outcome_line(&worker, "first", "deferred").await;
-    // It is away for half a minute now; others are there.
+    // It is hidden for half a minute now; other messages are visible.
     let before = proxy.calls("ReceiveMessage").len();
     let names: Vec<String> = (0..20).map(|i| format!("waiting-{i:02}")).collect();
     world.queue.send_events(&names.iter().map(|name| ecs.start_impaired(name)).collect::<Vec<_>>()).await.unwrap();
@@ -86,7 +86,7 @@ async fn when_no_message_is_held_a_single_one_probes() {
     // A receive that began before the outage was noticed may ask for ten.
     assert!(probes.iter().skip(1).all(|call| call.body["MaxNumberOfMessages"] == 1), "{probes:?}");
     world.slack.always(&world.name, Answer::Judge);
-    // All but the few that probed, which are away for a while too.
+    // All but the few that probed, which are hidden for a while too.
     let most = |requests: &[lab::slack::Request]| {
         let posted = |name: &&String| requests.iter().any(|request| request.accepted && request.mentions(name));
         names.iter().filter(posted).count() >= 16
@@ -126,9 +126,9 @@ async fn retry_after_is_obeyed_whatever_the_status() {
 }
 
 #[tokio::test]
-async fn a_slack_that_only_ever_says_429_keeps_the_gate_shut() {
+async fn a_slack_that_always_answers_429_stops_receives() {
     let world = World::new().await;
-    // Nought seconds are no leave to post without pause.
+    // Zero seconds do not allow posts without a pause.
     world.slack.script(&world.name, [Answer::RateLimited(0)]);
     world.slack.always(&world.name, Answer::RateLimited(1));
     let worker = world.worker().await;
@@ -202,7 +202,7 @@ async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_rotated_webhook_is_looked_up_afresh() {
+async fn a_rotated_webhook_is_read_again() {
     let world = World::new().await;
     let worker = world.worker().await;
     world.slack.always(&world.name, Answer::Status(404, "no_service"));
@@ -232,7 +232,7 @@ async fn a_message_whose_webhook_stays_refused_is_put_back_and_not_deleted() {
 }
 
 #[tokio::test]
-async fn receive_errors_of_any_class_are_ridden_out() {
+async fn the_worker_survives_receive_errors_of_any_class() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let worker = world.worker_through(&proxy).await;
@@ -256,7 +256,7 @@ async fn receive_errors_of_any_class_are_ridden_out() {
 }
 
 #[tokio::test]
-async fn a_queue_that_hangs_is_told_by_healthz_and_ridden_out() {
+async fn healthz_reports_a_queue_that_hangs_and_the_worker_survives_it() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     // One second of grace means one second of waiting, so that three times the wait is soon over.
@@ -302,7 +302,7 @@ async fn an_idle_worker_has_one_long_poll() {
 }
 
 #[tokio::test]
-async fn messages_that_are_never_settled_are_told_by_healthz() {
+async fn healthz_reports_messages_that_are_never_settled() {
     let world = World::new().await.config("[queue]\nvisibility_timeout = '2s'");
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     proxy.script("DeleteMessageBatch", [Fault::Hang]);

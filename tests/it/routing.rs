@@ -1,5 +1,5 @@
-//! A spelling mistake in a route drops no alert unseen: the configuration is refused, and what is dropped all the same is counted
-//! and explained.
+//! A spelling mistake in a route does not silently drop alerts: the configuration is refused, and problems that are dropped anyway are
+//! counted and explained.
 
 use lab::events::Ecs;
 use serde_json::json;
@@ -33,7 +33,7 @@ async fn routes_that_all_have_a_pattern_are_refused() {
 }
 
 #[tokio::test]
-async fn a_problem_that_is_dropped_all_the_same_is_counted_by_its_severity() {
+async fn a_problem_that_is_dropped_anyway_is_counted_by_its_severity() {
     let world = misspelt("unrouted = 'drop'").await;
     let worker = world.worker().await;
     for severity in ["warning", "critical"] {

@@ -53,7 +53,7 @@ async fn a_drain_during_an_outage_gives_everything_back() {
     let mut worker = world.worker().await;
     world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
     worker.terminate().await.unwrap();
-    lab::eventually("readyz tells of the drain", LIMIT, async || Ok(worker.get("/readyz").await?.0 == 503))
+    lab::eventually("readyz reports the drain", LIMIT, async || Ok(worker.get("/readyz").await?.0 == 503))
         .await
         .unwrap();
     assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");

@@ -61,7 +61,7 @@ async fn tags(worker: &Worker, outcome: &str, count: u32) {
 }
 
 #[tokio::test]
-async fn a_tag_says_whose_an_alert_is_and_so_whose_its_end_is() {
+async fn a_tag_routes_an_alert_and_its_recovery() {
     let world = world("tags = ['team', 'runbook', 'owner', 'Team']").await;
     let (ecs, worker) = worker(&world).await;
     for outcome in ["ok", "unknown", "denied", "throttled", "timeout", "error", "skipped"] {
@@ -101,7 +101,7 @@ async fn a_tag_says_whose_an_alert_is_and_so_whose_its_end_is() {
 }
 
 #[tokio::test]
-async fn what_is_no_problem_costs_one_request_for_the_tags_and_only_where_they_decide() {
+async fn an_event_that_is_no_problem_costs_one_request_for_tags_that_decide() {
     let world = world("").await;
     let (ecs, worker) = worker(&world).await;
     ecs.record(described("indexer", &[("team", "search")]));
@@ -120,7 +120,7 @@ async fn what_is_no_problem_costs_one_request_for_the_tags_and_only_where_they_d
 }
 
 #[tokio::test]
-async fn without_a_pattern_or_a_wish_no_tags_are_asked_for() {
+async fn tags_are_read_only_if_a_pattern_or_the_configuration_needs_them() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
     ecs.record(described("indexer", &[("team", "search")]));
@@ -153,8 +153,8 @@ async fn where_tags_cannot_be_read_the_next_route_takes_the_alert() {
     }
     tags(&worker, "denied", 2).await;
     assert_eq!((world.posts_mentioning("How bad"), world.posts_mentioning("team: ")), (2, 0));
-    let told = |line: &lab::worker::Line| line.message().contains("lacks ecs:ListTagsForResource");
-    assert_eq!(worker.lines().iter().filter(|line| told(line)).count(), 1, "{worker}");
+    let logged = |line: &lab::worker::Line| line.message().contains("lacks ecs:ListTagsForResource");
+    assert_eq!(worker.lines().iter().filter(|line| logged(line)).count(), 1, "{worker}");
 
     let mut check = Worker::spawn(BINARY, with_ecs(&world, &ecs), &["check", "--live"]).unwrap();
     assert_eq!(check.wait(Duration::from_secs(20)).await.unwrap().code(), Some(0), "{check}");

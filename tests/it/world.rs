@@ -11,7 +11,7 @@ use lab::{
 };
 use serde_json::Value;
 
-/// Long enough for a loaded machine; nothing waits as long unless it fails.
+/// Long enough for a loaded machine. Only a test that fails waits this long.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ecs-slack-alerts");
@@ -110,20 +110,20 @@ impl World {
     }
 }
 
-/// An environment with some variables set otherwise.
+/// An environment with some variables changed.
 pub fn with(environment: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
     let more = more.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     environment.iter().cloned().chain(more).collect()
 }
 
-/// What a command wrote, and its exit code, once it has ended.
+/// Waits for the end of a command; its exit code and what it wrote.
 pub async fn outcome(environment: Vec<(String, String)>, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Worker::spawn(BINARY, environment, arguments).unwrap();
     let status = command.wait(LIMIT).await.unwrap();
     (status.code(), command.lines().into_iter().map(|line| line.text + "\n").collect())
 }
 
-/// The line of the log that tells the outcome of the message about this service.
+/// The log line with the outcome of the message about this service.
 pub async fn outcome_line(worker: &Worker, service: &str, outcome: &str) -> Value {
     let is_it = |line: &lab::worker::Line| {
         line.field("outcome").as_str() == Some(outcome) && line.field("service").as_str() == Some(service)

@@ -53,7 +53,7 @@ use Fault::*;
 
 pub const ALL: &[Fault] =
     &[Refuse, AnswerLost, Late, ClaimFails, RecordFails, ExpireHeldLease, ExpireHeld, DeleteFail, Crash];
-/// What Slack has and nobody knows of, or what lets two post at once.
+/// A post that Slack has and no worker knows of, or a state in which two may post at once.
 const EXPLAIN_TWO_ROOTS: &[Fault] = &[AnswerLost, ClaimFails, RecordFails, ExpireHeldLease, Crash];
 pub const EXPLAIN_NONE: &[Fault] = &[Refuse, Late, ExpireHeld, DeleteFail];
 

@@ -54,7 +54,7 @@ fn two_messages_are_never_lost_whatever_fails() {
 
 #[test]
 fn one_worker_has_nothing_posted_twice_however_often_it_comes() {
-    // Whatever it knows of Slack is true, and it lives; only SQS fails.
+    // Everything it knows about Slack is true, and it is alive; only SQS fails.
     const OF_SQS: &[Fault] = &[ReceiveLost, Refuse, Late, DeleteLost, DeleteFail, PutBackFail, ExpireHeld];
     holds(Protocol { workers: 1, faults: OF_SQS, max_accepted: Some(1), ..TWO_WORKERS });
 }

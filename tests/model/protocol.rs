@@ -13,7 +13,7 @@
 //! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs/settle.rs`, `Queue::delete`, with its retries, which may come to an end |
 //! | `PutBack`, `PutBackFail` | `sqs/settle.rs`, `Queue::put_back` |
 //! | `Crash` | the process dies: its tasks and `pipeline.rs`'s `Posted` are gone; what was on its way to Slack may arrive |
-//! | `Expire`, `ExpireHeld`, `DeadLetter` | SQS: the visibility time-out ends, of what nobody holds or of what is being worked on; the redrive policy |
+//! | `Expire`, `ExpireHeld`, `DeadLetter` | SQS: the visibility timeout of a message ends, while no worker holds it or while one works on it; the redrive policy |
 //!
 //! Not in it: several alerts in one post (they share its answer, which is the batcher's part), and time, but for its order. That
 //! nothing expires while it is worked on is what `ConsumerSettings` is reckoned for, and is a fault here that can be left out.

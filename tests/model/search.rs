@@ -126,7 +126,7 @@ pub fn search<M: Model>(model: &M) -> Result<usize, Counterexample> {
         }
         place += 1;
     }
-    // Take away, again and again, the states out of which every step leads to one that was taken away: what is left runs in circles.
+    // Repeatedly remove the states whose every step leads to a removed one. The states that are left run in circles.
     let mut ended: Vec<usize> = (0..states.len()).filter(|place| open[*place] == 0).collect();
     let mut count = 0;
     while let Some(place) = ended.pop() {

@@ -1,4 +1,4 @@
-//! Slack's Web API when it refuses, and the bot token, which nobody may see.
+//! Slack's Web API refuses requests; and the bot token stays secret.
 
 use lab::{
     events::Ecs,
@@ -19,7 +19,7 @@ async fn send(world: &World, service: &str) {
 }
 
 #[tokio::test]
-async fn a_fault_of_slacks_is_tried_again() {
+async fn a_post_that_fails_at_slack_is_tried_again() {
     let world = bot_world(NO_DIAGNOSIS).await;
     let worker = world.worker().await;
     let answers = ["internal_error", "service_unavailable", "fatal_error"].map(|code| Answer::Status(200, code));
@@ -53,7 +53,7 @@ async fn a_token_that_is_revoked_blocks_the_channel_until_the_secret_holds_anoth
 }
 
 #[tokio::test]
-async fn an_edit_that_slack_does_not_take_is_tried_again() {
+async fn an_edit_that_slack_refuses_is_tried_again() {
     let world = bot_world(NO_DIAGNOSIS).await;
     let worker = world.worker().await;
     send(&world, "checkout").await;
@@ -66,7 +66,7 @@ async fn an_edit_that_slack_does_not_take_is_tried_again() {
 }
 
 #[tokio::test]
-async fn blocks_that_slack_refuses_are_said_as_plain_text() {
+async fn blocks_that_slack_refuses_are_posted_as_plain_text() {
     let world = bot_world(NO_DIAGNOSIS).await;
     let worker = world.worker().await;
     world.slack.always(CHANNEL, Answer::RefuseBlocksWith("checkout".into()));

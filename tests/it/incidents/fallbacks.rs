@@ -12,7 +12,7 @@ use crate::world::{World, metric_is};
 const FALLBACK: &str = "C0000000FALL";
 const LINE: &str = "For #ops, which Slack refuses: is_archived";
 
-/// Two channels of one bot, of which the second is the first one's fallback.
+/// Two channels of one bot; the second is the fallback of the first.
 async fn two_channels() -> World {
     let world = super::bot_world("").await;
     let text = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;

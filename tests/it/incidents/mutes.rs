@@ -1,4 +1,4 @@
-//! Mutes: what they hold, and what goes out all the same.
+//! Mutes: which events are not posted, and which are.
 
 use lab::events::Ecs;
 use serde_json::Value;
@@ -36,7 +36,7 @@ async fn what_a_mute_holds_is_deleted_and_counted_and_the_next_alert_after_it_op
 }
 
 #[tokio::test]
-async fn the_end_of_what_was_reported_before_a_mute_is_reported() {
+async fn the_recovery_of_an_incident_from_before_a_mute_is_reported() {
     let config = format!("[diagnose]\nenabled = false\n{}", mute("*", 300, "forever"));
     let world = World::new().await.config(&config);
     let worker = world.worker().await;

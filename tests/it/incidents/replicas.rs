@@ -34,8 +34,8 @@ async fn three_replicas(world: &World, ecs: &EcsApi, table: &str) -> [Worker; 3]
 }
 
 #[tokio::test]
-async fn three_replicas_of_which_two_are_killed_tell_one_story() {
-    // What a killed replica held comes again soon.
+async fn three_replicas_report_one_incident_although_two_are_killed() {
+    // Messages of a killed replica return soon.
     let world = bot_world("[queue]\nvisibility_timeout = '8s'").await;
     let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
@@ -54,14 +54,14 @@ async fn three_replicas_of_which_two_are_killed_tell_one_story() {
     replicas[1].kill().await.unwrap();
     let limit = Duration::from_secs(60);
     world.queue.wait_for(|counts| counts.total() == 0, limit).await.unwrap();
-    // An edit that a killed replica owed is made up for by the next one: the end shows every event.
+    // The next replica makes the edit that a killed one did not make: the recovery shows every event.
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     super::eventually("the root is green", || roots(&world).last().is_some_and(|root| color(&root.payload) == "good"))
         .await;
     world.nothing_more_is_posted(&replicas[2]).await;
 
     let roots = roots(&world);
-    // Who was killed may have posted a root that nobody recorded: a second one is explained by that, a third by nothing.
+    // A killed replica may have posted a root without recording it. That explains a second root, but not a third.
     assert!(roots.len() <= 2, "{roots:?}");
     let root = roots.last().unwrap();
     assert!(says(&root.payload, "has recovered after 6 min: 27 events, 24 failed tasks"), "{}", root.payload);
@@ -137,7 +137,7 @@ async fn a_replica_that_stops_does_not_wait_for_the_report_of_another() {
     .unwrap();
     stopping.terminate().await.unwrap();
     assert!(stopping.wait(LIMIT).await.unwrap().success(), "{stopping}");
-    // What it held is there for others at once.
+    // Other replicas can receive its messages at once.
     let deferred = stopping.lines().into_iter().filter(|line| line.field("outcome") == "deferred").count();
     assert!(deferred >= 1, "{stopping}");
 }
@@ -152,7 +152,7 @@ async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
     super::eventually("Slack has the root", || roots(&world).len() == 1).await;
     crashing.kill().await.unwrap();
-    // The message is hidden, and the incident leased, until the time is out.
+    // The message is hidden, and the incident leased, until the timeout.
     let other = replica(&world, &ecs, &table).await;
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
     outcomes(&other, "posted", 2).await;

@@ -1,4 +1,4 @@
-//! What becomes of an incident: refuted and confirmed ends, reopenings, roots that are gone, storms, starts that heal.
+//! An incident's life: recoveries that ECS confirms or refutes, reopenings, deleted roots, storms, starts that heal.
 
 use lab::{
     events::{Ecs, Stop},
@@ -28,7 +28,7 @@ fn alarm(state: &str, seconds_ago: i64) -> Value {
 }
 
 #[tokio::test]
-async fn an_end_that_ecs_refutes_is_put_back() {
+async fn a_recovery_that_ecs_refutes_is_put_back() {
     let world = World::new().await.config("[diagnose.crash_loop]\nwithin = '1m'");
     let (worker, ecs) = worker_and_ecs(&world).await;
     world.queue.send_events(&bad_deploy(&ecs, "checkout")[..3]).await.unwrap();
@@ -69,7 +69,7 @@ async fn an_alarm_opens_recovers_and_is_reopened() {
 }
 
 #[tokio::test]
-async fn trouble_long_after_the_end_is_another_incident() {
+async fn a_problem_long_after_the_recovery_is_another_incident() {
     let world = bot_world("[incidents]\nreopen_within = '1m'").await;
     let (worker, _ecs) = worker_and_ecs(&world).await;
     for (state, ago, roots_then) in [("ALARM", 300, 1), ("OK", 180, 1), ("ALARM", 60, 2)] {
@@ -84,7 +84,7 @@ async fn trouble_long_after_the_end_is_another_incident() {
 }
 
 #[tokio::test]
-async fn what_happened_before_the_end_and_comes_after_it_reopens_nothing() {
+async fn an_event_older_than_the_recovery_reopens_nothing() {
     let world = bot_world("").await;
     let (worker, _ecs) = worker_and_ecs(&world).await;
     for (number, event) in (1..).zip([alarm("ALARM", 300), alarm("OK", 180), alarm("ALARM", 240)]) {
@@ -97,7 +97,7 @@ async fn what_happened_before_the_end_and_comes_after_it_reopens_nothing() {
 }
 
 #[tokio::test]
-async fn a_root_that_somebody_deleted_is_opened_anew() {
+async fn an_incident_whose_root_was_deleted_is_opened_anew() {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let (worker, _ecs) = worker_and_ecs(&world).await;
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
@@ -112,9 +112,9 @@ async fn a_root_that_somebody_deleted_is_opened_anew() {
         world.slack.delete_message(CHANNEL, &roots(&world)[0].ts);
     }
     transitions(&worker, "ops", &[("opened", 3)]).await;
-    // Its end, too, is said where nobody has deleted it.
+    // Its recovery, too, is posted in a new root.
     world.queue.send_events(&[Ecs::default().steady_state("checkout")]).await.unwrap();
-    eventually("the end is said", || roots(&world).iter().any(|root| color(&root.payload) == "good")).await;
+    eventually("the recovery is posted", || roots(&world).iter().any(|root| color(&root.payload) == "good")).await;
     world.nothing_more_is_posted(&worker).await;
     assert_eq!(world.slack.messages(CHANNEL).len(), 1);
 }
@@ -135,7 +135,7 @@ async fn without_incidents_each_alert_is_a_message() {
 }
 
 #[tokio::test]
-async fn an_end_is_said_wherever_the_trouble_was_and_nowhere_else() {
+async fn a_recovery_is_posted_wherever_the_problem_was_and_nowhere_else() {
     let world = World::new().await;
     let channels = ["search", "others", "nobody"]
         .map(|name| format!("[[channel]]\nname = '{name}'\nwebhook_url = '{}'\n", world.slack.url(name)));
@@ -156,7 +156,7 @@ async fn an_end_is_said_wherever_the_trouble_was_and_nowhere_else() {
     let worker = world.worker().await;
     for (service, posts) in [("search-api", 2), ("checkout", 3)] {
         world.queue.send_events(&[Ecs::default().start_impaired(service)]).await.unwrap();
-        eventually("the trouble is said", || world.slack.accepted().len() == posts).await;
+        eventually("the problem is posted", || world.slack.accepted().len() == posts).await;
     }
     let ends = ["search-api", "checkout", "unheard-of"].map(|service| Ecs::default().steady_state(service));
     world.queue.send_events(&ends).await.unwrap();
@@ -167,7 +167,7 @@ async fn an_end_is_said_wherever_the_trouble_was_and_nowhere_else() {
         world.slack.accepted().into_iter().map(|post| (post.webhook.clone(), color(&post.payload) == "good")).collect();
     said.sort();
     let said: Vec<(&str, bool)> = said.iter().map(|(webhook, green)| (webhook.as_str(), *green)).collect();
-    // The two ends that `others` heard of came together, so they may be one message.
+    // The two recoveries in `others` arrive together, so they may be one message.
     assert!(said.starts_with(&[("others", false), ("others", false), ("others", true)]), "{said:?}");
     assert!(said.ends_with(&[("search", false), ("search", true)]), "{said:?}");
 }
@@ -197,7 +197,7 @@ async fn two_channels_of_one_bot_have_a_thread_each() {
 }
 
 #[tokio::test]
-async fn a_storm_of_ends_is_one_green_message_that_names_every_service() {
+async fn a_storm_of_recoveries_is_one_green_message_that_names_every_service() {
     let world = World::new().await.config("[diagnose]\nenabled = false");
     let worker = world.worker().await;
     let services: Vec<String> = (0..30).map(|number| format!("service-{number:02}")).collect();
@@ -221,7 +221,7 @@ async fn a_storm_of_ends_is_one_green_message_that_names_every_service() {
 }
 
 #[tokio::test]
-async fn a_storm_by_bot_is_one_message_and_its_ends_one_reply() {
+async fn a_storm_by_bot_is_one_message_and_its_recoveries_one_reply() {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let worker = world.worker().await;
     let services: Vec<String> = (0..30).map(|number| format!("service-{number:02}")).collect();
@@ -243,7 +243,7 @@ async fn a_storm_by_bot_is_one_message_and_its_ends_one_reply() {
     let ([green], [other]) = (&greens[..], &others[..]) else { panic!("{thread:?}") };
     assert!(well.iter().all(|service| says(&green.payload, service)), "{}", green.payload);
     assert!(says(&other.payload, last) && !says(&green.payload, last), "{thread:?}");
-    // It says more than each of them: it is left as it is.
+    // The digest says more than each of them, so it is not edited.
     assert_eq!((roots(&world).len(), roots(&world)[0].edits), (1, 0));
 }
 

@@ -92,7 +92,7 @@ impl Aws {
     }
 
     /// Creates a queue and its dead-letter queue, `{name}-dlq`. Messages go there after `max_receive_count` receives;
-    /// `visibility` is the time-out of a receive that names none, in whole seconds.
+    /// `visibility` is the timeout of a receive that names none, in whole seconds.
     ///
     /// # Errors
     /// As AWS answers.

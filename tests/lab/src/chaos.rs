@@ -4,7 +4,7 @@
 //!
 //! Everything left to chance is drawn from the seed and the round's number (`plan`), so that either can be repeated; only how
 //! the machine orders things that happen at once cannot. Put-backs pass ten times as fast as they do, and every life of a
-//! replica has an AWS endpoint and a webhook URL of its own, by which its requests are told from the others'.
+//! replica has an AWS endpoint and a webhook URL of its own, which distinguish its requests from the others'.
 
 mod aws;
 mod door;
@@ -57,7 +57,7 @@ struct Record {
     /// What channels that a bot posts to show at the end, by their index.
     shown: HashMap<usize, Vec<web_api::Message>>,
     lives: Vec<Life>,
-    /// One instant by both clocks: logs tell the other.
+    /// One instant by both clocks: logs use the other one.
     clocks: (Instant, OffsetDateTime),
     /// When each message was sent first.
     sent: Vec<Instant>,
@@ -181,7 +181,7 @@ impl Stage {
         };
         let ((), sent, closed) = tokio::join!(trouble, self.send(plan), self.close(plan));
         let (sent, closed) = (sent, closed?);
-        // If it does not drain, the verdict tells what is left.
+        // If it does not drain, the verdict says what is left.
         let _ = timeout(DRAIN_LIMIT, self.queue.emptied()).await;
         self.done.send_replace(true);
         let mut lives = Vec::new();
@@ -340,7 +340,7 @@ struct Start {
     visibility: u64,
 }
 
-/// The part of a webhook's URL, and of the Web API's, by which Slack's stand-in tells one life from another.
+/// The part of a webhook's URL, and of the Web API's, by which Slack's stand-in distinguishes lives.
 fn app(life: usize) -> String {
     format!("B{life:08}")
 }

@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// From now on every packet that comes by this connection is dropped before anyone sees it, as by a NAT that has forgotten
-    /// it: neither end hears of it.
+    /// it: neither end is notified.
     pub(crate) fn forget(&self) {
         // A filter that keeps nothing: `ret 0`, by linux/bpf_common.h.
         const RETURN: u16 = 0x06;
@@ -75,7 +75,7 @@ impl Connection {
     }
 }
 
-/// A listener whose connections can be told apart and broken.
+/// A listener whose connections can be identified and broken.
 pub(crate) struct Connections {
     listener: TcpListener,
     count: u64,

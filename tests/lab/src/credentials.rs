@@ -1,5 +1,5 @@
-//! What offers credentials to a container, as ECS and EKS do: it gives the token that it is told to, for six hours, and fails
-//! when told to.
+//! An endpoint that offers credentials to a container, as ECS and EKS do: it gives the configured token, for six hours, and fails
+//! on request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,7 +143,7 @@ async fn answer(
         Answer::Give => {
             let expiration = OffsetDateTime::from(SystemTime::now() + Duration::from_secs(6 * 3600));
             let credentials = json!({
-                // The emulator takes the key for the account's id; the token tells credentials apart.
+                // The emulator takes the key for the account's id; the token identifies the credentials.
                 "AccessKeyId": ACCOUNT,
                 "SecretAccessKey": "secret",
                 "Token": token,

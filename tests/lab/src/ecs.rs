@@ -1,5 +1,5 @@
 //! ECS's API for what the emulator cannot play: services in trouble; and the load balancer's, for the health of their targets. It
-//! serves recorded answers over the real protocols, and answers wrongly or not at all when told to.
+//! serves recorded answers over the real protocols, and answers wrongly or not at all on request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ struct Played {
     task_definitions: Vec<Value>,
     service_deployments: Vec<Value>,
     target_groups: Vec<Value>,
-    /// The names of files, and the health of the targets in them: such an answer does not say of which target group it is.
+    /// The names of files, and the health of the targets in them: such an answer does not name its target group.
     target_health: Vec<(String, Value)>,
     /// How many ARNs are on one page of ListTasks; 0 means all.
     page: usize,

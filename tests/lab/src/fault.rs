@@ -1,4 +1,4 @@
-//! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all when told to. It also
+//! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all on request. It also
 //! answers what the stand-in cannot: message move tasks.
 
 use std::collections::{HashMap, HashSet};

@@ -3,14 +3,14 @@
 //!
 //! * [`aws`]: EventBridge, SQS and Secrets Manager, by an emulator in a child process;
 //! * [`ecs`]: ECS's answers about services in trouble, which the emulator does not have;
-//! * [`fault`]: a proxy before it that answers wrongly, late or not at all when told to, and that knows SQS's message move
+//! * [`fault`]: a proxy before it that answers wrongly, late or not at all on request, and implements SQS's message move
 //!   tasks, which the emulator lacks;
 //! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
 //! * [`sqs`]: SQS alone, in this process, for measurements, where the emulator would be what is measured;
-//! * [`credentials`]: what offers AWS credentials to a container, and fails when told to;
+//! * [`credentials`]: an endpoint that offers AWS credentials to a container, and fails on request;
 //! * [`tls`] and [`proxy`]: TLS before a stand-in, by a certificate authority of its own, and an HTTP proxy;
 //! * [`chaos`]: rounds of the worker amid random faults and signals, and what must hold after each;
-//! * [`switch`]: a dead man's switch, which the worker tells that it works;
+//! * [`switch`]: a dead man's switch, which gets the worker's heartbeats;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
 //! * [`events`]: what ECS says when things go wrong;
 //! * [`pattern`]: a second opinion on what an event pattern matches.
@@ -66,7 +66,7 @@ pub async fn for_a_while(time: Duration, _why: &'static str) {
     tokio::time::sleep(time).await;
 }
 
-/// What a stand-in is to do with the requests to come: first each of `once` in turn, then `always`.
+/// How a stand-in answers the next requests: first each of `once` in turn, then `always`.
 #[derive(Debug, Clone, Default)]
 struct Script<T> {
     once: VecDeque<T>,

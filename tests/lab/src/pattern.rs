@@ -1,4 +1,4 @@
-//! What an EventBridge pattern matches, told the slow and plain way: a second opinion on the program's matcher, for the
+//! What an EventBridge pattern matches, in a slow and simple implementation: a second opinion on the program's matcher, for the
 //! property tests and the fuzzer. Pure.
 //!
 //! It goes by "how event-ruler works": an event is the list of its scalar values, each with its path, names joined by dots, and with the elements of

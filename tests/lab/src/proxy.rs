@@ -1,4 +1,4 @@
-//! An HTTP proxy: it passes on plain requests and tunnels, to where it is told that a host is, and records who was asked for.
+//! An HTTP proxy: it forwards plain requests and tunnels to the configured address of a host, and records the hosts.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Slack's incoming webhooks, strict: they refuse what Slack refuses, with Slack's words; limit the rate if so started; and
-//! fail in the ways that Slack and networks fail, when told to. `/` is a page that shows the channels as people see them.
+//! fail in the ways that Slack and networks fail, on request. `/` is a page that shows the channels as people see them.
 //!
 //! Every request is recorded before it is answered, so a test awaits what it wants to see and never sleeps.
 
@@ -100,7 +100,7 @@ pub struct Request {
     pub ts: Option<String>,
     /// The id of the message in whose thread it is to stand, by the Web API.
     pub thread_ts: Option<String>,
-    /// The app that it belongs to: the part before. Webhooks of one name share everything; this tells who sent.
+    /// The app that it belongs to: the part before. Webhooks of one name share everything; this identifies the sender.
     pub app: String,
     /// When it arrived.
     pub at: Instant,
@@ -211,7 +211,7 @@ impl Slack {
         format!("http://{}/api/", self.address)
     }
 
-    /// The same for one of several who send: [`Request::app`] tells them apart. `address` is where they reach this.
+    /// The same for one of several senders: [`Request::app`] identifies them. `address` is where they reach this.
     pub fn api_url_of(app: &str, address: SocketAddr) -> String {
         format!("http://{address}/api/{app}/")
     }
@@ -247,7 +247,7 @@ impl Slack {
             .send_modify(|state| state.webhooks.values_mut().for_each(|webhook| webhook.script = Script::default()));
     }
 
-    /// The network forgets the connections so far, as a NAT does: whatever is sent by them is dropped, and nobody told.
+    /// The network forgets the connections so far, as a NAT does: whatever is sent by them is dropped without a reset.
     pub fn forget_connections(&self) {
         self.open_connections().iter().for_each(Connection::forget);
     }
@@ -421,7 +421,7 @@ impl Workspace {
 }
 
 impl Webhook {
-    /// Takes one post out of the bucket, or tells how many whole seconds until there is one in it.
+    /// Takes one post out of the bucket, or returns the whole seconds until there is one in it.
     fn wait(&mut self, now: Instant, rate: Rate) -> Option<u64> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         let forgiven = rate.interval * rate.burst.saturating_sub(1);

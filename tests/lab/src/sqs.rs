@@ -2,7 +2,7 @@
 //! does not depend on how many messages there are, and messages can be put in past HTTP. Also Secrets Manager's
 //! GetSecretValue, so that a worker needs nothing else.
 //!
-//! A queue is standard SQS with long polls, visibility time-outs, receive counts and redrive. Not here: FIFO, delays, message
+//! A queue is standard SQS with long polls, visibility timeouts, receive counts and redrive. Not here: FIFO, delays, message
 //! attributes, retention, and any check of signatures.
 
 mod queue;

@@ -1,4 +1,4 @@
-//! TLS in front of a stand-in, with a certificate of a certificate authority that nobody trusts unless told to.
+//! TLS in front of a stand-in, with a certificate of a certificate authority that clients trust only if configured to.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -42,7 +42,7 @@ pub struct Worker {
     lines: Arc<watch::Sender<Lines>>,
     /// Its standard error, as long as nobody reads it.
     unread: Option<ChildStderr>,
-    /// Where it listens, if its log does not tell.
+    /// Where it listens, if its log does not say.
     listen: Option<String>,
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Deed {
     pub(super) receive: u32,
     /// Of a message received: what was sent.
     pub(super) body: Option<String>,
-    /// False if the queue never heard of it.
+    /// False if the queue never received it.
     pub(super) acted: bool,
     /// What went wrong.
     pub(super) fault: Option<&'static str>,

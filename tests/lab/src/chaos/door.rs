@@ -36,7 +36,7 @@ impl Door {
     /// Lets everybody in again.
     pub(super) async fn open(&self) -> Result<()> {
         let mut listener = TcpListener::bind(self.address).await;
-        // What was aborted may not have let go of the port yet.
+        // The aborted task may not have released the port yet.
         while listener.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
             tokio::task::yield_now().await;
             listener = TcpListener::bind(self.address).await;

@@ -1,4 +1,4 @@
-//! What is promised, held against what was recorded in a round. Whatever breaks is told with the story of the message.
+//! Compares what was recorded in a round with what the program promises. A broken promise is reported with the history of the message.
 
 mod incidents;
 mod story;
@@ -189,7 +189,7 @@ impl<'a> Court<'a> {
             };
             let mut missing = Vec::new();
             match fate {
-                // Of a trouble that nobody has heard of the end is nothing to tell.
+                // The recovery of a problem that was not reported is not reported.
                 Fate::Unrouted | Fate::Recovery => {}
                 Fate::Undecodable => missing.push("any channel"),
                 Fate::Posted => missing.extend(self.service_of(index).channels.iter().filter_map(|channel| {
@@ -203,12 +203,12 @@ impl<'a> Court<'a> {
         breaks
     }
 
-    /// Whether the sender's log, which tells of every answer as it was understood, has this of the post: its answer comes
+    /// Whether the sender's log, which has every answer as it was understood, has this about the post: its answer comes
     /// after it; on a loaded machine a request may be read only after its sender gave up, so much `earlier`.
     fn heard(&self, post: &Request, answer: &str, earlier: Duration) -> bool {
         let (instant, clock) = self.record.clocks;
         let time = |post: &Request| clock - (instant - post.at);
-        // It posts to a channel once at a time, and edits once at a time, so what it hears before the next is about this one.
+        // It posts to a channel once at a time, and edits once at a time, so an answer before the next post is about this one.
         let same = |next: &&Request| next.app == post.app && clock_of(next) == clock_of(post);
         let next = |next: &&Request| next.at > post.at && same(next);
         let next = self.record.posts.iter().find(next).map(time);
@@ -223,7 +223,7 @@ impl<'a> Court<'a> {
         self.lives.get(&life_of(post)).is_some_and(|life| life.lines.iter().any(is_it))
     }
 
-    /// Why the sender did not hear that the post was accepted, if so.
+    /// Why the sender did not learn that the post was accepted, if so.
     fn unheard(&self, post: &Request) -> Option<&'static str> {
         if self.heard(post, "accepted", Duration::ZERO) {
             return None;
@@ -241,7 +241,7 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// Who is asked to stop does so in time, and cleanly; nobody ends by itself; no log tells a secret or of a panic.
+    /// A process that is asked to stop does so in time, and cleanly; none ends by itself; no log has a secret or a panic.
     fn ended_badly(&self, life: &Life, tally: &mut Tally) -> Vec<String> {
         let mut breaks = Vec::new();
         let lines = || life.lines.iter().map(|line| format!("\n  {}", line.text)).collect::<String>();
@@ -249,7 +249,7 @@ impl<'a> Court<'a> {
             End::Killed => {}
             // It ends with 1 once the grace has passed by its own clock; the rest is for a loaded machine.
             End::Stopped(Some(0), took) if took <= 2 * GRACE => {}
-            // Before it could hear the signal, it had not begun.
+            // It had not begun before it could receive the signal.
             End::Stopped(None, _) if life.lines.is_empty() => {}
             End::Stopped(Some(1), _) if self.could_not_receive(life) => {
                 tally.count("SIGTERM: exit code 1, because a receive hung beyond the grace", 1);
@@ -294,7 +294,7 @@ impl<'a> Court<'a> {
         (!left.is_empty()).then(|| format!("{} stopped, and left hidden:\n{}", life.number, left.join("\n")))
     }
 
-    /// Nobody posts while a Retry-After that it was told has not passed.
+    /// No process posts before a Retry-After that it received has passed.
     fn impatient(&self, life: &Life) -> Vec<String> {
         let app = super::app(life.number);
         let mut until: HashMap<&str, Instant> = HashMap::new();
@@ -305,8 +305,9 @@ impl<'a> Court<'a> {
                 breaks
                     .push(format!("{} posts to {} {early:?} before Retry-After has passed", life.number, post.webhook));
             }
-            let told = || ["rate limited", "answered 503"].iter().any(|said| self.heard(post, said, Duration::ZERO));
-            if let Some(seconds) = post.retry_after.filter(|_| told()) {
+            let received =
+                || ["rate limited", "answered 503"].iter().any(|said| self.heard(post, said, Duration::ZERO));
+            if let Some(seconds) = post.retry_after.filter(|_| received()) {
                 until.insert(clock_of(post), post.at + Duration::from_secs(seconds));
             }
         }

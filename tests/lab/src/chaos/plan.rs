@@ -42,7 +42,7 @@ impl Channel {
 pub enum Size {
     /// A few seconds.
     Short,
-    /// Some ten seconds, and as many as it takes for all to be well again.
+    /// About ten seconds of failures, and the time until everything has recovered.
     Full,
 }
 
@@ -98,15 +98,15 @@ pub(super) enum When {
     Settled(usize),
 }
 
-/// Something that goes wrong, and what is told of it.
+/// A problem, and the events about it.
 pub(super) struct Service {
     /// Stands in its name, and so in every message, log line and post about it; no other service's holds it.
     pub(super) token: String,
     /// Where its trouble is to be reported, by index.
     pub(super) channels: Vec<usize>,
-    /// So many messages about its trouble can each tell a channel something new: one for each cause.
+    /// How many messages about it can be news in a channel: one for each cause.
     pub(super) news: usize,
-    /// Its name is none that ECS would take: events about it may be part of no incident, and then no table knows of them.
+    /// ECS would refuse its name. Events about it may belong to no incident, and then no table has them.
     pub(super) is_strange: bool,
     /// What is sent about it, by index, in the order in which it happened.
     pub(super) messages: Vec<usize>,
@@ -126,7 +126,7 @@ pub(super) struct Message {
 pub(super) enum Fate {
     /// Posted to the service's channels, or counted by an incident that they have.
     Posted,
-    /// As much, as the end of the trouble, in those that have heard of it.
+    /// The same for the recovery, in the channels in which the problem was reported.
     Recovery,
     /// Deleted: no route wants it.
     Unrouted,
@@ -172,7 +172,7 @@ impl Plan {
     }
 }
 
-/// So many messages, about fewer services; what is told of one comes in its order, most of the time between that of others.
+/// So many messages, about fewer services; the events of one come in their order, usually between those of others.
 fn services(rng: &mut Rng, round: u64, count: usize) -> (Vec<Service>, Vec<Message>) {
     let mut services = Vec::new();
     let mut to_come: Vec<VecDeque<Message>> = Vec::new();
@@ -200,7 +200,7 @@ fn services(rng: &mut Rng, round: u64, count: usize) -> (Vec<Service>, Vec<Messa
     (services, messages)
 }
 
-/// A service of which one thing is told.
+/// A service with one event.
 fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) {
     let copies = copies(rng);
     if rng.u8(..20) == 0 {
@@ -239,7 +239,7 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
     (service, vec![Message { service: number, body: event.to_string(), copies, fate }])
 }
 
-/// A service of which several things are told, at most so many, and in the end mostly that it has recovered.
+/// A service with several events, at most so many; the last one is usually its recovery.
 fn story(rng: &mut Rng, token: String, number: usize, most: usize) -> (Service, Vec<Message>) {
     let channels = if rng.bool() { but_one(rng) } else { vec![rng.usize(..3)] };
     let name = name(&token, &channels);
@@ -298,11 +298,11 @@ fn id(rng: &mut Rng) -> Value {
     json!(format!("{:08x}-0000-4000-8000-{:012x}", rng.u32(..), rng.u32(..)))
 }
 
-/// The routes that the services' names are made for. None asks for a recovery: only who heard of the trouble is told of its end.
+/// The routes that the services' names are made for. None asks for a recovery: it is reported only where the problem was.
 pub(super) fn routes() -> String {
     let route = |Channel { name, .. }: &Channel| {
         let named = json!([{ "wildcard": format!("*.to-{name}.*") }]);
-        // Of a task only its group tells the service.
+        // Only a task's group names its service.
         let group = json!([{ "wildcard": format!("service:*.to-{name}.*") }]);
         let trouble = json!([{ "anything-but": ["SERVICE_STEADY_STATE"] }]);
         let pattern = json!({ "$or": [

@@ -19,7 +19,7 @@ use crate::hook::Hook;
 
 const ALERTS: usize = 10_000;
 const WARM_UP: usize = 1_000;
-/// Of which the median is told.
+/// The median of them is printed.
 const ROUNDS: usize = 3;
 /// Nothing takes as long unless it fails.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -20,7 +20,7 @@ use crate::parts::event;
 const MINUTE: Duration = Duration::from_secs(60);
 const BETWEEN_EVENTS: Duration = Duration::from_millis(500);
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(10);
-/// The run is told of in so many parts. The first is the warm-up; the last is compared with the second.
+/// The report has this many parts. The first is the warm-up; the last is compared with the second.
 const PARTS: u32 = 6;
 /// What remembering the ids of an hour's alerts may take.
 const GROWTH_MIB: f64 = 2.0;

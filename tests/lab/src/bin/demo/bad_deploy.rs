@@ -1,6 +1,6 @@
 //! The bad deploy of `checkout`, from its first failed task to the recovery: what EventBridge gets, and what ECS answers.
 //!
-//! It was recorded, and is told in less time than it took: every time in it is moved by as much, so that the recovery is now.
+//! It was recorded, and is played faster than it happened: every time in it is moved by as much, so that the recovery is now.
 
 use std::path::Path;
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl BadDeploy {
         EcsApi::start_later(&[ANSWERS], self.later).await
     }
 
-    /// What happens until it is mended.
+    /// What happens until the fix.
     pub(crate) fn steps(&self, ecs: Ecs<'_>) -> [Step; 3] {
         let mut failed = self.tasks.iter().map(|task| {
             let mut event = ecs.task_changed(task);
@@ -94,7 +94,7 @@ impl BadDeploy {
         ]
     }
 
-    /// What ECS answers once it is back at what ran before, and the event that says so.
+    /// What ECS answers after the rollback, and the event about it.
     pub(crate) fn fix(&self, ecs: Ecs<'_>) -> (Value, Step) {
         let mut service = self.service.clone();
         let before = service["deployments"][1]["taskDefinition"].take();
@@ -126,7 +126,7 @@ impl BadDeploy {
 /// An event of the service as it is at this time.
 fn at(mut event: Value, time: &Value) -> Value {
     for key in ["createdAt", "updatedAt"] {
-        event["detail"].get_mut(key).into_iter().for_each(|told| *told = time.clone());
+        event["detail"].get_mut(key).into_iter().for_each(|time_of| *time_of = time.clone());
     }
     event["time"] = time.clone();
     event

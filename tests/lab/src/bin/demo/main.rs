@@ -93,7 +93,7 @@ async fn demo() -> Result<()> {
         outcome = stage.play() => outcome,
         () = signals.next() => Ok(()),
     };
-    // It may have ended by itself, which the outcome tells.
+    // It may have ended by itself; the outcome says so.
     if stage.worker.terminate().await.is_ok() {
         println!("\nThe worker stops once its long poll has ended, which may take 20 seconds; Ctrl-C ends it at once.");
         tokio::select! {
@@ -223,7 +223,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The service is well again, and ECS says so.
+    /// The service has recovered, and ECS reports it.
     async fn mend(&self, service: &str) -> Result<()> {
         let ecs = Ecs { cluster: CLUSTER, ..Ecs::default() };
         let arn = ecs.service_arn(service);

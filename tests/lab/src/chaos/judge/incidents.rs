@@ -14,7 +14,7 @@ const UNTIL_RECORDED: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
 
 impl<'a> Court<'a> {
-    /// Whatever told a channel again what it had been told was posted for a reason.
+    /// Each post that repeats what its channel already has was posted for a reason.
     pub(super) fn duplicates(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let service = &self.record.plan.services[index];
         let mut breaks = Vec::new();
@@ -110,7 +110,7 @@ impl<'a> Court<'a> {
         is_cut_off.then_some("the table did not answer")
     }
 
-    /// Why `post` tells a channel what it had been told by `earlier`.
+    /// Why `post` repeats in a channel what `earlier` said.
     fn why_again(
         &self,
         index: usize,
@@ -151,7 +151,7 @@ impl<'a> Court<'a> {
         outages.iter().any(|(begin, end)| *begin <= post.at + until && *end + LEASE >= post.at)
     }
 
-    /// Why a process that shares nothing came to a message of which others had posted the alert.
+    /// Why a process that shares nothing received a message whose alert another had posted.
     fn why_another(&self, index: usize, channel: usize, earlier: &[&Request], post: &Request) -> Option<&'static str> {
         let by = life_of(post);
         let posted = |life: usize| earlier.iter().rev().find(|earlier| life_of(earlier) == life);
@@ -208,7 +208,7 @@ impl<'a> Court<'a> {
     }
 }
 
-/// When the table did not answer this life, by its log, which tells of the begin and the end.
+/// When the table did not answer this life, by its log, which has the beginning and the end.
 pub(super) fn outages(record: &Record, life: &Life) -> Vec<(Instant, Instant)> {
     let (instant, clock) = record.clocks;
     let ago = |line| read_time(line).and_then(|at| Duration::try_from(clock - at).ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What happened to a service, told for people when a promise is broken.
+//! The history of a service, for people, when a promise is broken.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -19,7 +19,7 @@ impl Court<'_> {
         let of = |deed: &Deed| self.messages.get(&deed.id).filter(|message| service.messages.contains(message));
         for deed in &self.record.deeds {
             let Some(message) = of(deed) else { continue };
-            let acted = if deed.acted { "" } else { ", in vain" };
+            let acted = if deed.acted { "" } else { ", without effect" };
             let fault = deed.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
             let Deed { by, what, id, receive, .. } = deed;
             story.push((deed.at, format!("{by}: {what:?} message {message} ({id}), receive {receive}{acted}{fault}")));
