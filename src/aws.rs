@@ -3,7 +3,7 @@
 //! If any service answers that the credentials have expired, they are removed from the cache, and the next request is signed
 //! with fresh ones ([`credentials`]).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_config::{
     BehaviorVersion, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
@@ -16,6 +16,10 @@ use crate::outbound::Outbound;
 
 mod credentials;
 mod error;
+
+/// How long a request may take, in addition to the wait that it asks for. The SDK sets no such timeout, and a receive that never
+/// returns would stop a worker unnoticed.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An error in the AWS configuration.
 #[derive(Debug, thiserror::Error)]

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 pub use self::error::SqsError;
 use self::settle::{delete_batch, flush, put_back_batch};
 use crate::{
+    aws,
     batch::{Batcher, batcher},
     metrics,
 };
@@ -41,10 +42,6 @@ pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// SQS hides a message at most this long after its receive, however often that is extended.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
 pub const MAX_HIDDEN: Duration = Duration::from_secs(43_200);
-
-/// How long a request may take, in addition to the wait that it asks for. The SDK sets no such timeout, and a receive that never
-/// returns would stop a worker unnoticed.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const ERROR_CODE: &str = "ERROR_CODE";
 const ERROR_MESSAGE: &str = "ERROR_MESSAGE";
@@ -136,7 +133,7 @@ impl Queue {
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(5))
-                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .operation_attempt_timeout(aws::ATTEMPT_TIMEOUT)
                     .build(),
             )
             .build();
@@ -166,7 +163,7 @@ impl Queue {
     /// # Errors
     /// Any failure of the request, classified. A wait without messages is no error: the result is empty.
     pub async fn receive(&self, max: usize, visibility: Duration, wait: Duration) -> Result<Vec<Message>, SqsError> {
-        let timeout = TimeoutConfig::builder().operation_attempt_timeout(wait + ATTEMPT_TIMEOUT).build();
+        let timeout = TimeoutConfig::builder().operation_attempt_timeout(wait + aws::ATTEMPT_TIMEOUT).build();
         let call = self
             .client
             .receive_message()

@@ -234,10 +234,12 @@ impl Webhooks {
     /// `aws` is needed only if a source is a secret.
     pub fn new(aws: Option<&aws_config::SdkConfig>, allowed: AllowedHosts) -> Self {
         let secrets = aws.map(|aws| {
+            // An attempt may include the look-up of credentials. It must outlast that, so that the error names the credentials. An
+            // operation is three attempts, with pauses.
             let timeouts = TimeoutConfig::builder()
                 .connect_timeout(Duration::from_secs(3))
-                .operation_attempt_timeout(Duration::from_secs(5))
-                .operation_timeout(Duration::from_secs(15));
+                .operation_attempt_timeout(aws::ATTEMPT_TIMEOUT)
+                .operation_timeout(aws::ATTEMPT_TIMEOUT * 3 + Duration::from_secs(5));
             let config = aws_sdk_secretsmanager::config::Builder::from(aws).timeout_config(timeouts.build());
             Client::from_conf(config.build())
         });

@@ -23,8 +23,8 @@ use tracing::info;
 
 use super::error::{ErrorClass, find};
 
-/// How long a request waits for credentials: less than the request's timeout, so that the error names the credentials.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(9);
+/// How long a request waits for credentials: less than the request's own timeout, so that the error names the credentials.
+const LOAD_TIMEOUT: Duration = super::ATTEMPT_TIMEOUT.saturating_sub(Duration::from_secs(1));
 
 /// There are no credentials to sign a request with.
 #[derive(Debug)]
