@@ -20,6 +20,9 @@ ifdef CI
 SKIP ?= forbid
 endif
 
+# Node.js knows only the certificate authorities it was built with. npm shall trust those of this machine too, as pip and cargo do.
+export NODE_EXTRA_CA_CERTS ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+
 .PHONY: demo bench chaos dist dist-binary fuzz soak test format lint cargo-test licences advisories workflows terraform dashboards grafana kubernetes runbook
 
 demo: .venv
