@@ -250,7 +250,20 @@ fn network_hint(text: &str, advice: &str) -> String {
         Some(peer) => Some(format!("The task could not reach {peer}.")),
         None => None,
     };
-    sentences(fact, advice)
+    let hint = sentences(fact, advice);
+    match peer.filter(|peer| is_host_outside_aws(peer)) {
+        Some(peer) => format!("{hint} VPC endpoints lead only to AWS's services, not to {peer}."),
+        None => hint,
+    }
+}
+
+/// Whether it is the name of a host that is not AWS's. An address does not tell, and "Amazon ECR" is no host.
+fn is_host_outside_aws(peer: &str) -> bool {
+    const OF_AWS: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"];
+    let host = peer.split(':').next().unwrap_or(peer).to_ascii_lowercase();
+    let is_name =
+        host.contains('.') && host.chars().any(|c| c.is_ascii_alphabetic()) && !host.contains(char::is_whitespace);
+    is_name && !OF_AWS.iter().any(|domain| host.ends_with(domain)) && host != "public.ecr.aws"
 }
 
 /// Which image, and whether it is known to be missing or only out of reach.

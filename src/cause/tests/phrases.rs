@@ -294,6 +294,23 @@ fn categories_that_could_be_confused_are_told_apart() {
 }
 
 #[test]
+fn vpc_endpoints_are_no_way_to_a_host_outside_aws() {
+    let unreachable = |host: &str| {
+        let reason = format!(
+            "CannotPullContainerError: pull image manifest has been retried 5 time(s): failed to resolve ref x: failed to do request: Head \"https://{host}/v2/x/manifests/latest\": dial tcp 44.205.64.79:443: i/o timeout"
+        );
+        cause(&because(&reason)).hint
+    };
+    for host in ["registry-1.docker.io", "quay.io", "registry.example.com"] {
+        assert!(unreachable(host).contains(&format!("only to AWS's services, not to {host}")), "{}", unreachable(host));
+    }
+    for host in ["111122223333.dkr.ecr.eu-west-1.amazonaws.com", "api.ecr.cn-north-1.amazonaws.com.cn", "10.0.0.7:5000"]
+    {
+        assert!(!unreachable(host).contains("only to AWS's services"), "{}", unreachable(host));
+    }
+}
+
+#[test]
 fn each_answer_of_a_file_server_has_advice_of_its_own() {
     let efs = |said: &str| {
         let reason = format!(
