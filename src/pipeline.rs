@@ -130,10 +130,11 @@ impl Pipeline {
         let is_reported = |alert: &Alert, channels: &[ChannelId]| {
             channels.iter().all(|&channel| self.reporter.was_reported(alert, identity, channel))
         };
+        // The futures of requests are boxed: each message in flight would otherwise take their memory, with or without requests.
         let diagnosed = async |alert: Arc<Alert>, wanted: Wanted| match &self.diagnoser {
             Some(diagnoser) if !is_reported(&alert, &wanted.channels) => match alert.severity {
-                Severity::Warning | Severity::Critical => diagnoser.diagnose(&alert).await,
-                Severity::Info if wanted.by_tags => diagnoser.tag(&alert).await,
+                Severity::Warning | Severity::Critical => Box::pin(diagnoser.diagnose(&alert)).await,
+                Severity::Info if wanted.by_tags => Box::pin(diagnoser.tag(&alert)).await,
                 Severity::Info => alert,
             },
             _ => alert,
@@ -150,7 +151,7 @@ impl Pipeline {
             && !is_reported(&alert, &with_incident)
             && let Some(diagnoser) = &self.diagnoser
         {
-            (alert, confirmed) = diagnoser.confirm_recovery(alert).await;
+            (alert, confirmed) = Box::pin(diagnoser.confirm_recovery(alert)).await;
         }
         let mut channels: Vec<ChannelId> = recipients.iter().map(|recipient| recipient.channel).collect();
         channels.extend(

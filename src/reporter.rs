@@ -180,11 +180,12 @@ impl Reporter {
             return self.report_once(to_report, channel, recipient).await;
         }
         let mut reported = Reported::Duplicate;
-        // A copy that arrives meanwhile waits for this report and shares its result.
-        let entry = self.reported.entry((to_report.identity, channel)).or_try_insert_with(async {
+        // A copy that arrives meanwhile waits for this report and shares its result. Boxed, so that the problems, which are nearly
+        // all alerts, do not take the memory of this future.
+        let entry = Box::pin(self.reported.entry((to_report.identity, channel)).or_try_insert_with(async {
             reported = self.report_once(to_report, channel, recipient).await?;
             Ok::<_, NotReported>(())
-        });
+        }));
         let entry = entry.await.map_err(|error| NotReported::clone(&error))?;
         Ok(if entry.is_fresh() { reported } else { Reported::Duplicate })
     }
@@ -202,7 +203,8 @@ impl Reporter {
                 let key = self.key(channel, alert, about);
                 let signal = signal(alert, about, identity, confirmed);
                 let policy = Policy { mention_from: mention.map(|mention| mention.from), ..incidents.policy };
-                let post = async |notice| self.show(to_report, channel, notice, mention).await;
+                // Boxed, because most alerts are folded and posted nowhere.
+                let post = |notice| Box::pin(self.show(to_report, channel, notice, mention));
                 let outcome = incidents.log.report(&key, signal, &policy, start_by, post).await;
                 outcome.map_err(|failure| match failure {
                     log::Failure::Post(error) => NotReported::from(error),
@@ -223,7 +225,7 @@ impl Reporter {
             log::Outcome::NoIncident if recipient.is_none() => Ok(Reported::Unwanted),
             log::Outcome::NoIncident => {
                 let report = Report::of(Arc::clone(alert)).mentioning(mention);
-                let shown = self.show_where_taken(channel, &report, Transition::Opened, None, start_by).await;
+                let shown = Box::pin(self.show_where_taken(channel, &report, Transition::Opened, None, start_by)).await;
                 shown.map(|_| Reported::Posted).map_err(|refusal| match refusal {
                     Refusal::Failed(error) => error.into(),
                     Refusal::RootGone { .. } => PostError::Gone.into(),

@@ -3,7 +3,7 @@
 //! Mutes come first: an event that a mute holds is not posted. Then the routes are tried in the order of the configuration. The first
 //! route that takes the event ends the search, unless it has `continue = true`.
 
-use std::sync::Arc;
+use std::{cell::LazyCell, sync::Arc};
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -88,17 +88,18 @@ impl Router {
     /// The routes whose patterns allow `event`, the complete JSON that EventBridge delivers. The severity and the tags of its service
     /// decide later which of them take it. `time` is the time of the event, which decides whether a mute holds.
     pub fn route(&self, event: &Value, time: OffsetDateTime) -> Routes {
-        let input = MatchInput::new(event);
+        // Many configurations have no pattern.
+        let input = LazyCell::new(|| MatchInput::new(event));
         let mut routes = Routes::default();
         for mute in self.mutes.iter().filter(|mute| mute.state_at(time) == MuteState::Active) {
-            match mute.pattern.evaluate(input) {
+            match mute.pattern.evaluate(*input) {
                 Verdict::No => {}
                 Verdict::IfTagged(tags) => routes.tag_mutes.push((tags, Arc::clone(mute))),
                 Verdict::Yes => return Routes { mute: Some(Arc::clone(mute)), ..Routes::default() },
             }
         }
         for Route { channel, pattern, proceed, mention } in &self.routes {
-            let condition = match pattern.as_ref().map(|pattern| pattern.evaluate(input)) {
+            let condition = match pattern.as_ref().map(|pattern| pattern.evaluate(*input)) {
                 Some(Verdict::No) => continue,
                 Some(Verdict::Yes) => Condition::None,
                 Some(Verdict::IfTagged(tags)) => Condition::Tags(tags),
