@@ -1,10 +1,10 @@
 #!/bin/sh
-# Formatting, validity of every module, tests against a mocked provider, and the tables of the READMEs.
-# TF_PLUGIN_DIR: a directory of providers, for machines that do not reach the registry.
+# Checks formatting and the tables of the READMEs, validates every module, and runs the tests against a mocked provider.
+# TF_PLUGIN_DIR names a directory of providers, for machines that cannot reach the registry.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
-# Whatever the developer has configured must not decide a check.
+# The developer's own CLI configuration must not change the result.
 touch "$work/cli.tfrc"
 export TF_CLI_CONFIG_FILE="$work/cli.tfrc"
 trap 'rm -rf "$work"' EXIT
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 terraform -chdir="$here" fmt -check -recursive
 "$here/readme.py" --check
 
-# On a copy, so that no lock file or plugin lands among the sources.
+# Works on a copy, so that no lock file or plugin is written among the sources.
 cp -R "$here/." "$work"
 for module in . modules/messaging modules/worker examples/complete tests/apply; do
     echo "== $module"

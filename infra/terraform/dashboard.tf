@@ -1,5 +1,5 @@
-# For those who have no Prometheus: what SQS, ECS and EventBridge say of themselves, and what the worker's log says of each
-# message. Its lines are JSON, which Logs Insights reads as fields.
+# A CloudWatch dashboard for teams without Prometheus: the metrics of SQS, ECS and EventBridge, and queries of the worker's log.
+# The log's lines are JSON, whose keys Logs Insights offers as fields.
 
 locals {
   region = split(":", module.messaging.queue_arn)[3]
@@ -12,7 +12,7 @@ locals {
 
   service_dimensions = ["ClusterName", module.worker.cluster_name, "ServiceName", module.worker.service_name]
 
-  # Two in a row. A graph of metrics, or a query of the log.
+  # Each widget is a graph of metrics or a query of the log. A row has two.
   widgets = concat(
     length(module.messaging.alarm_arns) == 0 ? [] : [{
       type = "alarm"
@@ -42,12 +42,12 @@ locals {
           ]
         },
         {
-          title   = "Polls that found nothing"
+          title   = "Empty receives"
           stat    = "Sum"
           metrics = [["AWS/SQS", "NumberOfEmptyReceives", "QueueName", module.messaging.queue_name]]
         },
         {
-          title   = "Events that rules sent"
+          title   = "Events sent by each rule"
           stat    = "Sum"
           metrics = [for key, rule in module.messaging.rule_dimensions : concat(["AWS/Events", "Invocations"], flatten([for name, value in rule : [name, value]]), [{ label = key }])]
         },
@@ -70,10 +70,10 @@ locals {
     ],
     [
       for query in [
-        { title = "What became of messages", view = "timeSeries", query = "filter ispresent(outcome) and ispresent(level) | stats count(*) by outcome, bin(5m)" },
+        { title = "Messages by outcome", view = "timeSeries", query = "filter ispresent(outcome) and ispresent(level) | stats count(*) by outcome, bin(5m)" },
         { title = "Services with alerts", view = "table", query = "filter outcome in [\"posted\", \"folded\"] | stats count(*) as alerts, max(@timestamp) as last by service, severity, kind | sort alerts desc | limit 20" },
         {
-          title = "What the worker warns of"
+          title = "The worker's warnings and errors"
           view  = "table"
           query = "filter level in [\"WARN\", \"ERROR\"] | fields @timestamp, level, message, error | sort @timestamp desc | limit 20"
         }

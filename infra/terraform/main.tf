@@ -1,5 +1,5 @@
-# From the events of ECS to alerts in Slack: rules, queue and secret (messaging), and the service that works on them
-# (worker). Either module can be used alone.
+# Everything between the events of ECS and the alerts in Slack: rules, queue and secret (module messaging), and the service that
+# consumes the queue (module worker). Each module can be used alone.
 
 module "messaging" {
   source = "./modules/messaging"

@@ -4,12 +4,12 @@ output "queue_url" {
 }
 
 output "queue_arn" {
-  description = "ARN of that queue."
+  description = "ARN of the queue that the worker consumes."
   value       = module.messaging.queue_arn
 }
 
 output "dlq_url" {
-  description = "URL of the dead-letter queue: what the worker could not handle."
+  description = "URL of the dead-letter queue, which holds the messages that the worker could not handle."
   value       = module.messaging.dlq_url
 }
 
@@ -19,7 +19,7 @@ output "dlq_arn" {
 }
 
 output "undelivered_queue_url" {
-  description = "URL of the queue of what EventBridge could not deliver."
+  description = "URL of the queue of events that EventBridge could not deliver."
   value       = module.messaging.undelivered_queue_url
 }
 
@@ -29,22 +29,22 @@ output "rule_arns" {
 }
 
 output "secret_arn" {
-  description = "ARN of the secret that was created and needs a value; null when `webhook_secret_arns` are given."
+  description = "ARN of the secret that the module created, which needs a value; null if `webhook_secret_arns` is set."
   value       = module.messaging.secret_arn
 }
 
 output "incidents_table_name" {
-  description = "Name of the table of incidents; null without one."
+  description = "Name of the table of incidents; null without a table."
   value       = module.messaging.incidents_table_name
 }
 
 output "dlq_policy_json" {
-  description = "IAM policy for who runs `ecs-slack-alerts dlq list` and `dlq redrive`."
+  description = "IAM policy for people who run `ecs-slack-alerts dlq list` and `dlq redrive`."
   value       = module.messaging.dlq_policy_json
 }
 
 output "environment" {
-  description = "The environment variables that point a worker at this queue and secret, to run one elsewhere or to try `check --live`."
+  description = "The environment variables with which a worker uses this queue and secret, to run it elsewhere or to try `check --live`."
   value       = module.messaging.environment
 }
 
@@ -54,7 +54,7 @@ output "alarm_arns" {
 }
 
 output "alarm_topic_arns" {
-  description = "SNS topics that the alarms notify: `alarm_topic_arns`, and the one made for `alarm_email`."
+  description = "SNS topics that the alarms notify: `alarm_topic_arns`, and the topic of `alarm_email`."
   value       = module.messaging.alarm_topic_arns
 }
 
@@ -69,7 +69,7 @@ output "service_name" {
 }
 
 output "task_role_arn" {
-  description = "ARN of the worker's role, for the policies of secrets and keys in other accounts."
+  description = "ARN of the worker's role. Policies of secrets and keys in other accounts need it."
   value       = module.worker.task_role_arn
 }
 
@@ -84,6 +84,6 @@ output "log_group_name" {
 }
 
 output "dashboard_name" {
-  description = "Name of the CloudWatch dashboard; null without one."
+  description = "Name of the CloudWatch dashboard; null without a dashboard."
   value       = one(aws_cloudwatch_dashboard.this[*].dashboard_name)
 }

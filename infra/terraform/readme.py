@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the tables of inputs and outputs into the modules' READMEs, from variables.tf and outputs.tf as `terraform fmt`
-leaves them. With --check it changes nothing and fails where a README is out of date."""
+"""Writes the tables of inputs and outputs into the modules' READMEs, from variables.tf and outputs.tf, which must be
+formatted by `terraform fmt`. With --check it changes nothing, and fails if a README is out of date."""
 
 import pathlib
 import re

@@ -78,7 +78,7 @@ run "rules" {
 
   assert {
     condition     = join(" ", keys(output.rule_arns)) == "deployments health instance-health instances others recoveries services tasks"
-    error_message = "The presets are these rules."
+    error_message = "The presets must be these rules."
   }
   assert {
     condition     = alltrue([for key, rule in aws_cloudwatch_event_rule.this : rule.name == "alerts-${key}" && rule.event_bus_name == "default"])
@@ -86,7 +86,7 @@ run "rules" {
   }
   assert {
     condition     = alltrue([for key, rule in aws_cloudwatch_event_rule.this : length(rule.event_pattern) <= 2048 && jsondecode(rule.event_pattern).source == [key == "health" ? "aws.health" : "aws.ecs"]])
-    error_message = "Each pattern must be of ECS's events, or of AWS Health, and keep to EventBridge's 2048 characters."
+    error_message = "Each pattern must match events of ECS or AWS Health, and have at most EventBridge's 2048 characters."
   }
   assert {
     condition = alltrue([
@@ -134,7 +134,7 @@ run "problems_preset" {
     condition = sort(jsondecode(aws_cloudwatch_event_rule.this["others"].event_pattern).detail-type[0].anything-but) == sort(flatten([
       for key, rule in aws_cloudwatch_event_rule.this : jsondecode(rule.event_pattern).detail-type if !contains(["others", "health"], key)
     ]))
-    error_message = "What the other rules take, `others` must leave to them."
+    error_message = "The rule `others` must leave out the kinds of event of the other rules."
   }
   assert {
     condition = alltrue([
@@ -145,33 +145,33 @@ run "problems_preset" {
         "SERVICE_HEALTH_UNKNOWN", "SERVICE_DEPLOYMENT_FAILED", "SERVICE_DEPLOYMENT_IN_PROGRESS", "A_NAME_OF_TOMORROW",
       ] : !contains(jsondecode(aws_cloudwatch_event_rule.this["services"].event_pattern).detail.eventName[0].anything-but, name)
     ])
-    error_message = "A service's problem is filtered out."
+    error_message = "The rule `services` must not filter out a service's problem."
   }
   assert {
     condition = alltrue([
       for name in ["SERVICE_STEADY_STATE", "SERVICE_DESIRED_COUNT_UPDATED", "TASKS_STOPPED"] :
       contains(jsondecode(aws_cloudwatch_event_rule.this["services"].event_pattern).detail.eventName[0].anything-but, name)
     ])
-    error_message = "Routine actions of services should not come through."
+    error_message = "The rule `services` must filter out routine actions."
   }
   assert {
     condition     = !can(jsondecode(aws_cloudwatch_event_rule.this["deployments"].event_pattern).detail)
-    error_message = "Deployments must come whole: only its wording tells a rollback."
+    error_message = "The rule `deployments` must send all deployment events: only their text shows a rollback."
   }
   assert {
     condition = (
       jsonencode(jsondecode(aws_cloudwatch_event_rule.this["tasks"].event_pattern).detail["$or"][0].lastStatus) == "[\"STOPPED\",{\"exists\":false}]" &&
       jsonencode(jsondecode(aws_cloudwatch_event_rule.this["tasks"].event_pattern).detail["$or"][1]) == "{\"lastStatus\":[\"RUNNING\"],\"stopCode\":[\"SpotInterruption\",\"TerminationNotice\"]}"
     )
-    error_message = "Stopped tasks and Spot warnings must come through, other states of tasks not."
+    error_message = "The rule `tasks` must send stopped tasks and Spot warnings, and no other states of tasks."
   }
   assert {
     condition     = jsondecode(aws_cloudwatch_event_rule.this["instances"].event_pattern).detail.status[0] == "REGISTRATION_FAILED"
-    error_message = "Instances that failed to register must come through."
+    error_message = "The rule `instances` must send instances that failed to register."
   }
   assert {
     condition     = !contains(jsondecode(aws_cloudwatch_event_rule.this["instance-health"].event_pattern).detail.overallStatus[0].anything-but, "IMPAIRED")
-    error_message = "Impaired instances must come through."
+    error_message = "The rule `instance-health` must send impaired instances."
   }
 }
 
@@ -182,7 +182,7 @@ run "health_of_ecs_only" {
 
   assert {
     condition     = jsondecode(aws_cloudwatch_event_rule.this["health"].event_pattern).detail == { service = ["ECS"] }
-    error_message = "AWS Health tells of every service: the rule must take what is of ECS."
+    error_message = "AWS Health has events of every AWS service: the rule must take only those of ECS."
   }
 }
 
@@ -228,14 +228,14 @@ run "recoveries_preset" {
 
   assert {
     condition     = keys(output.rule_arns) == ["recoveries"]
-    error_message = "There must be the one rule."
+    error_message = "There must be only the rule `recoveries`."
   }
   assert {
     condition = alltrue([
       for name in ["SERVICE_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED"] :
       contains(jsondecode(aws_cloudwatch_event_rule.this["recoveries"].event_pattern).detail["$or"][0].eventName, name)
     ])
-    error_message = "A recovery is missing."
+    error_message = "The rule `recoveries` must send these recoveries."
   }
 }
 
@@ -538,7 +538,7 @@ run "several_secrets" {
   }
   assert {
     condition     = !contains(keys(output.environment), "SLACK_WEBHOOK_SECRET_ID")
-    error_message = "Which secret is whose must be left to the configuration."
+    error_message = "With several secrets, the environment must not name one: the configuration does."
   }
 }
 
@@ -573,7 +573,7 @@ run "bus_of_its_own_for_other_accounts" {
       aws_cloudwatch_event_permission.organization[0].condition[0].key == "aws:PrincipalOrgID" &&
       aws_cloudwatch_event_permission.organization[0].condition[0].value == "o-a1b2c3d4e5"
     )
-    error_message = "Everybody may only mean everybody in the organisation."
+    error_message = "The principal * must be limited to the organisation."
   }
 }
 
@@ -584,7 +584,7 @@ run "nobody_else_by_default" {
 
   assert {
     condition     = length(aws_cloudwatch_event_permission.account) + length(aws_cloudwatch_event_permission.organization) + length(aws_cloudwatch_event_bus.this) == 0
-    error_message = "Without being told to, nobody else must get in."
+    error_message = "By default no other account may put events."
   }
 }
 
@@ -619,7 +619,7 @@ run "no_webhook_passes_through_terraform_unless_asked" {
 
   assert {
     condition     = length(aws_secretsmanager_secret.webhook) == 1 && length(aws_secretsmanager_secret_version.webhook) == 0
-    error_message = "The secret's value must be left to a person."
+    error_message = "A person must set the secret's value."
   }
 }
 
@@ -638,7 +638,7 @@ run "webhook_is_written_and_kept_nowhere" {
       aws_secretsmanager_secret_version.webhook[0].secret_string_wo == null &&
       aws_secretsmanager_secret_version.webhook[0].secret_string != "https://hooks.slack.com/services/T/B/x"
     )
-    error_message = "The webhook must be written by a write-only argument, of which no state has a copy."
+    error_message = "A write-only argument must write the webhook, so that no state has a copy."
   }
 }
 
@@ -679,7 +679,7 @@ run "canary" {
 
   variables {
     canary = "rate(1 hour)"
-    # Its rule is on the default bus also where the others are not.
+    # The canary's rule is on the default bus, even if the others are not.
     event_bus_name   = "central"
     create_event_bus = true
   }
@@ -696,13 +696,13 @@ run "canary" {
     )
     error_message = "The canary must go to the queue with the time of its schedule."
   }
-  # As EventBridge makes it, which quotes a text that it puts in.
+  # As EventBridge fills in the template: it puts quotes around a text.
   assert {
     condition = jsondecode(replace(aws_cloudwatch_event_target.canary[0].input_transformer[0].input_template, "<time>", "\"2026-11-25T12:00:00Z\"")) == {
       version = "0", id = "ecs-slack-alerts-canary", source = "ecs-slack-alerts.canary", detail-type = "ecs-slack-alerts canary",
       time    = "2026-11-25T12:00:00Z", detail = {}
     }
-    error_message = "The canary must be the event that the worker knows."
+    error_message = "The canary must be the event that the worker recognises."
   }
   assert {
     condition     = contains(jsondecode(aws_sqs_queue_policy.this["main"].policy).Statement[0].Condition.ArnEquals["aws:SourceArn"], aws_cloudwatch_event_rule.canary[0].arn)
@@ -761,13 +761,13 @@ run "alarms" {
     }
     error_message = "Each alarm must watch its queue."
   }
-  # What is missing from one metric must not hide what the other has.
+  # A missing data point of one metric must not hide a data point of the other.
   assert {
     condition = (
       one([for query in aws_cloudwatch_metric_alarm.this["not-polling"].metric_query : query if query.return_data]).expression ==
       "SUM([FILL(empty, 0), FILL(received, 0)])"
     )
-    error_message = "A poll that finds something and one that does not are both polls."
+    error_message = "The alarm must count polls with and without messages."
   }
   assert {
     condition = alltrue([
@@ -784,14 +784,14 @@ run "alarms" {
         if query.expression == null
       ]) == toset([for rule in aws_cloudwatch_event_rule.this : "AWS/Events ${metric} Sum ${jsonencode({ RuleName = rule.name })}"])
     ])
-    error_message = "What EventBridge cannot deliver must be watched for every rule."
+    error_message = "The alarms must watch failed deliveries of every rule."
   }
   assert {
     condition = alltrue([
       for alarm in aws_cloudwatch_metric_alarm.this :
       alarm.alarm_actions == toset(var.alarm_topic_arns) && alarm.ok_actions == toset(var.alarm_topic_arns)
     ])
-    error_message = "The alarms must tell the topics when they go off and when they end."
+    error_message = "The alarms must notify the topics when they go off and when they end."
   }
   assert {
     condition = alltrue([
@@ -801,14 +801,14 @@ run "alarms" {
   }
   assert {
     condition     = length(aws_sns_topic.alarms) == 0
-    error_message = "There must be no topic beside the given ones."
+    error_message = "The module must create no topic if topics are given."
   }
   # AWS bills alarms by their metrics.
   assert {
     condition = 22 == sum([
       for alarm in aws_cloudwatch_metric_alarm.this : length([for query in alarm.metric_query : query if query.expression == null])
     ])
-    error_message = "The table of costs in docs/operations.md counts these."
+    error_message = "The number of metrics must be the one in docs/operations.md (Cost)."
   }
 }
 
@@ -850,7 +850,7 @@ run "alarms_of_many_rules_on_another_bus" {
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.this["nothing-sent"].evaluation_periods == 2
-    error_message = "With a canary, silence can be noticed sooner."
+    error_message = "nothing_sent_alarm_hours must set the number of hours."
   }
 }
 
@@ -879,7 +879,7 @@ run "alarms_of_silent_rules" {
         a          = { EventBusName = "central", RuleName = "alerts-a" }
       } : "silent-rule-${rule}" => "AWS/Events Invocations Sum ${jsonencode(dimensions)} LessThanThreshold 1 for 24 x 3600 breaching"
     }
-    error_message = "A rule that should never be silent must be watched, where it is."
+    error_message = "Each silent-rule alarm must watch its rule on the rule's bus."
   }
   assert {
     condition     = endswith(aws_cloudwatch_metric_alarm.this["silent-rule-recoveries"].alarm_description, "docs/operations.md#ecs-slack-alerts-silent-rule")
@@ -912,7 +912,7 @@ run "silence_is_no_alarm_where_it_is_normal" {
 
   assert {
     condition     = !contains(keys(output.alarm_arns), "nothing-sent") && contains(keys(output.alarm_arns), "not-polling")
-    error_message = "Without recoveries and canary nothing is sent while all is well."
+    error_message = "Without recoveries and canary there must be no alarm nothing-sent, because no messages is normal."
   }
 }
 
@@ -929,14 +929,14 @@ run "alarms_by_email" {
 
   assert {
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_actions == toset([aws_sns_topic.alarms[0].arn])])
-    error_message = "The alarms must tell the topic."
+    error_message = "The alarms must notify the topic."
   }
   assert {
     condition = (
       aws_sns_topic_subscription.email[0].endpoint == "on-call@example.org" && aws_sns_topic_subscription.email[0].protocol == "email" &&
       aws_sns_topic.alarms[0].kms_master_key_id == var.kms_key_arn && aws_sns_topic.alarms[0].name == "alerts-alarms"
     )
-    error_message = "The topic must tell the address, and be encrypted by the given key."
+    error_message = "The topic must notify the address, and be encrypted with the given key."
   }
   assert {
     condition = jsondecode(aws_sns_topic_policy.alarms[0].policy).Statement == [
@@ -1071,7 +1071,7 @@ run "takes_long_patterns_where_the_quota_is_higher" {
 
   assert {
     condition     = length(aws_cloudwatch_event_rule.this["long"].event_pattern) > 2100
-    error_message = "The quota must be the account's."
+    error_message = "pattern_max_length must allow longer patterns."
   }
 }
 
@@ -1103,6 +1103,6 @@ run "accepts_the_longest_name" {
 
   assert {
     condition     = max([for rule in aws_cloudwatch_event_rule.this : length(rule.name)]...) <= 64
-    error_message = "EventBridge's names have at most 64 characters."
+    error_message = "The names of rules must have at most 64 characters."
   }
 }

@@ -79,8 +79,8 @@ run "dashboard" {
 
   assert {
     condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : widget.properties.title] == [
-      "Alarms", "Messages waiting", "Age of the oldest message (s)", "Sent, received, deleted", "Polls that found nothing",
-      "Events that rules sent", "Processor and memory of the tasks (%)", "What became of messages", "Services with alerts", "What the worker warns of",
+      "Alarms", "Messages waiting", "Age of the oldest message (s)", "Sent, received, deleted", "Empty receives",
+      "Events sent by each rule", "Processor and memory of the tasks (%)", "Messages by outcome", "Services with alerts", "The worker's warnings and errors",
     ]
     error_message = "The dashboard must show alarms, queues, rules, tasks and the log, in this order."
   }
@@ -89,7 +89,7 @@ run "dashboard" {
       jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets[1].properties.metrics[2] ==
       ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "mock", { label = "undelivered" }]
     )
-    error_message = "A graph must be of the queue that it names."
+    error_message = "Each graph must show the queue that its label names."
   }
   assert {
     condition = contains(
@@ -105,12 +105,12 @@ run "dashboard" {
     ])
     error_message = "The queries must read the worker's log."
   }
-  # The line of a message that cannot be decoded has another text.
+  # The log line of an undecodable message has another text.
   assert {
     condition     = !strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, "settled")
     error_message = "The graph of outcomes must have every outcome, whatever the text of its line."
   }
-  # Two in a row, none over another.
+  # Two widgets in a row, and none overlap.
   assert {
     condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : "${widget.x} ${widget.y}"] == [
       "0 0", "12 0", "0 6", "12 6", "0 12", "12 12", "0 18", "12 18", "0 24", "12 24",
@@ -122,7 +122,7 @@ run "dashboard" {
 run "no_dashboard_unless_asked" {
   assert {
     condition     = length(aws_cloudwatch_dashboard.this) == 0 && output.dashboard_name == null
-    error_message = "A dashboard costs: there must be none by default."
+    error_message = "There must be no dashboard by default, because it may cost money."
   }
 }
 
@@ -139,6 +139,6 @@ run "example" {
 
   assert {
     condition     = contains(keys(module.ecs_slack_alerts.rule_arns), "alarms") && module.ecs_slack_alerts.secret_arn == null
-    error_message = "The example must make the rule of its own, and no secret beside the given ones."
+    error_message = "The example must create its own rule, and no secret in addition to the given ones."
   }
 }

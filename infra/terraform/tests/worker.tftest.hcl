@@ -42,14 +42,14 @@ run "task" {
       jsondecode(aws_ecs_task_definition.this.container_definitions)[0].linuxParameters.capabilities.drop == ["ALL"] &&
       !can(jsondecode(aws_ecs_task_definition.this.container_definitions)[0].portMappings)
     )
-    error_message = "The container must be locked down."
+    error_message = "The container must have a read-only root file system, no root user, no capabilities and no ports."
   }
   assert {
     condition = (
       jsondecode(aws_ecs_task_definition.this.container_definitions)[0].command == ["run"] &&
       jsondecode(aws_ecs_task_definition.this.container_definitions)[0].healthCheck.command == ["CMD", "/ecs-slack-alerts", "health"]
     )
-    error_message = "The container must run the worker, and ask it how it is without a shell."
+    error_message = "The container must run the worker, and its health check must need no shell."
   }
   assert {
     condition = { for variable in jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment : variable.name => variable.value } == {
@@ -67,7 +67,7 @@ run "task" {
       aws_ecs_task_definition.this.requires_compatibilities == toset(["FARGATE"]) &&
       aws_ecs_task_definition.this.network_mode == "awsvpc"
     )
-    error_message = "The task must be one of Fargate's, on ARM unless told otherwise."
+    error_message = "The task must be for Fargate, and on ARM by default."
   }
 }
 
@@ -100,7 +100,7 @@ run "service" {
   }
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.scrape) == 0
-    error_message = "Nothing may come in."
+    error_message = "There must be no ingress rule."
   }
   assert {
     condition     = aws_ecs_cluster.this[0].name == "alerts" && one(aws_ecs_cluster.this[0].setting).value == "disabled"
@@ -133,7 +133,7 @@ run "into_what_is_there" {
 
   assert {
     condition     = length(aws_ecs_cluster.this) + length(aws_ecs_cluster_capacity_providers.this) + length(aws_security_group.this) + length(aws_vpc_security_group_egress_rule.https) == 0
-    error_message = "Nothing must be created beside what is given."
+    error_message = "The module must create no cluster and no security group if they are given."
   }
   assert {
     condition = (
@@ -161,7 +161,7 @@ run "roles" {
         ArnLike      = { "aws:SourceArn" = "arn:aws:ecs:eu-west-1:123456789012:*" }
       }
     }]
-    error_message = "Only ECS tasks of this account may take on the role."
+    error_message = "Only ECS tasks of this account may assume the role."
   }
   assert {
     condition     = tomap({ for key, policy in aws_iam_role_policy.task : policy.name => policy.policy }) == var.task_policies
@@ -208,7 +208,7 @@ run "one_task_unless_told_otherwise" {
   }
   assert {
     condition     = length(aws_appautoscaling_policy.this) + length(aws_cloudwatch_metric_alarm.scale) == 0
-    error_message = "A fixed number of tasks needs nothing to scale it."
+    error_message = "With a fixed number of tasks there must be no scaling policy and no scaling alarm."
   }
 }
 
@@ -231,7 +231,7 @@ run "scaling" {
       alarm.namespace == "AWS/SQS" && alarm.metric_name == "ApproximateNumberOfMessagesVisible" && alarm.dimensions == tomap({ QueueName = "alerts" }) &&
       alarm.threshold == 500 && alarm.treat_missing_data == "notBreaching"
     ])
-    error_message = "Scaling must go by the messages that wait in the queue, and by nothing where there is no data."
+    error_message = "The waiting messages of the queue must decide about scaling, and missing data must scale nothing."
   }
   assert {
     condition = {
@@ -244,7 +244,7 @@ run "scaling" {
       out = "GreaterThanThreshold 1 x 60 60 1"
       in  = "LessThanOrEqualToThreshold 15 x 60 900 -1"
     }
-    error_message = "It must scale out quickly and in slowly, a task at a time."
+    error_message = "The service must scale out quickly and in slowly, one task at a time."
   }
   # A step covers all values on its side of the threshold, or some backlog would scale nothing.
   assert {
@@ -259,7 +259,7 @@ run "scaling" {
 }
 
 run "spot" {
-  # A service of its own: the provider keeps what a service had.
+  # A separate state: the provider keeps attributes of an earlier service.
   state_key = "spot"
 
   module {
@@ -389,7 +389,7 @@ run "configuration_file" {
     condition = contains(jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment, {
       name = "CONFIG_CONTENT", value = "[[channel]]\nname = \"a\"\nwebhook_secret_id = \"b\"\n"
     })
-    error_message = "The file must reach the worker as it is."
+    error_message = "The worker must get the file's text unchanged."
   }
 }
 

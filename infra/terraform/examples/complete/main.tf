@@ -1,8 +1,7 @@
-# Everything, in a VPC that is there already: events of this account and of two others, two channels, alarms to the people
-# on call.
+# The whole system in an existing VPC: events of this account and of others, two channels, alarms to the people on call.
 #
-# First, once for each webhook, put its URL into Secrets Manager, so that it is in no file, no state and no list of processes.
-# Paste it, then Ctrl-D:
+# First, once for each webhook, store its URL in Secrets Manager by hand, so that it is in no file, no state and no list of processes.
+# Run this, paste the URL, and press Ctrl-D:
 #   aws secretsmanager create-secret --name monitoring/platform_slack_webhook --secret-string file:///dev/stdin
 
 terraform {
@@ -31,7 +30,7 @@ resource "aws_sns_topic" "on_call" {
 }
 
 module "ecs_slack_alerts" {
-  # From elsewhere: "git::https://…/ecs-slack-alerts.git//infra/terraform?ref=v0.2.0"
+  # From your own repository: "git::https://…/ecs-slack-alerts.git//infra/terraform?ref=v0.2.0"
   source = "../.."
 
   name       = "ecs-slack-alerts"
@@ -44,7 +43,7 @@ module "ecs_slack_alerts" {
 
   config_content = file("${path.module}/config.toml")
 
-  # CloudWatch alarms beside the events of ECS.
+  # CloudWatch alarms, in addition to the events of ECS.
   patterns = {
     alarms = jsonencode({
       source      = ["aws.cloudwatch"]
@@ -55,15 +54,15 @@ module "ecs_slack_alerts" {
 
   allowed_account_ids = var.sending_account_ids
 
-  # Two tasks ride out the loss of an Availability Zone. The first is always there; the second is on spare capacity, which AWS
-  # may take back.
+  # Two tasks, so that alerts continue if an Availability Zone is lost. The first runs on ordinary Fargate; the second runs on spare
+  # capacity (Spot), which AWS may take back.
   autoscaling = { min_tasks = 2, max_tasks = 2 }
   capacity_provider_strategy = [
     { capacity_provider = "FARGATE", base = 1 },
     { capacity_provider = "FARGATE_SPOT", weight = 4 },
   ]
 
-  # The way to the queue is tried every hour, and two hours of silence are an alarm.
+  # A canary every hour shows that events arrive. After two hours without any message, an alarm goes off.
   canary                   = "rate(1 hour)"
   nothing_sent_alarm_hours = 2
   silent_rule_alarms       = ["recoveries"]

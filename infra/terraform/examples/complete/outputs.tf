@@ -1,9 +1,9 @@
 output "queue_url" {
-  description = "For `ecs-slack-alerts dlq list` from a laptop."
+  description = "URL of the queue, to run `ecs-slack-alerts dlq list` on your own machine."
   value       = module.ecs_slack_alerts.queue_url
 }
 
 output "log_group_name" {
-  description = "Where the worker's log is: `aws logs tail NAME --follow`."
+  description = "Name of the worker's log group, for `aws logs tail NAME --follow`."
   value       = module.ecs_slack_alerts.log_group_name
 }

@@ -1,5 +1,5 @@
 variable "region" {
-  description = "Where the ECS services are whose events are reported."
+  description = "The Region of the ECS services whose events are reported."
   type        = string
 }
 

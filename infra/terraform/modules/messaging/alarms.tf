@@ -1,12 +1,12 @@
-# Alarms for alerts that do not arrive: each watches one part of the way from EventBridge to Slack. The runbook
-# has a section for each (docs/operations.md, "CloudWatch alarms").
+# Alarms that go off when alerts do not arrive. Each watches one part of the path from EventBridge to Slack, and the runbook has a
+# section for it (docs/operations.md, "CloudWatch alarms").
 
 locals {
-  # SQS reports a queue's metrics each minute, and nothing about a queue that nobody used for six hours.
+  # SQS reports a queue's metrics each minute, but no metrics of a queue that was not used for six hours.
   # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-monitoring-using-cloudwatch.html
   queue_alarms = {
     dlq-not-empty = {
-      description = "The worker gave up on messages: look with `ecs-slack-alerts dlq list`."
+      description = "Messages are in the dead-letter queue, because the worker could not handle them: look with `ecs-slack-alerts dlq list`."
       metrics     = { visible = "ApproximateNumberOfMessagesVisible" }
       queue       = aws_sqs_queue.dlq.name
       statistic   = "Maximum"
@@ -35,7 +35,7 @@ locals {
       above       = var.oldest_message_alarm_seconds
       missing     = "notBreaching"
     }
-    # An idle worker polls three times a minute. Two periods of five minutes, so that one late data point is no alarm.
+    # An idle worker polls three times a minute. There are two periods of five minutes, so that one late data point sets off no alarm.
     not-polling = {
       description = "Nobody has polled the queue for ten minutes: no worker runs, or Slack accepts nothing and the worker has stopped receiving."
       metrics     = { empty = "NumberOfEmptyReceives", received = "NumberOfMessagesReceived" }
@@ -48,8 +48,8 @@ locals {
     }
   }
 
-  # ECS repeats SERVICE_STEADY_STATE every six hours or so for every healthy service, so the rule `recoveries` is a canary.
-  # Without that rule and without `canary`, silence is normal.
+  # ECS repeats SERVICE_STEADY_STATE every six hours or so for every healthy service, so the rule `recoveries` sends something every
+  # day. Without that rule and without `canary`, a day without messages is normal.
   silence_alarms = var.recoveries || var.canary != null ? {
     nothing-sent = {
       description = "EventBridge has sent nothing to the queue for ${var.nothing_sent_alarm_hours} hours: a rule or its target is disabled or deleted, or a policy of the bus or the queue has changed."
@@ -63,12 +63,12 @@ locals {
     }
   } : {}
 
-  # EventBridge reports these two for each rule, and only where they are not zero. An alarm takes ten metrics at most.
+  # EventBridge reports these two metrics for each rule, and only when they are not zero. An alarm takes ten metrics at most.
   # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
   delivery_metrics = {
     failed-invocations = {
       metric      = "FailedInvocations"
-      description = "EventBridge gave up on events for the queue. They are in the undelivered queue, unless the alarm events-lost is on too."
+      description = "EventBridge could not deliver events to the queue. They are in the undelivered queue, unless the alarm events-lost is on too."
     }
     events-lost = {
       metric      = "InvocationsFailedToBeSentToDlq"
@@ -82,7 +82,7 @@ locals {
     }
   ]...)
 
-  # Metrics that only name a rule are of the default bus.
+  # A metric with the dimension RuleName alone belongs to a rule of the default bus.
   rule_dimensions = {
     for key, rule in local.rules : key => merge(
       { RuleName = rule.name },
@@ -98,7 +98,7 @@ locals {
     }
   }
 
-  # The name of an alarm -> what it is made of. One metric is compared as it is; several are added up.
+  # The alarms by name. An alarm with one metric compares it as it is; an alarm with several compares their sum.
   alarms = merge(
     {
       for name, alarm in merge(local.queue_alarms, local.silence_alarms) : name => {
@@ -190,7 +190,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   }
 }
 
-# Encrypted only by a key of one's own: the policy of the key that AWS manages for SNS lets no alarm in.
+# Encrypted only with a customer managed key: the policy of the key that AWS manages for SNS does not allow CloudWatch to use it.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html
 resource "aws_sns_topic" "alarms" {
   count = var.alarms && var.alarm_email != null ? 1 : 0
@@ -230,7 +230,7 @@ resource "aws_sns_topic_policy" "alarms" {
   })
 }
 
-# AWS sends a mail with a link first; nothing comes before somebody follows it.
+# AWS first sends a mail with a link. The address gets no notification before somebody follows the link.
 resource "aws_sns_topic_subscription" "email" {
   count = length(aws_sns_topic.alarms)
 

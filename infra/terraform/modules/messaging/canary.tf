@@ -1,11 +1,11 @@
-# A canary: an event that EventBridge makes by a schedule, and that goes the way of all others. The worker knows it, counts it
-# and posts nothing. It shows that EventBridge reaches the queue and the queue reaches the worker also where ECS is quiet.
+# A canary: an event that EventBridge sends on a schedule, through the same queue as all others. The worker recognises it, counts it
+# and posts nothing. It shows that events reach the queue and the worker, even while ECS sends none.
 
 resource "aws_cloudwatch_event_rule" "canary" {
   count = var.canary == null ? 0 : 1
 
   name        = "${var.name}-canary"
-  description = "A canary event for ${var.name}, which counts it and posts nothing."
+  description = "Sends a canary event to ${var.name}, which counts it and posts nothing."
   # Schedules exist on the default bus only.
   event_bus_name      = "default"
   schedule_expression = var.canary
@@ -27,7 +27,7 @@ resource "aws_cloudwatch_event_target" "canary" {
     JSON
   }
 
-  # A canary that is late is worth nothing.
+  # A late canary is of no use.
   retry_policy {
     maximum_event_age_in_seconds = 300
     maximum_retry_attempts       = 5

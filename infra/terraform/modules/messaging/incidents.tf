@@ -1,5 +1,5 @@
-# What replicas of the worker share: one item for each incident, so that two never open the same one, and none is forgotten
-# at a restart. Items expire by themselves; nothing else is ever stored here.
+# The table in which replicas of the worker share incidents. It has one item for each incident, so that two replicas do not open the
+# same incident and a restart forgets none. Items expire by themselves. The worker stores nothing else here.
 
 resource "aws_dynamodb_table" "incidents" {
   count = var.incidents_table ? 1 : 0
@@ -18,7 +18,7 @@ resource "aws_dynamodb_table" "incidents" {
     enabled        = true
   }
 
-  # Without a key of one's own, DynamoDB encrypts with one that it owns.
+  # Without a customer managed key, DynamoDB encrypts with a key that AWS owns.
   dynamic "server_side_encryption" {
     for_each = var.kms_key_arn == null ? [] : [var.kms_key_arn]
     content {
@@ -32,7 +32,7 @@ resource "aws_dynamodb_table" "incidents" {
 }
 
 locals {
-  # DescribeTable is for the check of the key at start, DeleteItem for `check --live`, which removes the item that it wrote.
+  # DescribeTable is for the check of the table's primary key at start, DeleteItem for `check --live`, which deletes the item that it wrote.
   incidents_statements = [for table in aws_dynamodb_table.incidents : {
     Sid      = "ShareIncidents"
     Effect   = "Allow"

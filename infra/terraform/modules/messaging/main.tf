@@ -1,11 +1,11 @@
 # EventBridge rules -> queue -> (after max_receive_count receives) dead-letter queue.
-#                  \-> undelivered queue, for what EventBridge could not put on the queue.
+#                  \-> undelivered queue, for events that EventBridge could not put on the queue.
 #
-# Rules are in rules.tf, the canary in canary.tf, who may do what in policies.tf, alarms in alarms.tf.
+# Rules are in rules.tf, the canary in canary.tf, permissions in policies.tf, the table of incidents in incidents.tf, alarms in alarms.tf.
 
 locals {
-  # arn:PARTITION:sqs:REGION:ACCOUNT:NAME. Unlike a data source, whose attributes versions 5 and 6 of the provider name
-  # differently, it is there without a request.
+  # arn:PARTITION:sqs:REGION:ACCOUNT:NAME. A data source for the Region would need a request, and versions 5 and 6 of the provider
+  # name its attributes differently.
   queue_arn = split(":", aws_sqs_queue.main.arn)
   partition = local.queue_arn[1]
   region    = local.queue_arn[3]
@@ -21,9 +21,9 @@ locals {
 resource "aws_sqs_queue" "main" {
   name = var.name
 
-  # The worker sets its own at every receive; this is for whoever looks at the queue by hand.
+  # The worker sets its own timeout at every receive; this one applies when a person looks at the queue.
   visibility_timeout_seconds = 120
-  # SQS's longest poll: the fewest empty receives to pay for.
+  # SQS's longest poll, so that the fewest empty receives are billed.
   receive_wait_time_seconds = 20
   message_retention_seconds = var.message_retention_seconds
 
@@ -37,11 +37,11 @@ resource "aws_sqs_queue" "main" {
   tags                    = var.tags
 }
 
-# What the worker could not handle.
+# The dead-letter queue: messages that the worker could not handle.
 resource "aws_sqs_queue" "dlq" {
   name = "${var.name}-dlq"
 
-  # SQS's longest. A message keeps the age that it had on the main queue.
+  # SQS's longest retention. A message keeps the age that it had on the main queue.
   message_retention_seconds = 1209600
 
   sqs_managed_sse_enabled = var.kms_key_arn == null ? true : null
@@ -49,8 +49,8 @@ resource "aws_sqs_queue" "dlq" {
   tags                    = var.tags
 }
 
-# What EventBridge could not deliver: a queue of its own, because the cause is another (a policy, a key) and the worker
-# never saw it. Each message has the attributes RULE_ARN, ERROR_CODE and ERROR_MESSAGE.
+# Events that EventBridge could not deliver. They have a separate queue, because their cause is a different one (a policy, a key) and
+# the worker never received them. Each message has the attributes RULE_ARN, ERROR_CODE and ERROR_MESSAGE.
 resource "aws_sqs_queue" "undelivered" {
   name = "${var.name}-undelivered"
 
@@ -70,7 +70,7 @@ resource "aws_sqs_queue_redrive_allow_policy" "dlq" {
   })
 }
 
-# Its value is put there by a person, or is `webhook_url`.
+# A person sets its value, or it is `webhook_url`.
 resource "aws_secretsmanager_secret" "webhook" {
   count = length(var.webhook_secret_arns) == 0 ? 1 : 0
 
@@ -81,7 +81,7 @@ resource "aws_secretsmanager_secret" "webhook" {
   tags                    = var.tags
 }
 
-# A write-only argument: the URL is in no plan and no state. What says whether to write is the version.
+# The argument is write-only, so the URL is in no plan and no state. Terraform writes it when the version changes.
 resource "aws_secretsmanager_secret_version" "webhook" {
   count = var.webhook_url_version == null ? 0 : length(aws_secretsmanager_secret.webhook)
 

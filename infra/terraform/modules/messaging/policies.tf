@@ -1,4 +1,4 @@
-# Who may use the queues (resource policies), and what a worker and an operator need (outputs, to attach to their roles).
+# The resource policies of the queues, and the IAM policies that a worker and an operator need (outputs, to attach to their roles).
 
 resource "aws_sqs_queue_policy" "this" {
   for_each = local.queues
@@ -8,7 +8,7 @@ resource "aws_sqs_queue_policy" "this" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      # The dead-letter queue is filled by SQS itself, which asks no permission. Without rules nobody may send.
+      # SQS itself moves messages to the dead-letter queue, which needs no permission. Without rules nobody may send.
       each.key == "dlq" || length(local.rules) == 0 ? [] : [{
         Sid       = "OnlyTheseRulesSend"
         Effect    = "Allow"
@@ -39,7 +39,7 @@ locals {
         {
           Sid    = "Consume"
           Effect = "Allow"
-          # They cover the batch forms too.
+          # These actions cover the batch requests too.
           Action = [
             "sqs:ChangeMessageVisibility",
             "sqs:DeleteMessage",
@@ -80,8 +80,8 @@ locals {
   kms_key_arns = distinct(concat(var.kms_key_arn == null ? [] : [var.kms_key_arn], var.secret_kms_key_arns))
 
   # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html:
-  # a move task needs ReceiveMessage and DeleteMessage on its source beside its own action. From the undelivered queue, which
-  # is no queue's dead-letter queue to SQS, `dlq redrive` moves the messages itself.
+  # a move task needs ReceiveMessage and DeleteMessage on its source, in addition to its own action. For SQS, the undelivered queue is
+  # not the dead-letter queue of a queue, so `dlq redrive --from undelivered` moves the messages itself.
   dlq_policy = {
     Version = "2012-10-17"
     Statement = concat(
@@ -117,8 +117,7 @@ locals {
     )
   }
 
-  # Services may be in any region. ListTasks and DescribeTaskDefinition know no resource
-  # narrower than these: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+  # Services may be in any Region. AWS offers no narrower resources for ListTasks and DescribeTaskDefinition than `*`: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
   ecs = "arn:${local.partition}:ecs:*:${local.account}"
 
   diagnose_policy = {
@@ -140,7 +139,7 @@ locals {
           Resource = ["*"]
         },
         {
-          # Optional: what a failed health check asked, expected and got. These know no resource.
+          # Optional: what a failed health check requested, expected and got. AWS offers no narrower resource than `*`.
           # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html
           Sid      = "SeeTargets"
           Effect   = "Allow"

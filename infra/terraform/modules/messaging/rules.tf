@@ -1,9 +1,9 @@
-# Each rule keeps to EventBridge's quota of 2,048 characters for a pattern. What is frequent and routine is filtered here; what is
-# rare is passed whole, and the worker decides. No event matches two of the preset's rules.
+# Each pattern keeps to EventBridge's quota of 2,048 characters. The rules filter out frequent routine events. They let all rare events
+# through, and the worker decides about these. No event matches two of the preset rules.
 
 locals {
-  # The eventNames of "ECS Service Action" that never are a problem. By exclusion, so that a name that ECS adds comes
-  # through. SERVICE_DEPLOYMENT_IN_PROGRESS is not among them: only its wording tells a rollback.
+  # The eventNames of "ECS Service Action" that are never a problem. The pattern excludes these, so that it lets names through that ECS
+  # adds later. SERVICE_DEPLOYMENT_IN_PROGRESS is not in the list, because only its text shows whether it is a rollback.
   routine = ["CAPACITY_PROVIDER_STEADY_STATE", "SERVICE_DEPLOYMENT_COMPLETED", "SERVICE_DESIRED_COUNT_UPDATED",
   "SERVICE_STEADY_STATE", "TASKSET_STEADY_STATE", "TASKS_STOPPED"]
 
@@ -14,7 +14,7 @@ locals {
       detail      = { eventName = [{ anything-but = local.routine }, { exists = false }] }
     }
 
-    # There are few, and only the wording identifies a rollback.
+    # There are few of these events, and only their text shows a rollback.
     deployments = {
       source      = ["aws.ecs"]
       detail-type = ["ECS Deployment State Change", "ECS Daemon Deployment State Change", "ECS Hook State Change"]
@@ -33,7 +33,7 @@ locals {
       }
     }
 
-    # Not the agents that reconnect several times an hour in normal life.
+    # Agents normally reconnect several times an hour; those events are left out.
     instances = {
       source      = ["aws.ecs"]
       detail-type = ["ECS Container Instance State Change"]
@@ -48,7 +48,7 @@ locals {
       }
     }
 
-    # Kinds of event that ECS adds, where it calls them a problem itself.
+    # Kinds of event that ECS adds later, if ECS itself marks them as an error or a warning.
     others = {
       source = ["aws.ecs"]
       detail-type = [{
@@ -66,7 +66,7 @@ locals {
       detail = { eventType = ["ERROR", "WARN", "WARNING"] }
     }
 
-    # Tasks that AWS retires, and trouble of ECS itself.
+    # Tasks that AWS retires, and problems of ECS itself.
     health = {
       source      = ["aws.health"]
       detail-type = ["AWS Health Event"]
@@ -74,7 +74,7 @@ locals {
     }
   }
 
-  # A call that succeeds may yet have started nothing: then it answers with failures.
+  # A call that succeeds may still have started no task: then its answer has failures.
   start_failures = {
     start-failures = {
       source      = ["aws.ecs"]
@@ -112,7 +112,7 @@ locals {
     tasks           = "Tasks that stopped, and Spot interruption warnings."
     instances       = "Container instances that failed to register."
     instance-health = "Container instances that are impaired."
-    health          = "What AWS Health says of ECS: tasks that are retired, trouble of ECS itself."
+    health          = "AWS Health events about ECS: tasks that are retired, problems of ECS itself."
     start-failures  = "Tasks that RunTask or StartTask did not start, by CloudTrail."
     others          = "New kinds of event that ECS calls errors or warnings."
     recoveries      = "Recoveries of services, deployments and instances."
@@ -125,7 +125,7 @@ locals {
     var.patterns,
   )
 
-  # Those of patterns and the canary's.
+  # The rules of all patterns, and the canary's.
   rules = merge(aws_cloudwatch_event_rule.this, { for rule in aws_cloudwatch_event_rule.canary : "canary" => rule })
 
   event_bus_name = var.create_event_bus ? aws_cloudwatch_event_bus.this[0].name : var.event_bus_name
@@ -145,7 +145,7 @@ resource "aws_cloudwatch_event_bus" "this" {
   }
 }
 
-# One statement for each sender, so that a policy that the bus already has stays as it is.
+# One statement for each sender. These do not change statements that the bus's policy already has.
 resource "aws_cloudwatch_event_permission" "account" {
   for_each = toset(var.allowed_account_ids)
 
@@ -174,7 +174,7 @@ resource "aws_cloudwatch_event_rule" "this" {
   for_each = local.patterns
 
   name           = "${var.name}-${each.key}"
-  description    = lookup(local.descriptions, each.key, "To ${var.name}.")
+  description    = lookup(local.descriptions, each.key, "Sends events to ${var.name}.")
   event_bus_name = local.event_bus_name
   event_pattern  = each.value
   tags           = var.tags
@@ -182,7 +182,7 @@ resource "aws_cloudwatch_event_rule" "this" {
   lifecycle {
     precondition {
       condition     = length(each.value) <= var.pattern_max_length
-      error_message = "The pattern ${each.key} has ${length(each.value)} characters, more than EventBridge takes (pattern_max_length = ${var.pattern_max_length}): make several of it, or ask AWS for a higher quota."
+      error_message = "The pattern ${each.key} has ${length(each.value)} characters, more than EventBridge allows (pattern_max_length = ${var.pattern_max_length}): split it into several patterns, or ask AWS for a higher quota."
     }
   }
 }
@@ -195,8 +195,8 @@ resource "aws_cloudwatch_event_target" "queue" {
   target_id      = "queue"
   arn            = aws_sqs_queue.main.arn
 
-  # EventBridge's longest. A shorter one would give up on a queue that is down for longer, and the undelivered queue is
-  # down with it.
+  # EventBridge's longest retry policy. With a shorter one, a long outage of SQS would lose events, because the undelivered queue
+  # would be down too.
   retry_policy {
     maximum_event_age_in_seconds = 86400
     maximum_retry_attempts       = 185
@@ -206,6 +206,6 @@ resource "aws_cloudwatch_event_target" "queue" {
     arn = aws_sqs_queue.undelivered.arn
   }
 
-  # An event that comes before the permission is not retried.
+  # EventBridge does not retry an event that comes before the queue's policy allows it.
   depends_on = [aws_sqs_queue_policy.this]
 }

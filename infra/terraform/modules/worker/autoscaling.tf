@@ -1,4 +1,4 @@
-# Step scaling by the number of messages that wait, which SQS reports by itself: no Container Insights is needed.
+# Step scaling by the number of waiting messages. SQS reports this number, so Container Insights is not needed.
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-autoscaling-stepscaling.html
 
 resource "aws_appautoscaling_target" "this" {
@@ -11,8 +11,8 @@ resource "aws_appautoscaling_target" "this" {
 }
 
 locals {
-  # Out quickly: a task a minute, which is what a Fargate task takes to start. In slowly: a task in a quarter of an hour, and
-  # only after a quarter of an hour below the backlog, because storms come in waves.
+  # Scale out quickly: a task a minute, because a Fargate task takes about a minute to start. Scale in slowly: a task in 15 minutes, and
+  # only after 15 minutes at or below the backlog, because storms come in waves.
   steps = var.autoscaling.max_tasks == var.autoscaling.min_tasks ? {} : {
     out = { tasks = 1, cooldown = 60, comparison = "GreaterThanThreshold", minutes = 1 }
     in  = { tasks = -1, cooldown = 900, comparison = "LessThanOrEqualToThreshold", minutes = 15 }
@@ -33,7 +33,7 @@ resource "aws_appautoscaling_policy" "this" {
     metric_aggregation_type = "Maximum"
     cooldown                = each.value.cooldown
 
-    # One step, from the alarm's threshold on, up or down.
+    # One step, which covers every value above or below the alarm's threshold.
     step_adjustment {
       scaling_adjustment          = each.value.tasks
       metric_interval_lower_bound = each.key == "out" ? 0 : null
@@ -42,12 +42,12 @@ resource "aws_appautoscaling_policy" "this" {
   }
 }
 
-# It tells nobody but the policy.
+# These alarms trigger the scaling policies and notify nobody.
 resource "aws_cloudwatch_metric_alarm" "scale" {
   for_each = local.steps
 
   alarm_name          = "${var.name}-scale-${each.key}"
-  alarm_description   = "Scales ${var.name} by the messages that wait; it is no alarm for people."
+  alarm_description   = "Scales ${var.name} by the number of waiting messages. Nobody needs to react to it."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = var.queue_name }
@@ -56,7 +56,7 @@ resource "aws_cloudwatch_metric_alarm" "scale" {
   evaluation_periods  = each.value.minutes
   comparison_operator = each.value.comparison
   threshold           = var.autoscaling.backlog
-  # Without data nothing is scaled: a point that is merely late does not mean that the queue is empty.
+  # Without data nothing is scaled: a late data point does not mean that the queue is empty.
   treat_missing_data = "notBreaching"
   alarm_actions      = [aws_appautoscaling_policy.this[each.key].arn]
   tags               = var.tags

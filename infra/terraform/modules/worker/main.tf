@@ -1,5 +1,5 @@
-# The worker on ECS Fargate: nothing listens to the outside, the root file system is read-only, and its role may do what
-# it is given and no more. Roles are in roles.tf, scaling in autoscaling.tf.
+# The worker on ECS Fargate. Nothing can reach it from outside unless you allow it, its root file system is read-only, and its role has
+# only the given policies. Roles are in roles.tf, scaling in autoscaling.tf.
 
 locals {
   # arn:PARTITION:logs:REGION:ACCOUNT:log-group:NAME
@@ -8,7 +8,7 @@ locals {
   region        = local.log_group_arn[3]
   account       = local.log_group_arn[4]
 
-  # A drain ends within its grace; the rest is for a last request under way and the exit. Fargate's longest is 120.
+  # The drain ends within shutdown_grace_seconds. The further 10 s are for a last request and the exit. Fargate allows 120 s.
   stop_timeout = var.shutdown_grace_seconds + 10
 
   environment = merge(
@@ -34,7 +34,7 @@ resource "aws_ecs_cluster" "this" {
   name = var.name
   tags = var.tags
 
-  # Nothing here needs it, and it is billed by the metric.
+  # The module does not need Container Insights, and AWS bills it by the metric.
   setting {
     name  = "containerInsights"
     value = var.container_insights
@@ -75,7 +75,7 @@ resource "aws_ecs_task_definition" "this" {
     command   = ["run"]
     essential = true
 
-    # Sorted, so that the order of a map never looks like a change.
+    # Sorted, so that the order of a map is never a change.
     environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
 
     user                   = "65532:65532"
@@ -97,7 +97,7 @@ resource "aws_ecs_task_definition" "this" {
         awslogs-group         = aws_cloudwatch_log_group.this.name
         awslogs-region        = local.region
         awslogs-stream-prefix = "ecs"
-        # Better to lose a line than to hold up an alert while CloudWatch Logs is down.
+        # While CloudWatch Logs is down, lose log lines rather than delay alerts.
         mode            = "non-blocking"
         max-buffer-size = "4m"
       }
@@ -121,7 +121,7 @@ resource "aws_ecs_service" "this" {
   propagate_tags  = "SERVICE"
   tags            = var.tags
 
-  # A new worker runs before an old one is stopped; for a while both consume the queue, which does no harm.
+  # ECS starts a new worker before it stops an old one. Meanwhile both consume the queue, which does no harm.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
 
@@ -151,7 +151,7 @@ resource "aws_ecs_service" "this" {
   # Without it the provider replaces the service when the strategy changes.
   force_new_deployment = length(var.capacity_provider_strategy) > 0
 
-  # Said either way: where it is not, version 5 of the provider means DISABLED and ECS itself ENABLED.
+  # Always set: if it is missing, version 5 of the provider uses DISABLED, and ECS itself ENABLED.
   availability_zone_rebalancing = var.availability_zone_rebalancing ? "ENABLED" : "DISABLED"
 
   network_configuration {
@@ -160,7 +160,7 @@ resource "aws_ecs_service" "this" {
     assign_public_ip = var.assign_public_ip
   }
 
-  # A worker without its permissions ends at once, and the circuit breaker would take it for a bad version.
+  # A worker without its permissions exits at once, and the circuit breaker would treat that as a bad version.
   depends_on = [
     aws_iam_role_policy.execution,
     aws_iam_role_policy.task,
@@ -169,7 +169,7 @@ resource "aws_ecs_service" "this" {
   ]
 
   lifecycle {
-    # Autoscaling's, also where min_tasks and max_tasks are one number.
+    # Autoscaling sets the number, even if min_tasks and max_tasks are equal.
     ignore_changes = [desired_count]
   }
 }

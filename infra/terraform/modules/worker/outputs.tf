@@ -14,7 +14,7 @@ output "task_definition_arn" {
 }
 
 output "task_role_arn" {
-  description = "ARN of the worker's role, for the policies of secrets and keys in other accounts."
+  description = "ARN of the worker's role. Policies of secrets and keys in other accounts need it."
   value       = aws_iam_role.task.arn
 }
 

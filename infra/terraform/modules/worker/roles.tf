@@ -1,5 +1,5 @@
 locals {
-  # Only ECS tasks of this account and region may take on the roles, whoever asks ECS to run them.
+  # Only ECS tasks of this account and Region may assume the roles.
   # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -14,7 +14,7 @@ locals {
     }]
   })
 
-  # The account, region and repository of an image in a private ECR, else an empty list. Other registries need no role.
+  # The account, Region and repository of an image in a private ECR; otherwise an empty list. Other registries need no role.
   ecr = try(regex("^([0-9]{12})\\.dkr\\.ecr(?:-fips)?\\.([a-z0-9-]+)\\.[^/]+/([^:@]+)", var.image), [])
 }
 
@@ -50,7 +50,7 @@ resource "aws_iam_role_policy" "execution" {
           ]
         },
         {
-          # The only action of ECR's that takes no resource.
+          # AWS offers no narrower resource than `*` for this action.
           Sid      = "LogInToEcr"
           Effect   = "Allow"
           Action   = ["ecr:GetAuthorizationToken"]

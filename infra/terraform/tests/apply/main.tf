@@ -1,10 +1,10 @@
-# modules/messaging on an AWS stand-in. The integration tests apply it, put events on the bus, run a worker with nothing
-# but its outputs, and destroy it.
+# Creates modules/messaging on an AWS stand-in. The integration tests apply it, put events on the bus, run a worker that gets
+# only the module's outputs, and destroy it.
 
 terraform {
   required_version = ">= 1.11"
 
-  # Its path is given by init, so that no state lies among the sources.
+  # `terraform init` sets the path, so that no state is written among the sources.
   backend "local" {}
 
   required_providers {
@@ -16,7 +16,7 @@ terraform {
 }
 
 variable "endpoint" {
-  description = "Where the stand-in listens, such as http://127.0.0.1:4566."
+  description = "The stand-in's address, such as http://127.0.0.1:4566."
   type        = string
 }
 
@@ -42,7 +42,7 @@ variable "canary" {
 
 provider "aws" {
   region = var.region
-  # The stand-in takes a key of twelve digits for the account's id.
+  # The stand-in uses an access key of twelve digits as the account's id.
   access_key                  = "123456789012"
   secret_key                  = "test"
   skip_credentials_validation = true
@@ -63,8 +63,8 @@ module "messaging" {
   name = var.name
   tags = { environment = "test" }
 
-  # What ministack cannot hold is covered by tests/messaging.tftest.hcl: alarms come back without their actions and
-  # treat_missing_data, and the condition that allowed_organization_id makes comes back in a shape that the provider cannot read.
+  # The stand-in (ministack) does not store everything: it returns alarms without their actions and treat_missing_data, and it returns
+  # the condition of allowed_organization_id in a form that the provider cannot read. tests/messaging.tftest.hcl covers both.
   alarms              = false
   allowed_account_ids = ["111111111111"]
   canary              = var.canary
@@ -76,7 +76,7 @@ module "messaging" {
   webhook_url         = var.webhook_url
   webhook_url_version = 1
 
-  # Or the name would stay taken after the destroy.
+  # Otherwise the name could not be used again after the destroy.
   secret_recovery_window_in_days = 0
 }
 
