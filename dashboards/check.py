@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Holds the dashboards and the rules to what the worker really exports.
+"""Checks the dashboards and the rules against the metrics that the worker exports.
 
-    check.py static --metrics FILE      without Prometheus; FILE is what /metrics answered
-    check.py live --worker URL          with a Prometheus of its own that scrapes the worker, which must be under load
-    check.py live --prometheus URL      with one that runs already and has loaded the rules
+    check.py static --metrics FILE      without Prometheus; FILE holds an answer of /metrics
+    check.py live --worker URL          starts a Prometheus that scrapes the worker, which must post alerts and get canaries
+    check.py live --prometheus URL      uses a running Prometheus that scrapes a worker and has loaded the rules
 
-static: every dashboard is whole and every name in an expression is exported or recorded; every alert is labelled,
-explained, in the runbook and tested. live: every expression parses and returns data, which only real samples can show.
-Needs nothing but Python 3.9; `live --worker` needs `prometheus` on the PATH. Exit code 1 names what is wrong.
+static checks that every dashboard is complete, that every name in an expression is exported or recorded, and that every alert has a
+severity, a description, a section in the runbook and tests. live checks that every expression parses and returns data, which needs
+real samples. Needs nothing but Python 3.9; `live --worker` needs `prometheus` on the PATH. Prints each fault and exits with 1.
 """
 
 import argparse
@@ -33,11 +33,11 @@ RUNBOOK = HERE.parent / "docs" / "operations.md"
 
 SEVERITIES = {"critical", "warning"}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-# What Grafana puts in place of its variables. Any other variable in an expression is an error.
+# The values that replace Grafana's variables here. Any other variable in an expression is an error.
 VARIABLES = {"__rate_interval": "1m", "__range": "1h", "job": ".*", "instance": ".*", "channel": ".*"}
 
 
-# What there is to check
+# The dashboards and the rules
 
 
 def dashboards():
@@ -55,7 +55,7 @@ def panels(dashboard):
 
 
 def expressions():
-    """[(where, expression)] of every dashboard, as written there."""
+    """[(place, expression)] of every dashboard, as written there."""
     found = []
     for name, dashboard in dashboards():
         for panel in panels(dashboard):
@@ -65,7 +65,7 @@ def expressions():
 
 
 def variable_queries():
-    """[(where, selector, label)] of every variable that lists a label's values."""
+    """[(place, selector, label)] of every variable that lists a label's values."""
     found = []
     for name, dashboard in dashboards():
         for variable in dashboard["templating"]["list"]:
@@ -78,7 +78,7 @@ def variable_queries():
 def rules():
     """The rules as [{"record" or "alert": name, "expr": ..., and its other keys}].
 
-    Reads the layout that rules.yaml keeps to; that it is YAML, and right, is promtool's to say.
+    This depends on the layout of rules.yaml. promtool checks that the file is valid.
     """
     found = []
     block = None  # (indentation of its key, key)
@@ -101,7 +101,7 @@ def rules():
     return found
 
 
-# PromQL, as far as needed to find the series in it
+# The part of PromQL that is needed to find the series in an expression
 
 STRING = r'"(?:[^"\\]|\\.)*"'
 SELECTOR = re.compile(
@@ -136,7 +136,7 @@ def check_dashboards():
         if uids.setdefault(dashboard.get("uid"), name) != name or not dashboard.get("uid"):
             yield f"{name}: its uid is missing or another dashboard's"
         if dashboard["schemaVersion"] < 39 or not dashboard["tags"] or "id" in dashboard:
-            yield f"{name}: wants schemaVersion 39 or later, tags, and no id"
+            yield f"{name}: needs schemaVersion 39 or later, tags, and no id"
         ids = [panel["id"] for panel in dashboard["panels"]]
         if len(ids) != len(set(ids)):
             yield f"{name}: two panels have the same id"
@@ -145,7 +145,7 @@ def check_dashboards():
             yield f"{name}: has no variable {wanted}"
         uid_places = re.findall(r'"uid": "([^"]*)"', json.dumps(dashboard))
         for uid in set(uid_places) - {DATASOURCE["uid"], dashboard["uid"]}:
-            yield f"{name}: the datasource {uid} is hard-coded"
+            yield f"{name}: the data source {uid} is hard-coded"
         for panel in panels(dashboard):
             where = f"{name}: {panel['title']}"
             if not panel.get("description"):
@@ -156,7 +156,7 @@ def check_dashboards():
             if not defaults.get("thresholds", {}).get("steps"):
                 yield f"{where}: no thresholds"
             if not panel["targets"] or any(place["datasource"] != DATASOURCE for place in [panel, *panel["targets"]]):
-                yield f"{where}: does not ask the datasource variable"
+                yield f"{where}: does not use the data source variable"
 
 
 def check_names(exported):
@@ -195,7 +195,7 @@ def check_alerts():
         if not rule.get("runbook_url", "").endswith(f"docs/operations.md#{anchor}"):
             yield f"{name}: its runbook_url does not end in docs/operations.md#{anchor}"
         if anchors is not None and anchor not in anchors:
-            yield f"{name}: docs/operations.md has no section of that name"
+            yield f"{name}: docs/operations.md has no section #{anchor}"
         if name not in firing:
             yield f"{name}: no test in which it fires"
         if name not in silent:
@@ -214,7 +214,7 @@ def static(arguments):
 def api(url, path, **parameters):
     """The data of an answer of Prometheus' HTTP API, or its error as a ValueError."""
     request = f"{url.rstrip('/')}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-    # Prometheus is near; a proxy of the environment's is not meant for it.
+    # Prometheus is on this machine or in this network, so the proxy variables do not apply.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=30) as response:
@@ -224,20 +224,20 @@ def api(url, path, **parameters):
 
 
 def has_data(url, expression):
-    """Whether the expression returns a number now. NaN, a division of nothing by nothing, is none."""
+    """Whether the expression returns a number now. NaN, as from 0 / 0, does not count."""
     result = api(url, "query", query=expression)
     samples = [result["result"]] if result["resultType"] == "scalar" else [s["value"] for s in result["result"]]
     return any(not math.isnan(float(value)) for _, value in samples)
 
 
 def questions():
-    """[(where, function of Prometheus' URL that says what is wrong, or None)]"""
+    """[(place, function)]: the function gets Prometheus' URL, and returns a fault or None."""
 
     def data(expression):
         return lambda url: None if has_data(url, expression) else f"no data: {expression}"
 
     def silent_alert(expression):
-        # That an alert has nothing to say is as it should be; what it reads must be there.
+        # The alert need not fire, but the series that it reads must exist.
         def ask(url):
             api(url, "query", query=expression)
             missing = [selector for _, selector in selectors(expression) if not has_data(url, selector)]
@@ -275,7 +275,7 @@ def answer(url, ask):
 
 @contextlib.contextmanager
 def prometheus(worker):
-    """The URL of a Prometheus that scrapes the worker every second and has loaded the rules; ends with the block."""
+    """The URL of a Prometheus that scrapes the worker every second and has loaded the rules. It is stopped at the end of the block."""
     parts = urllib.parse.urlsplit(worker)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -308,7 +308,7 @@ def prometheus(worker):
 
 
 def ask_all(url, wait):
-    """What is wrong once everything is answered, or at the latest after `wait` seconds."""
+    """The faults that are left when everything has been answered, or after `wait` seconds."""
     deadline = time.monotonic() + wait
     open_questions = questions()
     while True:
@@ -332,16 +332,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("static", help="without Prometheus")
-    command.add_argument("--metrics", required=True, metavar="FILE", help="what /metrics answered")
+    command.add_argument("--metrics", required=True, metavar="FILE", help="an answer of /metrics")
     command.set_defaults(run=static)
     command = commands.add_parser("live", help="with a real Prometheus")
     where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--worker", metavar="URL", help="scrape this worker with a Prometheus started for the purpose")
-    where.add_argument("--prometheus", metavar="URL", help="one that scrapes a worker and has loaded the rules")
-    command.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="for data to come (default: 120)")
+    where.add_argument("--worker", metavar="URL", help="start a Prometheus that scrapes this worker")
+    where.add_argument("--prometheus", metavar="URL", help="use this Prometheus, which scrapes a worker and has loaded the rules")
+    command.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="how long to wait for data (default: 120)")
     command.set_defaults(run=live)
     arguments = parser.parse_args()
-    # So that an ended check ends its Prometheus too.
+    # So that SIGTERM stops the Prometheus too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     problems, success = arguments.run(arguments)
     for problem in problems:

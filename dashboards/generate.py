@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Writes the Grafana dashboards, and the rules and dashboards as Kubernetes objects.
 
-    generate.py                     the files that are committed
-    generate.py --check             whether they are up to date
-    generate.py --out FOLDER        for other labels, other workers, or another place of the documentation:
-        --labels cluster,namespace,job       the labels that tell one deployment (one queue) from another
-        --selector 'namespace="monitoring"'  which workers the rules are about, as PromQL matchers of these labels
-        --docs https://git.example.org/…     where this repository can be read
+    generate.py                     writes the committed files
+    generate.py --check             checks whether they are up to date
+    generate.py --out FOLDER        writes files for other labels, other workers, or another address of the documentation:
+        --labels cluster,namespace,job       the labels that identify a deployment (one queue)
+        --selector 'namespace="monitoring"'  the workers that the rules cover, as PromQL matchers of these labels
+        --docs https://git.example.org/…     the address at which people read this repository
 
 The dashboards are defined in boards.py and the rules in prometheus/rules.yaml. Both are written for the label `job`; for other labels
 this program changes every `by (job, …)` and `on (job, …)`. Needs nothing but Python 3.9.
@@ -49,7 +49,7 @@ def grouped(expression, labels):
 
 
 def with_matchers(expression, pattern, matchers):
-    """The expression with more matchers in each series that the pattern finds; `matchers` gives them for a name."""
+    """The expression with more matchers in each series that the pattern finds. `matchers` returns them for a series' name."""
 
     def add(match):
         inside = ", ".join(filter(None, [*matchers(match[1]), match[2]]))
@@ -63,7 +63,7 @@ def chosen(labels):
 
 
 def panel_expression(expression, labels):
-    """A panel's expression for what is chosen above it: deployments, instances and, where the series has the label, channels."""
+    """A panel's expression with matchers for the dashboard's variables: deployments, instances and, if the series has the label, channels."""
 
     def matchers(name):
         if ":" in name:
@@ -84,7 +84,7 @@ def link(title, url, kind="link", **more):
 
 
 def thresholds(steps):
-    """From `green 20:yellow 100:red`: a colour, then others from a value on."""
+    """The thresholds of a text such as `green 20:yellow 100:red`: green, from 20 on yellow, from 100 on red."""
     base, *rest = steps.split()
     found = [{"color": base, "value": None}]
     for step in rest:
@@ -177,7 +177,7 @@ def panel_json(panel, labels, place, number):
 
 
 def laid_out(rows, labels):
-    """The panels, each row from left to right and on the next line where it is full."""
+    """The panels with their places: each row from left to right, and on the next line if the line is full."""
     found, top = [], 0
     for title, row in rows:
         if title:
@@ -200,7 +200,7 @@ def variable(name, label, kind, query, **more):
 
 
 def label_variable(name, about, series, before):
-    """A variable of the values that a label has, where the variables before it are as chosen."""
+    """A variable that lists a label's values, among the series that the variables before it select."""
     query = f"label_values({with_matchers(series, METRIC, lambda _: chosen(before))}, {name})"
     asked = {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"}
     everything = {"multi": True, "includeAll": True, "current": {"selected": True, "text": ["All"], "value": ["$__all"]}}
@@ -250,7 +250,7 @@ def dashboard(board, labels, docs):
 
 
 def as_json(value):
-    """JSON with a line for each key, and for each panel and variable: so that a change of one is a change of one line."""
+    """JSON with one line for each key, panel and variable, so that a change of one of these changes one line."""
 
     def line(key, inside):
         if key == "panels":
@@ -284,7 +284,7 @@ def rules(labels, selector, docs):
 
 
 def rules_test(labels, docs):
-    """The text of rules_test.yaml in which every series and alert has these labels; each value is the label's own name."""
+    """The text of rules_test.yaml with these labels in every series and alert. The value of each added label is the label's name."""
     more = [label for label in labels if label != "job"]
     series = "".join(f'{label}="{label}", ' for label in more)
     alert = "".join(f", {label}: {label}" for label in more)
@@ -311,7 +311,7 @@ def prometheus_rule(text):
 
 def config_map(files):
     head = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: ecs-slack-alerts-dashboards\n"
-    # By this label the sidecar of Grafana's Helm chart finds dashboards.
+    # The sidecar of Grafana's Helm chart finds dashboards by this label.
     head += '  labels:\n    grafana_dashboard: "1"\ndata:\n'
     data = "".join(f"  {name}: |\n{indented(text, 4)}" for name, text in files.items())
     return GENERATED.format(source="dashboards/boards.py") + head + data
@@ -325,7 +325,7 @@ def dashboard_files(labels, docs):
 
 
 def committed():
-    """{path: text}. In Kubernetes the operator gives each series the label `namespace`, so that there it is part of a deployment's name."""
+    """{path: text}. On Kubernetes the Prometheus Operator adds the label `namespace` to each series, so there it identifies a deployment too."""
     found = {HERE / name: text for name, text in dashboard_files(["job"], DOCS).items()}
     found[KUBERNETES / "prometheus-rule" / "prometheus-rule.yaml"] = prometheus_rule(rules(["namespace", "job"], "", DOCS))
     found[KUBERNETES / "grafana" / "config-map.yaml"] = config_map(dashboard_files(["namespace", "job"], DOCS))
@@ -344,7 +344,7 @@ def chosen_files(folder, labels, selector, docs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a committed file is out of date")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write there what is committed otherwise")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the files into this folder")
     parser.add_argument("--labels", default="job", help="separated by commas, `job` among them (default: job)")
     parser.add_argument("--selector", default="", help="PromQL matchers (default: none)")
     parser.add_argument("--docs", default=DOCS, metavar="URL", help=f"(default: {DOCS})")
@@ -353,7 +353,7 @@ def main():
     if "job" not in labels or not all(re.fullmatch(r"[a-zA-Z_]\w*", label) for label in labels):
         parser.error("--labels: names of labels, separated by commas, `job` among them")
     if not set(re.findall(r"(\w+)\s*[=!]", arguments.selector)) <= set(labels):
-        parser.error("--selector: only labels that are among --labels, so that what is recorded has them too")
+        parser.error("--selector: use only labels of --labels, because the recorded series have no others")
     changed = (arguments.labels, arguments.selector, arguments.docs) != ("job", "", DOCS)
     if changed and not arguments.out:
         parser.error("--labels, --selector and --docs need --out: the committed files are for `job` alone")
