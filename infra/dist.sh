@@ -1,12 +1,12 @@
 #!/bin/sh
-# Builds what a release has for this machine's architecture into dist/, and checks it: the static binary in an archive, its SBOM and
-# their checksums. The target is musl where rustup has it, else the C library of this machine. The image: infra/image.sh.
+# Builds the release files for this machine's architecture in dist/, and checks them: the static binary in an archive, its SBOM and
+# their checksums. The target is musl if rustup has it, otherwise the C library of this machine. infra/image.sh builds the image.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PWD/.tools/bin:$PATH
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 machine=$(uname -m)
-case $machine in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) echo "no release is made for $machine" >&2; exit 1 ;; esac
+case $machine in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) echo "there is no release for $machine: build on x86_64 or aarch64" >&2; exit 1 ;; esac
 musl=$machine-unknown-linux-musl
 if [ -z "${TARGET:-}" ]; then
     TARGET=$(rustc --print host-tuple)
@@ -14,13 +14,13 @@ if [ -z "${TARGET:-}" ]; then
 fi
 REVISION=${REVISION:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
 export REVISION
-# cc takes musl-gcc by itself for one of the two architectures only.
+# The crate cc finds musl-gcc by itself for only one of the two architectures.
 case $TARGET in *-musl) export "CC_$(echo "$TARGET" | tr - _)=musl-gcc" ;; esac
 
-# The crates are listed inside the binary, where scanners of binaries and images look.
+# cargo-auditable writes the list of crates into the binary, where scanners of binaries and images find it.
 RUSTFLAGS="-C target-feature=+crt-static" cargo auditable build --release --locked --package ecs-slack-alerts --target "$TARGET"
 
-# What goes into the image, as the Dockerfile's stage `build` has it.
+# The files of the image, at the paths of the Dockerfile's stage `build`.
 root=target/dist
 rm -rf dist "$root" && mkdir -p dist "$root/etc/ssl/certs"
 cp "${CARGO_TARGET_DIR:-target}/$TARGET/release/ecs-slack-alerts" "$root/"

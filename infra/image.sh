@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the image of this machine's architecture where no image registry is in reach, from the binary that infra/dist.sh built:
-# a folder stands in for the Dockerfile's stage `build`; the rest is the Dockerfile. Leaves it in dist/, for `docker load`, and checks
-# what it holds. Needs buildah.
+# Builds the image for this machine's architecture without an image registry, from the binary that infra/dist.sh built. A folder
+# replaces the Dockerfile's stage `build`; the other stage is the Dockerfile's. Writes the image to dist/, for `docker load`, and checks
+# its content. Needs buildah.
 set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -9,7 +9,7 @@ case $(uname -m) in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; esac
 REVISION=${REVISION:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
 file=ecs-slack-alerts-$version-linux-$arch.docker.tar
 
-# OCI's own format has no HEALTHCHECK.
+# The OCI format has no HEALTHCHECK, so the image has Docker's format.
 buildah --storage-driver vfs build --isolation chroot --format docker --build-context build=target/dist --target run \
     --build-arg VERSION="$version" --build-arg REVISION="$REVISION" --tag "ecs-slack-alerts:$version" .
 rm -f "dist/$file"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints what CHANGELOG.md says of a version: notes.sh 1.2.3. Fails where it has no dated section of it.
+# Prints the section of a version in CHANGELOG.md: notes.sh 1.2.3. Fails if the version has no section with a date.
 set -eu
 cd "$(dirname "$0")/.."
 grep -qE "^## $1 - [0-9]{4}-[0-9]{2}-[0-9]{2}$" CHANGELOG.md || { echo "CHANGELOG.md has no heading '## $1 - YYYY-MM-DD'" >&2; exit 1; }

@@ -1,5 +1,5 @@
-"""AWS and Slack for compose.yaml: a rule that sends every ECS event to a queue with a dead-letter queue, a table for incidents, a
-secret with the webhook, a webhook that prints what is posted, and every few seconds another event from the folder that is given.
+"""Stand-ins for AWS and Slack, for compose.yaml: a rule that sends every ECS event to a queue with a dead-letter queue, a table of
+incidents, a secret with the webhook, and a webhook that prints each post. Every few seconds they send an event from the given folder.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ ENDPOINT = f"http://127.0.0.1:{AWS_PORT}"
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 BETWEEN_EVENTS = 5
 
-# ministack reads these while it is imported, and makes queue URLs of host and port.
+# ministack reads these variables when it is imported, and builds queue URLs from host and port.
 os.environ.update(MINISTACK_HOST="127.0.0.1", GATEWAY_PORT=str(AWS_PORT), DOCKER_HOST="unix:///nonexistent", LOG_LEVEL="ERROR")
 
 import botocore.session  # noqa: E402
@@ -27,7 +27,7 @@ from hypercorn.config import Config  # noqa: E402
 from ministack.app import app  # noqa: E402
 from ministack.services import eventbridge  # noqa: E402
 
-# Like AWS, ministack lets nobody put events whose source begins with "aws."; here they are the very thing to put.
+# Like AWS, ministack refuses events whose source begins with "aws.". This program must send such events.
 eventbridge._put_events = functools.partial(eventbridge._put_events, allow_aws_source=True)
 
 
@@ -92,9 +92,9 @@ def put_events(events, folder):
 
 
 def play(folder):
-    # botocore tries again until the emulator answers.
+    # botocore retries until the emulator answers.
     events = set_up()
-    # Slack answers last: who can reach it knows that the rest is there.
+    # The Slack stand-in starts last, so the health check in compose.yaml only needs to reach it.
     threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", SLACK_PORT), Slack).serve_forever, daemon=True).start()
     put_events(events, folder)
 
@@ -102,7 +102,7 @@ def play(folder):
 threading.Thread(target=play, args=[Path(sys.argv[1])], daemon=True).start()
 config = Config()
 config.bind = [f"0.0.0.0:{AWS_PORT}"]
-# Longer than any idle gap of a client that keeps its connections: the SDK would see a reset in place of an answer.
+# Longer than clients keep idle connections open. Otherwise the SDK could get a reset instead of an answer.
 config.keep_alive_timeout = 75
 config.loglevel = "ERROR"
 asyncio.run(serve(app, config))

@@ -1,10 +1,10 @@
-"""Checks what kustomize makes of `base` and `example`: each object against its schema, and what no schema can see.
+"""Checks the objects that kustomize builds from `base` and `example`: each object against its schema, and rules that are in no schema.
 
     python3 -m venv target/kubernetes && target/kubernetes/bin/pip install --no-deps -r infra/kubernetes/requirements.txt
     target/kubernetes/bin/python infra/kubernetes/check.py
 
-It needs `kubectl` or `kustomize`, and no cluster or network. With `WORKER=target/debug/ecs-slack-alerts` the example's
-configuration is also put to the program itself.
+It needs `kubectl` or `kustomize`, and no cluster or network. With `WORKER=target/debug/ecs-slack-alerts`, `check` of that program also
+validates the example's configuration.
 """
 
 import json
@@ -23,7 +23,7 @@ from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 
 HERE = Path(__file__).parent
 NAME = "ecs-slack-alerts"
-# The oldest and the newest release to hold: a field must be there already, and be there still.
+# The oldest and the newest supported release. Every field must exist in both.
 KUBERNETES = ("1.30", "1.37")
 CUSTOM = {model.__name__: model for model in (ScaledObject, TriggerAuthentication, PodMonitor, PrometheusRule)}
 DEFAULT_GRACE = "25s"
@@ -50,7 +50,7 @@ def build(folder):
 
 
 def check_schema(place, found):
-    """No unknown field, no missing one, no wrong type. What a scaler takes as metadata is in no schema."""
+    """Finds unknown fields, missing fields and wrong types. The metadata of a KEDA scaler is in no schema."""
     if model := CUSTOM.get(found["kind"]):
         try:
             model.model_validate_json(json.dumps(found), strict=True, extra="forbid")
@@ -70,14 +70,14 @@ def check_hardening(place, pod):
     container = pod["containers"][0]
     security = {**pod["securityContext"], **container["securityContext"]}
     expect(security.get("runAsNonRoot") and security.get("runAsUser", 0) > 0, f"{place}: may run as root")
-    expect(security.get("readOnlyRootFilesystem"), f"{place}: may write its root file system")
+    expect(security.get("readOnlyRootFilesystem"), f"{place}: its root file system is writable")
     expect(security.get("capabilities") == {"drop": ["ALL"]}, f"{place}: has capabilities")
     expect(security.get("allowPrivilegeEscalation") is False, f"{place}: may gain privileges")
     expect(security.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{place}: has no seccomp profile")
 
 
 def check_whole(objects):
-    """What one object says of another holds. There is one Deployment, and everything is about it."""
+    """Checks references between objects. There is one Deployment, and every other object belongs to it."""
     deployment = objects["Deployment", NAME]
     pod = deployment["spec"]["template"]["spec"]
     container = pod["containers"][0]
@@ -95,26 +95,26 @@ def check_whole(objects):
     environment = config["data"]
     grace = environment.get("SHUTDOWN_GRACE", DEFAULT_GRACE)
     seconds = re.fullmatch(r"(\d+)s", grace)
-    expect(seconds, f"SHUTDOWN_GRACE {grace!r}: write it in seconds here")
+    expect(seconds, f"SHUTDOWN_GRACE {grace!r}: write it in seconds, such as 25s")
     if seconds:
         expect(pod["terminationGracePeriodSeconds"] > int(seconds[1]), f"the pod is killed before its drain of {grace} ends")
     if worker := os.environ.get("WORKER"):
         checked = subprocess.run([worker, "check"], env=environment, capture_output=True, text=True)
-        expect(checked.returncode == 0, f"the configuration: {checked.stderr}")
+        expect(checked.returncode == 0, f"the configuration is invalid: {checked.stderr}")
 
     scaled = objects["ScaledObject", NAME]["spec"]
     trigger = scaled["triggers"][0]
-    expect(("Deployment", scaled["scaleTargetRef"]["name"]) in objects, "the ScaledObject scales nothing")
+    expect(("Deployment", scaled["scaleTargetRef"]["name"]) in objects, "the ScaledObject names no Deployment")
     expect(scaled["minReplicaCount"] >= 1, "the ScaledObject may leave no worker")
     share = scaled["maxReplicaCount"] == 1 or environment.get("INCIDENTS_TABLE")
-    expect(share, "the ScaledObject makes several workers, and no INCIDENTS_TABLE lets them share incidents")
-    expect(("TriggerAuthentication", trigger["authenticationRef"]["name"]) in objects, "KEDA has no identity")
+    expect(share, "the ScaledObject starts several workers, which need INCIDENTS_TABLE to share incidents")
+    expect(("TriggerAuthentication", trigger["authenticationRef"]["name"]) in objects, "the ScaledObject's TriggerAuthentication is missing")
     for key, variable in (("queueURL", "QUEUE_URL"), ("awsRegion", "AWS_REGION")):
         expect(trigger["metadata"][key] == environment[variable], f"KEDA's {key} is not the worker's {variable}")
 
     monitor = objects["PodMonitor", NAME]["spec"]
     expect(monitor["selector"]["matchLabels"].items() <= labels.items(), "the PodMonitor selects no pod")
-    expect(monitor["jobLabel"] in labels, "the PodMonitor's jobLabel is no label of the pod")
+    expect(monitor["jobLabel"] in labels, "the PodMonitor's jobLabel is not a label of the pod")
     for endpoint in monitor["podMetricsEndpoints"]:
         expect(endpoint["port"] in ports, "the PodMonitor names no port")
 
@@ -122,23 +122,23 @@ def check_whole(objects):
 
 
 def check_place(objects, pod, labels, ports):
-    """Where the pod may run, what may reach it, and what it may reach."""
+    """Checks where the pod may run, which clients may reach it, and what it may reach."""
     for constraint in pod["topologySpreadConstraints"]:
-        expect(constraint["labelSelector"]["matchLabels"].items() <= labels.items(), "a topology spread constraint counts no pod of the worker")
-        expect(constraint["whenUnsatisfiable"] == "ScheduleAnyway", "a topology spread constraint may leave the worker without a place")
+        expect(constraint["labelSelector"]["matchLabels"].items() <= labels.items(), "a topology spread constraint does not select the worker's pods")
+        expect(constraint["whenUnsatisfiable"] == "ScheduleAnyway", "a topology spread constraint may leave the worker unscheduled: use ScheduleAnyway")
     expect(("PriorityClass", pod["priorityClassName"]) in objects, "the pod's PriorityClass is missing")
 
     budget = objects["PodDisruptionBudget", NAME]["spec"]
     expect(budget["selector"]["matchLabels"].items() <= labels.items(), "the PodDisruptionBudget selects no pod")
-    expect(budget.get("maxUnavailable") == 1, "the PodDisruptionBudget holds up the draining of a single worker's node")
+    expect(budget.get("maxUnavailable") == 1, "the PodDisruptionBudget must have maxUnavailable: 1, or the node of a single worker cannot be drained")
 
     policy = objects["NetworkPolicy", NAME]["spec"]
     expect(policy["podSelector"]["matchLabels"].items() <= labels.items(), "the NetworkPolicy selects no pod")
-    expect(sorted(policy["policyTypes"]) == ["Egress", "Ingress"], "the NetworkPolicy leaves a direction open")
+    expect(sorted(policy["policyTypes"]) == ["Egress", "Ingress"], "the NetworkPolicy must limit both ingress and egress")
     reached = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
-    expect(reached <= ports and reached, f"the NetworkPolicy lets in to {reached}, and the pod has {ports}")
+    expect(reached <= ports and reached, f"the NetworkPolicy allows ingress to the ports {reached}; the pod has {ports}")
     anywhere = {(port["protocol"], port["port"]) for rule in policy["egress"] if "to" not in rule for port in rule["ports"]}
-    expect(anywhere == {("TCP", 443), ("UDP", 53), ("TCP", 53)}, f"the NetworkPolicy lets out to {sorted(anywhere)}, not HTTPS and DNS")
+    expect(anywhere == {("TCP", 443), ("UDP", 53), ("TCP", 53)}, f"the NetworkPolicy allows egress to {sorted(anywhere)} instead of HTTPS and DNS")
 
 
 def main():
@@ -146,7 +146,7 @@ def main():
     for folder, objects in built.items():
         for (kind, name), found in objects.items():
             check_schema(f"{folder}: {kind}/{name}", found)
-    # The rest reads what the schemas promise to be there.
+    # The other checks need fields that the schemas guarantee.
     if not faults:
         for folder, objects in built.items():
             check_hardening(folder, objects["Deployment", NAME]["spec"]["template"]["spec"])
@@ -154,7 +154,7 @@ def main():
     if faults:
         sys.exit("\n".join(faults))
     count = sum(map(len, built.values()))
-    print(f"{count} objects are as they should be (Kubernetes {' and '.join(KUBERNETES)}, KEDA, Prometheus Operator)")
+    print(f"{count} objects are valid (Kubernetes {' and '.join(KUBERNETES)}, KEDA, Prometheus Operator)")
 
 
 main()
