@@ -9,12 +9,14 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/causes.md");
 fn page() -> String {
     let mut page = String::from(
         "# Causes\n\n\
-         What an alert may give as the reason why a task stopped or did not start. `render` prints the name, an alert the title, \
-         and what to do where the text itself does not say it better. This page is made from `src/cause/catalogue.rs`:\n\
+         The causes that an alert may give for a task that stopped or did not start. `render` prints the name. An alert shows \
+         the title and what to do, unless ECS's text leads to more precise advice. This page is generated from \
+         `src/cause/catalogue.rs`:\n\
          `UPDATE_DOCS=1 cargo test --lib cause::docs`.\n\n\
-         A sentence that begins with `EC2:` or `Fargate:` is only for tasks there, one with `Service:` or `Stand-alone:` only for \
-         a service's tasks or for tasks that no service started. A cause that may heal by itself may be gone with the next attempt.\n\n\
-         The quotes are examples of ECS's words; what stands below one is for such words.\n",
+         A sentence that begins with `EC2:` or `Fargate:` applies only to tasks there. A sentence that begins with `Service:` \
+         applies only to a service's tasks, one with `Stand-alone:` only to other tasks. If a cause may heal by itself, the next \
+         attempt may succeed.\n\n\
+         The quotes are examples of ECS's texts. Advice below a quote is for texts such as that quote.\n",
     );
     for category in Category::ALL {
         let heals = if category.may_heal() { " It may heal by itself." } else { "" };
