@@ -157,7 +157,7 @@ ON_CALL = Board(
             lines("Canaries", {"{{job}}": "sum by (job) (increase(ecs_slack_alerts_canaries_total[1h]))"},
                   "Canaries that all replicas received in the last hour.", decimals=0),
         )),
-        ("What becomes of alerts?", (
+        ("What happens to alerts?", (
             areas("Messages by outcome", per_minute("messages_total", "outcome"),
                   "Posted, folded, duplicate, unrouted, muted and canary messages are deleted; folded ones repeat an incident that is in Slack. Deferred messages are put back and received again; undecodable ones go to the dead-letter queue.",
                   unit="cpm", alerts=("UndecodableMessages",),

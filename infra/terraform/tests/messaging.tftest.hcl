@@ -1,4 +1,4 @@
-# modules/messaging without AWS: names, rules, policies, and what is refused.
+# Tests modules/messaging without AWS: names, rules, policies, and refused inputs.
 
 mock_provider "aws" {
   override_resource {
@@ -30,7 +30,7 @@ mock_provider "aws" {
 variables {
   name             = "alerts"
   alarm_topic_arns = ["arn:aws:sns:eu-west-1:123456789012:on-call"]
-  # Terraform 1.11's tests cannot apply a module whose ephemeral variable is not set. It goes nowhere without webhook_url_version.
+  # Terraform 1.11's tests cannot apply a module whose ephemeral variable is not set. Without webhook_url_version the module does not use it.
   webhook_url = "https://hooks.slack.com/services/T/B/x"
 }
 
@@ -254,7 +254,7 @@ run "own_patterns" {
 
   assert {
     condition     = aws_cloudwatch_event_rule.this["alarms"].event_pattern == "{\"source\":[\"aws.cloudwatch\"]}"
-    error_message = "A pattern of one's own must become a rule."
+    error_message = "Each of var.patterns must become a rule."
   }
   assert {
     condition     = jsondecode(aws_cloudwatch_event_rule.this["tasks"].event_pattern).detail.stopCode == ["TaskFailedToStart"]
@@ -291,7 +291,7 @@ run "queue_policies" {
   }
   assert {
     condition     = [for statement in jsondecode(aws_sqs_queue_policy.this["dlq"].policy).Statement : statement.Effect] == ["Deny"]
-    error_message = "Nobody needs leave to send to the dead-letter queue."
+    error_message = "The policy of the dead-letter queue must allow nobody to send."
   }
 }
 
@@ -307,7 +307,7 @@ run "without_rules_nobody_may_send" {
 
   assert {
     condition     = alltrue([for policy in aws_sqs_queue_policy.this : [for statement in jsondecode(policy.policy).Statement : statement.Effect] == ["Deny"]])
-    error_message = "An empty list of rules must not become an open door."
+    error_message = "Without rules, the policy must allow nobody to send."
   }
 }
 
@@ -369,7 +369,7 @@ run "worker_policy" {
         },
       ]
     }
-    error_message = "Who looks after dead letters must get exactly this: ${output.dlq_policy_json}"
+    error_message = "The policy for dlq list and dlq redrive must allow exactly this: ${output.dlq_policy_json}"
   }
   assert {
     condition = jsondecode(output.diagnose_policy_json) == {
@@ -405,7 +405,7 @@ run "worker_policy" {
       INCIDENTS_TABLE         = "alerts-incidents"
       SLACK_WEBHOOK_SECRET_ID = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alerts/slack-webhook-AbCdEf"
     }
-    error_message = "The environment must be all that a worker needs."
+    error_message = "The environment must hold all variables that a worker needs."
   }
 }
 
@@ -424,7 +424,7 @@ run "customer_keys" {
 
   assert {
     condition     = jsondecode(output.diagnose_policy_json).Statement[3].Resource == ["arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/shop:log-stream:*"]
-    error_message = "Only the logs that were named may be read."
+    error_message = "The worker must be able to read only the given log groups."
   }
 
   assert {
@@ -438,7 +438,7 @@ run "customer_keys" {
       Action   = ["kms:Decrypt"]
       Resource = ["arn:aws:kms:eu-west-1:123456789012:key/queues", "arn:aws:kms:eu-west-1:123456789012:key/secrets"]
     }
-    error_message = "The worker must be able to decrypt by these keys and no other."
+    error_message = "The worker must be able to decrypt with these keys and no other."
   }
   assert {
     condition = jsondecode(output.dlq_policy_json).Statement[2] == {
@@ -451,11 +451,11 @@ run "customer_keys" {
   }
   assert {
     condition     = length(aws_secretsmanager_secret.webhook) == 0 && output.secret_arn == null
-    error_message = "No secret must be created beside a given one."
+    error_message = "The module must create no secret if one is given."
   }
   assert {
     condition     = output.environment["SLACK_WEBHOOK_SECRET_ID"] == "arn:aws:secretsmanager:eu-west-1:123456789012:secret:mine-AbCdEf"
-    error_message = "The worker must be pointed at the given secret."
+    error_message = "The environment must name the given secret."
   }
 }
 
@@ -477,7 +477,7 @@ run "table_of_incidents" {
   }
   assert {
     condition     = output.environment["INCIDENTS_TABLE"] == "alerts-incidents" && output.incidents_table_name == "alerts-incidents"
-    error_message = "The worker must be told of the table."
+    error_message = "The environment must name the table."
   }
 }
 
@@ -516,7 +516,7 @@ run "no_table" {
       length(jsondecode(output.worker_policy_json).Statement) == 3 &&
       output.incidents_table_name == null
     )
-    error_message = "Without a table the worker must keep incidents in its memory, and be allowed no more than before."
+    error_message = "Without a table, the environment must name none, and the worker's policy must allow no DynamoDB action."
   }
 }
 

@@ -1,4 +1,4 @@
-# The root module without AWS: the two modules fit together.
+# Tests the root module without AWS: the two modules fit together.
 
 mock_provider "aws" {
   mock_resource "aws_cloudwatch_log_group" {
@@ -36,7 +36,7 @@ mock_provider "aws" {
 variables {
   name        = "alerts"
   alarm_email = "on-call@example.org"
-  # Terraform 1.11's tests cannot apply a module whose ephemeral variable is not set. It goes nowhere without webhook_url_version.
+  # Terraform 1.11's tests cannot apply a module whose ephemeral variable is not set. Without webhook_url_version the module does not use it.
   webhook_url = "https://hooks.slack.com/services/T/B/x"
   image       = "ghcr.io/example/ecs-slack-alerts:1.0.0"
   subnet_ids  = ["subnet-1"]

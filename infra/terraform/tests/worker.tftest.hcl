@@ -1,4 +1,4 @@
-# modules/worker without AWS: the task, its roles, its scaling, and what is refused.
+# Tests modules/worker without AWS: the task, its roles, its scaling, and refused inputs.
 
 mock_provider "aws" {
   mock_resource "aws_cloudwatch_log_group" {

@@ -64,7 +64,7 @@ output "incidents_table_name" {
 }
 
 output "worker_policy_json" {
-  description = "IAM policy for the worker's role: consume the queue, count dead letters, read the webhooks and the heartbeat's URL, share incidents."
+  description = "IAM policy for the worker's role: consume the queue, count the messages in the dead-letter queue, read the webhooks and the heartbeat's URL, share incidents."
   value       = jsonencode(local.worker_policy)
 
   # A role that gets this policy should find the queues with their own policies.
