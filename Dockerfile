@@ -1,17 +1,17 @@
-# A static binary and CA certificates, and nothing else: no shell, no libc. Nothing here names an architecture; each is built natively.
+# An image with a static binary and CA certificates, without a shell or a libc. Nothing here names an architecture; each is built natively.
 #   docker build --build-arg VERSION=0.2.0 --build-arg REVISION="$(git rev-parse HEAD)" --tag ecs-slack-alerts .
 #   docker buildx build --platform linux/amd64,linux/arm64 …
-# Where no image registry is in reach, and for a release: infra/image.sh, with the binary of infra/dist.sh.
+# Without access to an image registry, infra/image.sh builds the image from the binary of infra/dist.sh.
 
-# By digest, so that a build is the same tomorrow.
+# Pinned by digest, so that later builds use the same image.
 FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 WORKDIR /build
 # Lists the crates inside the binary, for scanners.
 RUN cargo install cargo-auditable --locked --version 0.7.7
-# Static linking is for the target alone: without an explicit --target it would be asked of proc macros too, which cannot.
+# Static linking is only for the target. Without an explicit --target, cargo would link proc macros statically too, which is impossible.
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
-# The dependencies are a layer of their own, built for an empty program, until Cargo.toml or Cargo.lock change. The other members
-# of the workspace must have their manifests there; they are not built.
+# The dependencies are a separate layer, built with an empty program, which stays until Cargo.toml or Cargo.lock change. Cargo needs the
+# manifests of the workspace's other members, but does not build them.
 COPY Cargo.toml Cargo.lock ./
 COPY benches/Cargo.toml benches/
 COPY tests/lab/Cargo.toml tests/lab/
@@ -20,7 +20,7 @@ RUN mkdir src tests/lab/src && touch benches/hot.rs src/lib.rs tests/lab/src/lib
 COPY src src
 # The commit, for build_info.
 ARG REVISION=unknown
-# `touch`, for the sources may be older than the empty program, and cargo goes by time.
+# `touch`, because the sources may be older than the empty program, and cargo compares times.
 RUN touch src/lib.rs src/main.rs && \
     cargo auditable build --release --locked --package ecs-slack-alerts --target "$(rustc --print host-tuple)" && \
     cp target/*/release/ecs-slack-alerts /ecs-slack-alerts

@@ -1,5 +1,5 @@
-// What Grafana takes as a dashboard, by Grafana's own types. `make dashboards` puts each dashboard into a file that declares a constant of
-// the type `Board`, and has the compiler check it.
+// The type of a dashboard, made from Grafana's own types. `make dashboards` writes each dashboard into a file that declares a constant of
+// the type `Board`, and the compiler checks it.
 
 import type * as grafana from "@grafana/schema";
 import type * as heatmap from "@grafana/schema/dist/esm/raw/composable/heatmap/panelcfg/x/HeatmapPanelCfg_types.gen";
@@ -8,10 +8,10 @@ import type * as timeline from "@grafana/schema/dist/esm/raw/composable/statetim
 import type * as table from "@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen";
 import type * as timeseries from "@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen";
 
-/** The type as JSON has it: an enum's value in place of its name. */
+/** The type in JSON, where an enum has its value instead of its name. */
 type Json<T> = unknown extends T ? T : T extends string ? `${T}` : T extends object ? { [Key in keyof T]: Json<T[Key]> } : T;
 
-/** What the Prometheus data source asks; it is in no schema. */
+/** A query of the Prometheus data source, for which Grafana has no schema. */
 interface Target {
   refId: string;
   datasource: { type: "prometheus"; uid: "${datasource}" };
@@ -50,7 +50,7 @@ type Dashboard = Omit<grafana.Dashboard, "panels" | "annotations"> & { panels: A
 
 export type Board = Json<Dashboard>;
 
-// The types find faults: `grid` is no mode of a legend.
+// Proves that the types find faults: a legend has no mode `grid`.
 const tooltip = { mode: "multi", sort: "desc" } as const;
 // @ts-expect-error
 export const wrong: Json<timeseries.Options> = { tooltip, legend: { displayMode: "grid", placement: "bottom", showLegend: true, calcs: [] } };
