@@ -17,8 +17,8 @@ use crate::outbound::Outbound;
 mod credentials;
 mod error;
 
-/// How long a request may take, in addition to the wait that it asks for. The SDK sets no such timeout, and a receive that never
-/// returns would stop a worker unnoticed.
+/// How long a request may take, in addition to the wait of a long poll. The SDK sets no such timeout, and a receive that never
+/// returns would stop a worker without an error.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An error in the AWS configuration.
@@ -29,7 +29,7 @@ pub struct ConfigError(String);
 /// Loads the SDK's configuration from its variables, files and roles, for every client in this process.
 ///
 /// # Errors
-/// When there is no Region, or its name is not a Region's.
+/// When no Region is configured, or the text is not the name of a Region.
 pub async fn load(outbound: &Outbound) -> Result<SdkConfig, ConfigError> {
     let cache = Arc::new(credentials::Cache::default());
     let http = credentials::Watch::new(outbound.aws(), Arc::clone(&cache));
@@ -51,16 +51,17 @@ pub async fn names_region() -> bool {
 
 /// Checks that the queue of `queue_url` is in the configured Region: SQS in another Region does not know the queue.
 ///
-/// Accepts any host that is not AWS's own, and any configured endpoint: an emulator, a proxy, a VPC endpoint.
+/// Accepts any host that is not AWS's own, such as an emulator, a proxy or a VPC endpoint. With a configured endpoint it accepts any
+/// URL.
 ///
 /// # Errors
-/// Names both Regions.
+/// When the Regions differ. The error names both.
 pub fn check_queue_region(queue_url: &str, aws: &SdkConfig) -> Result<(), ConfigError> {
-    let for_sqs = std::env::var("AWS_ENDPOINT_URL_SQS").is_ok_and(|url| !url.is_empty());
-    let elsewhere = for_sqs || aws.endpoint_url().is_some();
+    let has_sqs_endpoint = std::env::var("AWS_ENDPOINT_URL_SQS").is_ok_and(|url| !url.is_empty());
+    let has_endpoint = has_sqs_endpoint || aws.endpoint_url().is_some();
     let region = aws.region().map(AsRef::as_ref).unwrap_or_default();
     match region_of_queue(queue_url) {
-        Some(of_queue) if of_queue != region && !elsewhere => Err(ConfigError(format!(
+        Some(of_queue) if of_queue != region && !has_endpoint => Err(ConfigError(format!(
             "queue.url (QUEUE_URL): the queue is in {of_queue}, but the AWS region is {region}; set AWS_REGION to {of_queue}"
         ))),
         _ => Ok(()),
@@ -120,10 +121,10 @@ mod tests {
         {
             assert!(is_region(region), "{region}");
         }
-        for none in
+        for other in
             ["", "nonsense", "eu-west", "eu-west-", "eu_west_1", "EU-WEST-1", "eu-west-1a", "eu-west-1 ", "1-2-3"]
         {
-            assert!(!is_region(none), "{none}");
+            assert!(!is_region(other), "{other}");
         }
     }
 
@@ -132,7 +133,8 @@ mod tests {
         let client = |region: &'static str| {
             SdkConfig::builder().behavior_version(BehaviorVersion::latest()).region(Region::from_static(region))
         };
-        let (south, relocated) = (client("ap-south-1").build(), client("ap-south-1").endpoint_url("http://x").build());
+        let south = client("ap-south-1").build();
+        let with_endpoint = client("ap-south-1").endpoint_url("http://x").build();
         for (url, region) in [
             ("https://sqs.eu-west-1.amazonaws.com/123456789012/q", "eu-west-1"),
             ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
@@ -144,15 +146,15 @@ mod tests {
             assert!(check_queue_region(url, &client(region).build()).is_ok(), "{url}");
             let error = check_queue_region(url, &south).unwrap_err().to_string();
             assert!(error.contains(region) && error.contains("ap-south-1") && error.contains("QUEUE_URL"), "{error}");
-            assert!(check_queue_region(url, &relocated).is_ok(), "a configured endpoint decides where requests go");
+            assert!(check_queue_region(url, &with_endpoint).is_ok(), "a configured endpoint decides where requests go");
         }
-        for elsewhere in [
+        for url in [
             "http://127.0.0.1:4566/123456789012/q",
             "http://sqs.eu-west-1.localhost.localstack.cloud:4566/1/q",
             "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/1/q",
             "https://sqs.internal.example.com/1/q",
         ] {
-            assert!(check_queue_region(elsewhere, &south).is_ok(), "{elsewhere}");
+            assert!(check_queue_region(url, &south).is_ok(), "{url}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Canaries: events that a schedule puts in at EventBridge, to show that the way from there to this worker is open.
+//! Canaries: events that a schedule sends to EventBridge. Their arrival shows that events reach this worker.
 //!
-//! A canary is recognised by `Event::is_canary`. It is counted and deleted, never posted.
+//! `Event::is_canary` recognises a canary. It is counted and deleted, never posted.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::metrics;
 
-/// When the last canary came.
+/// When the latest canary was sent to the queue.
 #[derive(Debug)]
 pub struct Canaries {
     started: SystemTime,
@@ -24,8 +24,8 @@ impl Default for Canaries {
 }
 
 impl Canaries {
-    /// Counts a canary that was sent to the queue at `sent`. That time is SQS's own, so that no sender can choose it; what waited
-    /// in the queue proves nothing about the present.
+    /// Counts a canary that was sent to the queue at `sent`. This is SQS's own timestamp, which no sender can choose. The time of
+    /// receipt would not do: a canary that waited in the queue does not show that events arrive now.
     pub fn saw(&self, sent: Option<SystemTime>) {
         let now = SystemTime::now();
         let sent = sent.map_or(now, |sent| sent.min(now)).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -34,7 +34,7 @@ impl Canaries {
         metrics::canary(Duration::from_millis(last));
     }
 
-    /// How long there has been no canary: since the last one, or since the start if there was none.
+    /// The time since the latest canary, or since the start of the program if that is later.
     pub fn silent_for(&self) -> Duration {
         let last = SystemTime::UNIX_EPOCH + Duration::from_millis(self.last.load(Ordering::Relaxed));
         last.max(self.started).elapsed().unwrap_or_default()
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_counts_and_the_future_does_not() {
+    fn the_latest_canary_counts_and_a_time_in_the_future_does_not() {
         let hour = Duration::from_secs(3600);
         let canaries = Canaries { started: SystemTime::now() - 3 * hour, last: AtomicU64::new(0) };
         assert!(canaries.silent_for() >= 3 * hour);
@@ -54,7 +54,7 @@ mod tests {
         canaries.saw(Some(SystemTime::now() - 2 * hour));
         assert!((hour..hour + hour / 2).contains(&canaries.silent_for()), "an older one changes nothing");
         canaries.saw(Some(SystemTime::now() + 9 * hour));
-        assert!(canaries.silent_for() < hour / 2, "it came now");
+        assert!(canaries.silent_for() < hour / 2, "a time in the future counts as now");
         assert!(
             canaries.last.load(Ordering::Relaxed)
                 <= SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64

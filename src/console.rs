@@ -1,18 +1,19 @@
 //! Links into the AWS console. Pure.
 //!
-//! Every name in them comes from an event. Invariants: the host is one of AWS's, and every name is percent-encoded as a whole.
+//! The names in a link come from events. Invariants: the host is one of AWS's, and every name is percent-encoded as a whole.
 
 use std::fmt::{self, Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
-/// What RFC 3986 calls unreserved stays as it is.
+/// All characters but those that RFC 3986 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Longer than any link made of real names; Slack refuses a button's URL beyond 3,000 characters.
+/// The length of the longest link that is made. Links with real names are shorter. Slack refuses a button's URL of more than 3,000
+/// characters.
 const MAX_URL: usize = 2_000;
 
-/// The console of one region. Each link is none when a name in it cannot be one of AWS's.
+/// The console of one Region. A link is `None` if a name in it cannot be a real one.
 #[derive(Debug, Clone, Copy)]
 pub struct Console<'a> {
     domain: &'static str,
@@ -20,8 +21,8 @@ pub struct Console<'a> {
 }
 
 impl<'a> Console<'a> {
-    /// None for a partition whose console is not known, or for what is not a region's name. Without a partition, the
-    /// region tells it.
+    /// `None` if the console of the partition is not known, or `region` is not a Region's name. Without a `partition`, it follows
+    /// from the Region.
     pub fn new(partition: Option<&str>, region: &'a str) -> Option<Self> {
         let domain = match partition.unwrap_or_else(|| partition_of(region)) {
             "aws" => "console.aws.amazon.com",
@@ -57,19 +58,19 @@ impl<'a> Console<'a> {
         self.ecs(format_args!("clusters/{}/infrastructure/container-instances/{}", encoded(cluster)?, encoded(id)?))
     }
 
-    /// A task, also after it stopped, as long as ECS remembers it (about an hour).
+    /// A task. The page also shows a stopped task for as long as ECS remembers it, which is about an hour.
     pub fn task(&self, cluster: &str, task_id: &str) -> Option<String> {
         self.ecs(format_args!("clusters/{}/tasks/{}", encoded(cluster)?, encoded(task_id)?))
     }
 
-    /// A task's logs, wherever they are.
+    /// A task's logs, on the task's page in the ECS console.
     pub fn task_logs(&self, cluster: &str, task_id: &str) -> Option<String> {
         self.ecs(format_args!("clusters/{}/tasks/{}/logs", encoded(cluster)?, encoded(task_id)?))
     }
 
     /// A log stream in CloudWatch.
     pub fn log_stream(&self, group: &str, stream: &str) -> Option<String> {
-        // The console reads what comes after the `#` as it does a query string, with `$` for `%`.
+        // The console expects names after the `#` to be encoded twice, the second time with `$` instead of `%`.
         let [group, stream] = [encoded(group)?, encoded(stream)?].map(|name| name.to_string().replace('%', "$25"));
         self.url(format_args!(
             "cloudwatch/home?region={}#logsV2:log-groups/log-group/{group}/log-events/{stream}",
@@ -94,7 +95,7 @@ impl<'a> Console<'a> {
         self.url(format_args!("codesuite/codedeploy/deployments/{}?region={}", encoded(id)?, self.region))
     }
 
-    /// What an Auto Scaling group did.
+    /// An Auto Scaling group's activity history.
     pub fn scaling_group(&self, name: &str) -> Option<String> {
         self.url(format_args!(
             "ec2/home?region={}#AutoScalingGroupDetails:id={};view=activity",
@@ -108,14 +109,15 @@ impl<'a> Console<'a> {
     }
 
     fn url(&self, page: fmt::Arguments<'_>) -> Option<String> {
-        // Encoded names come in pieces: room for most, so that it does not grow with each.
+        // An encoded name is written in pieces. This capacity suits most links, so that the string does not grow with each piece.
         let mut url = String::with_capacity(192);
         write!(url, "https://{}.{}/{page}", self.region, self.domain).ok()?;
         (url.len() <= MAX_URL).then_some(url)
     }
 }
 
-/// Source: the region names in <https://docs.aws.amazon.com/general/latest/gr/ecs-service.html>.
+/// The partition of a Region; empty if its console is not known.
+/// Source: the Region names in <https://docs.aws.amazon.com/general/latest/gr/ecs-service.html>.
 fn partition_of(region: &str) -> &'static str {
     match region {
         _ if region.starts_with("cn-") => "aws-cn",
@@ -126,7 +128,7 @@ fn partition_of(region: &str) -> &'static str {
     }
 }
 
-/// None for a name that a browser would resolve as a step in the path.
+/// A percent-encoded name. `None` if it is empty or too long, or if a browser would resolve it as a step in the path.
 fn encoded(name: &str) -> Option<PercentEncode<'_>> {
     (!matches!(name, "" | "." | "..") && name.len() <= MAX_URL).then(|| utf8_percent_encode(name, ENCODED))
 }
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_encoded_whole() {
+    fn a_name_is_encoded_as_a_whole() {
         let console = Console::new(Some("aws"), "eu-west-1").unwrap();
         assert_eq!(
             console.alarm("EC2 CPU/Ü>50% #1").unwrap(),
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_stream_is_encoded_twice() {
+    fn the_name_of_a_log_stream_is_encoded_twice() {
         let console = Console::new(Some("aws"), "eu-west-1").unwrap();
         assert_eq!(
             console.log_stream("/ecs/checkout", "app/web server/0f9b").unwrap(),

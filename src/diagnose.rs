@@ -195,7 +195,7 @@ impl Diagnoser {
         self.settings.crash_loop.filter(is_recent)
     }
 
-    /// Whether the alert's service has recovered ([`Diagnosis::is_well`], within the crash-loop window); `None` where ECS does not
+    /// Whether the alert's service has recovered ([`Diagnosis::has_recovered`], within the crash-loop window); `None` where ECS does not
     /// answer. Returns the alert with what ECS says now.
     pub async fn confirm_recovery(&self, alert: Arc<Alert>) -> (Arc<Alert>, Option<bool>) {
         let Some(service) = &alert.service else { return (alert, None) };
@@ -204,8 +204,8 @@ impl Diagnoser {
         let alert = self.diagnose(&alert).await;
         let rule = self.settings.crash_loop.unwrap_or(CrashLoopRule::DEFAULT);
         let diagnosis = alert.diagnosis.as_ref().filter(|diagnosis| diagnosis.tasks_known);
-        let is_well = diagnosis.map(|diagnosis| diagnosis.is_well(rule.within));
-        (alert, is_well)
+        let has_recovered = diagnosis.map(|diagnosis| diagnosis.has_recovered(rule.within));
+        (alert, has_recovered)
     }
 
     /// The cached answer unless it is older than the alert's task; else a new one.

@@ -1,8 +1,8 @@
 //! What ECS knows about a service that fails: why its tasks stop, what changed, and how many tasks run. Pure.
 //!
-//! A [`Diagnosis`] is made from the answers of AWS's APIs in their own JSON shapes ([`answers`]), so recorded answers and live ones are
-//! read by the same code. It holds the names of environment variables and secrets, never their values, and of a command only
-//! that it changed.
+//! A [`Diagnosis`] is made from the answers of AWS's APIs in their own JSON shapes ([`answers`]), so the same code reads recorded and
+//! live answers. It holds the names of environment variables and secrets, never their values. It may say that a command changed,
+//! but does not hold the command.
 
 pub mod answers;
 mod changes;
@@ -35,18 +35,18 @@ pub struct Service {
     pub account: String,
     /// The cluster's name.
     pub cluster: String,
-    /// Its own name.
+    /// The service's name.
     pub name: String,
 }
 
 impl Service {
-    /// The cluster's ARN. Requests name the cluster by it, because ECS looks a name up in the account of the caller.
+    /// The cluster's ARN. Requests use it instead of the name, because ECS looks a name up in the account of the caller.
     pub fn cluster_arn(&self) -> String {
         let Self { partition, region, account, cluster, .. } = self;
         format!("arn:{partition}:ecs:{region}:{account}:cluster/{cluster}")
     }
 
-    /// The AWS console of its Region; `None` where the Region's name is not valid.
+    /// The AWS console of the service's Region; `None` if the Region's name is not valid.
     pub fn console(&self) -> Option<Console<'_>> {
         Console::new(Some(&self.partition), &self.region)
     }
@@ -55,7 +55,7 @@ impl Service {
 /// What is known about a service that fails. Its texts are as AWS wrote them: unescaped and of any length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// Why its tasks stop, the most frequent cause first; empty where nothing is known.
+    /// Why its tasks stop, the most frequent cause first; empty if no cause is known.
     pub causes: Vec<CauseCount>,
     /// How many stopped tasks these causes explain.
     pub stopped: usize,
@@ -71,7 +71,7 @@ pub struct Diagnosis {
     pub health_checks: Vec<HealthCheck>,
     /// What is deployed, and how it differs from what was deployed before.
     pub change: Option<Change>,
-    /// How many tasks run, and how the deployment stands.
+    /// How many tasks run, and the progress of the failing deployment.
     pub state: State,
     /// The deployment that the service has now, whether or not it is the one that fails.
     pub current: Current,
@@ -85,9 +85,9 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     /// Whether the service has recovered: as many tasks run as are desired, the current deployment is neither in progress nor failed, and
-    /// no task of it stopped within this time that should not have. Tasks of a deployment that was replaced do not count.
-    pub fn is_well(&self, within: std::time::Duration) -> bool {
-        let is_quiet = self.current.died.is_none_or(|at| OffsetDateTime::now_utc() - at > within);
+    /// none of its tasks failed within this time. Tasks of a deployment that was replaced do not count.
+    pub fn has_recovered(&self, within: std::time::Duration) -> bool {
+        let is_quiet = self.current.last_failure.is_none_or(|at| OffsetDateTime::now_utc() - at > within);
         let is_settled = !matches!(self.current.rollout, Some(Rollout::InProgress | Rollout::Failed));
         is_quiet && is_settled && self.state.running >= self.state.desired
     }
@@ -98,10 +98,10 @@ impl Diagnosis {
 pub struct Current {
     /// Its task definition: `checkout:89`.
     pub task_definition: Option<String>,
-    /// How it stands; `None` where ECS did not say.
+    /// Its progress; `None` if ECS did not say.
     pub rollout: Option<Rollout>,
-    /// When a task of it last failed to start, or stopped although it should not have.
-    pub died: Option<OffsetDateTime>,
+    /// When one of its tasks last failed to start, or stopped although it should not have.
+    pub last_failure: Option<OffsetDateTime>,
 }
 
 /// One task that stopped.
@@ -120,51 +120,51 @@ pub struct Stop {
 pub struct CauseCount {
     /// Why the latest of them stopped.
     pub cause: Cause,
-    /// The exit code of their containers, where the cause is only about that.
+    /// The exit code of their containers, if the cause is about an exit code.
     pub exit_code: Option<i64>,
-    /// How many tasks there are; 0 where an event of the service names the cause.
+    /// How many tasks there are; 0 if the cause comes from an event of the service.
     pub count: usize,
     /// ECS's reason for the latest stop.
     pub example: Option<String>,
 }
 
-/// What is deployed.
+/// The task definition of the failing deployment, and how it differs from the previous one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The task definition of the failing deployment: `checkout:88`.
     pub now: String,
-    /// That of the deployment before it, or of the one that replaced it, where ECS still knows one.
+    /// The task definition of the deployment before it, or of the one that replaced it; `None` if ECS knows neither.
     pub before: Option<String>,
     /// When the failing deployment was created.
     pub deployed: Option<OffsetDateTime>,
     /// Who registered its task definition: the name of a user or of a role's session.
     pub registered_by: Option<String>,
-    /// What differs, as (what, how): ("memory", "512 → 256"). `None` where the two could not be compared.
+    /// What differs, as (what, how): ("memory", "512 → 256"). `None` if the two could not be compared.
     pub differences: Option<Vec<(String, String)>>,
 }
 
-/// How many tasks of a service run, and how its failing deployment stands.
+/// How many tasks of a service run, and the progress of its failing deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// How many tasks run.
     pub running: i64,
     /// How many should run.
     pub desired: i64,
-    /// How many are about to run.
+    /// How many are starting.
     pub pending: i64,
     /// How many tasks of the failing deployment failed.
     pub failed: i64,
-    /// How that deployment stands; `None` where ECS did not say.
+    /// The progress of that deployment; `None` if ECS did not say.
     pub rollout: Option<Rollout>,
-    /// What ECS will do about it; `None` where it is over, or another controller decides.
+    /// What ECS will do about that deployment; `None` if ECS has nothing more to do, or another controller deploys the service.
     pub outlook: Option<Outlook>,
-    /// ECS's record of that deployment, where it was requested.
+    /// ECS's record of that deployment, if it was requested.
     pub deployment: Option<ServiceDeployment>,
-    /// The failing task set, where the controller is not ECS.
+    /// The failing task set, if another controller deploys the service.
     pub task_set: Option<TaskSet>,
 }
 
-/// How a deployment stands.
+/// The progress of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rollout {
     /// It is in progress.
@@ -173,7 +173,7 @@ pub enum Rollout {
     Completed,
     /// It failed.
     Failed,
-    /// It failed, and the service has the previous deployment again.
+    /// It failed, and ECS has replaced it by the previous deployment or is doing so.
     RolledBack,
     /// Another deployment replaced it.
     Replaced,

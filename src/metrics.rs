@@ -114,7 +114,7 @@ fn count_one<L: PartialEq>(counters: &[(L, Counter)], label: &L) {
     }
 }
 
-/// `count` messages came out of the queue.
+/// `count` messages were received from the queue.
 pub fn messages_received(count: usize) {
     counter!(MESSAGES_RECEIVED).increment(count as u64);
 }
@@ -142,12 +142,12 @@ pub fn slack_request(channel: &str, outcome: SlackOutcome, duration: Duration) {
     histogram!(SLACK_REQUEST_DURATION, "channel" => channel.to_owned()).record(duration);
 }
 
-/// From the event's time to Slack's 200. For first receives only: later ones measure an outage, not this program.
+/// The time from the event to Slack's 200. Only for first receives: later ones measure an outage, not this program.
 pub fn alert_delay(channel: &str, delay: Duration) {
     histogram!(ALERT_DELAY, "channel" => channel.to_owned()).record(delay);
 }
 
-/// From SentTimestamp to the first receive.
+/// The time from SentTimestamp to the first receive.
 pub fn queue_delay(delay: Duration) {
     if let Some(each) = EACH_MESSAGE.get() {
         each.queue_delay.record(delay);
@@ -193,12 +193,12 @@ pub fn incident(channel: &str, transition: &'static str) {
     }
 }
 
-/// `count` incidents of the channel that this process knows are open.
+/// This process knows `count` open incidents of the channel.
 pub fn incidents_open(channel: &str, count: usize) {
     gauge!(INCIDENTS_OPEN, "channel" => channel.to_owned()).set(count as f64);
 }
 
-/// From an incident's first event to its recovery.
+/// The time from an incident's first event to its recovery.
 pub fn incident_duration(channel: &str, duration: Duration) {
     histogram!(INCIDENT_DURATION, "channel" => channel.to_owned()).record(duration);
 }
@@ -225,7 +225,7 @@ pub fn heartbeat(outcome: HeartbeatOutcome) {
     counter!(HEARTBEATS, "outcome" => outcome.as_str()).increment(1);
 }
 
-/// A canary arrived. `last` is when the last one was sent, since 1970.
+/// A canary arrived. `last` is when the latest one was sent, as time since 1970.
 pub fn canary(last: Duration) {
     counter!(CANARIES).increment(1);
     gauge!(LAST_CANARY).set(last.as_secs_f64());

@@ -30,10 +30,10 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 const CREDENTIAL_ADDRESSES: [&str; 5] =
     ["169.254.170.2", "169.254.170.23", "fd00:ec2::23", "169.254.169.254", "fd00:ec2::254"];
 
-/// Variables whose URL replaces these addresses.
+/// Variables with a URL that replaces these addresses.
 const CREDENTIAL_URLS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
 
-/// In the order in which the clients read them: of each pair, the first that is set counts, even if it is empty.
+/// The variables that name a proxy. The clients use the first variable of a pair that is set, even if it is empty.
 const PROXIES: [[&str; 2]; 3] =
     [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
 
@@ -76,8 +76,8 @@ impl Outbound {
         let bundle = set("AWS_CA_BUNDLE").map(|path| certificates("AWS_CA_BUNDLE", Path::new(&path))).transpose()?;
         if !has_system_certificates && bundle.is_none() {
             return Err(OutboundError(
-                "there are no CA certificates here, nor in SSL_CERT_DIR if it is set; install them (ca-certificates), or name \
-                 a PEM file with SSL_CERT_FILE"
+                "no CA certificates were found on this system, nor in SSL_CERT_DIR if it is set; install them \
+                 (ca-certificates), or name a PEM file with SSL_CERT_FILE"
                     .into(),
             ));
         }
@@ -89,7 +89,7 @@ impl Outbound {
             .collect();
         let outbound = Self { bundle, has_system_certificates, has_proxy, credential_hosts };
         outbound.client().build().map_err(|error| {
-            OutboundError(format!("TLS cannot be set up with the CA certificates here: {}", innermost(&error)))
+            OutboundError(format!("TLS cannot be set up with the CA certificates: {}", innermost(&error)))
         })?;
         Ok(outbound)
     }
@@ -117,8 +117,8 @@ impl Outbound {
         let Ok(url) = Url::parse(url) else { return false };
         let Some(host) = url.host_str() else { return false };
         let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-        address.is_some_and(|address| CREDENTIAL_ADDRESSES.iter().any(|offer| offer.parse() == Ok(address)))
-            || self.credential_hosts.iter().any(|(offer, port)| offer == host && *port == url.port_or_known_default())
+        address.is_some_and(|address| CREDENTIAL_ADDRESSES.iter().any(|known| known.parse() == Ok(address)))
+            || self.credential_hosts.iter().any(|(known, port)| known == host && *port == url.port_or_known_default())
     }
 }
 
@@ -130,7 +130,7 @@ fn check_proxy(value: &str) -> Result<(), &'static str> {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
         "http" | "https" => Err("it names no host; write e.g. http://proxy.example.com:3128"),
         _ => Err(
-            "a proxy of this kind is not supported; only http:// and https:// are, such as http://proxy.example.com:3128",
+            "a proxy of this kind is not supported; write an http:// or https:// URL, e.g. http://proxy.example.com:3128",
         ),
     }
 }
@@ -148,11 +148,11 @@ fn check_system_certificates() -> Result<bool, OutboundError> {
     Ok(!load_native_certs().certs.is_empty())
 }
 
-/// The certificates in a file, as PEM. Leaves out those that the TLS library does not understand: a system's bundle may have some.
+/// The certificates in a file, as PEM, without those that the TLS library cannot use: a system's bundle may have some.
 fn certificates(variable: &str, path: &Path) -> Result<String, OutboundError> {
     let fault = |what: &str| OutboundError(format!("{variable}: {path:?} {what}"));
     let text = fs::read(path).map_err(|error| fault(&format!("cannot be read: {error}")))?;
-    let (mut found, mut understood) = (0, String::new());
+    let (mut found, mut usable) = (0, String::new());
     for rest in String::from_utf8_lossy(&text).split(BEGIN).skip(1) {
         let (body, _) =
             rest.split_once(END).ok_or_else(|| fault("is cut short: a PEM certificate in it has no end"))?;
@@ -161,13 +161,13 @@ fn certificates(variable: &str, path: &Path) -> Result<String, OutboundError> {
             .map_err(|error| fault(&format!("holds a certificate that is not PEM: {error}")))?;
         found += 1;
         if webpki::anchor_from_trusted_cert(&der).is_ok() {
-            understood += &block;
+            usable += &block;
         }
     }
     match found {
         0 => Err(fault(&format!("holds no PEM certificate ({BEGIN})"))),
-        _ if understood.is_empty() => Err(fault("holds no certificate that can be used: none is an X.509 certificate")),
-        _ => Ok(understood),
+        _ if usable.is_empty() => Err(fault("holds no certificate that can be used: none is an X.509 certificate")),
+        _ => Ok(usable),
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_gives_credentials_is_asked_directly() {
+    fn an_endpoint_that_gives_credentials_is_recognised() {
         let outbound = Outbound {
             bundle: None,
             has_system_certificates: true,
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_an_http_proxy() {
+    fn only_http_proxies_are_accepted() {
         for good in
             ["http://proxy:3128", "https://user:sesame@proxy.example.com", "proxy.example.com:3128", "10.0.0.1:80"]
         {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The reader of standard output has closed it, as in `render … | head`. The command ends, and this is not a failure.
+/// The reader of standard output has closed it, as `head` does in `render … | head`. The command ends without a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads standard output any more")]
 pub struct Closed;

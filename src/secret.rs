@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// The most keys of an object that a description shows.
-const MOST_KEYS: usize = 10;
+/// How many keys of an object an error shows.
+const MAX_SHOWN_KEYS: usize = 10;
 
 /// Invisible characters: a byte order mark, zero-width spaces and joiners, the soft hyphen.
 const INVISIBLE: [char; 8] =
@@ -16,25 +16,25 @@ const INVISIBLE: [char; 8] =
 const QUOTES: [(char, char); 7] =
     [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’'), ('«', '»'), ('<', '>')];
 
-/// What a secret must hold, in the words of an error.
+/// What a secret must hold, as an error phrases it.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
-    /// With its article: `the webhook's URL`.
+    /// The value, with an article: `the webhook's URL`.
     pub what: &'static str,
     /// The configuration key that names an object's key: `webhook_secret_key`.
     pub key_setting: &'static str,
 }
 
-/// The secret does not hold what is expected. Shows nothing of its values.
+/// The secret does not hold what is expected. The text shows none of its values.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unusable(String);
 
-/// Extracts what `accept` accepts: the text itself, the object's value under `key`, or the only value of the object that `accept`
-/// accepts.
+/// Extracts a value that `accept` accepts: the text itself, the object's value under `key` or, without a `key`, the only acceptable
+/// value of the object.
 ///
 /// # Errors
-/// What the secret holds instead, or why its only candidate is refused.
+/// Says what the secret holds instead, or why its only candidate is refused.
 pub fn extract<T: PartialEq, E: fmt::Display>(
     secret: &str,
     key: Option<&str>,
@@ -83,7 +83,7 @@ pub fn extract<T: PartialEq, E: fmt::Display>(
     match accepted.len() {
         1 => Ok(accepted.remove(0)),
         0 => {
-            // If there is a single candidate, the reason why it is refused helps most.
+            // If there is only one candidate, the error says why it is refused.
             let mut candidates = texts().filter(|(_, text)| describe(text).is_none());
             let reason = match (candidates.next(), candidates.next()) {
                 (Some((name, text)), None) => accept(text).err().map(|error| format!("; {}: {error}", show(name))),
@@ -137,7 +137,7 @@ fn visible(text: &str) -> String {
     text.chars().filter(|c| !INVISIBLE.contains(c)).collect()
 }
 
-/// What a text is, if it is clearly not what is expected; none if only the caller can say what is wrong with it.
+/// What a text looks like. `None` for a URL: only the caller can say what is wrong with it.
 fn describe(text: &str) -> Option<String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
@@ -165,8 +165,8 @@ fn is_assignment(text: &str) -> bool {
 }
 
 fn describe_object(fields: &[(String, Value)]) -> String {
-    let shown = fields.iter().take(MOST_KEYS).map(|(name, _)| show(name)).collect::<Vec<_>>().join(", ");
-    let more = fields.len().saturating_sub(MOST_KEYS);
+    let shown = fields.iter().take(MAX_SHOWN_KEYS).map(|(name, _)| show(name)).collect::<Vec<_>>().join(", ");
+    let more = fields.len().saturating_sub(MAX_SHOWN_KEYS);
     match (fields.len(), more) {
         (0, _) => "an empty JSON object".into(),
         (1, _) => format!("JSON with the key {shown}"),
@@ -175,7 +175,7 @@ fn describe_object(fields: &[(String, Value)]) -> String {
     }
 }
 
-/// A key of an object, as an error may show it: it may be a secret in the wrong place.
+/// A key of an object, as an error may show it. A key that may be a misplaced secret is not shown.
 fn show(key: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ');
     let harmless = key.len() <= 40 && key.chars().all(is_name) && !key.starts_with("xox") && !key.starts_with("xapp");
@@ -208,12 +208,12 @@ mod tests {
         }
     }
 
-    fn taken(secret: &str, key: Option<&str>) -> Result<String, String> {
+    fn extracted(secret: &str, key: Option<&str>) -> Result<String, String> {
         extract(secret, key, EXPECTED, accept).map_err(|unusable| unusable.to_string())
     }
 
     #[test]
-    fn a_url_is_taken_out_of_whatever_people_put_around_it() {
+    fn a_url_is_extracted_from_whatever_people_put_around_it() {
         for secret in [
             URL.to_owned(),
             format!("  {URL}\r\n"),
@@ -231,21 +231,21 @@ mod tests {
             format!(r#"{{"webhook":"{URL}","url":"{URL}"}}"#),
             serde_json::to_string(&format!(r#"{{"url":"{URL}"}}"#)).unwrap(),
         ] {
-            assert_eq!(taken(&secret, None).as_deref(), Ok(URL), "{secret}");
+            assert_eq!(extracted(&secret, None).as_deref(), Ok(URL), "{secret}");
         }
     }
 
     #[test]
     fn a_key_chooses_among_several() {
         let several = format!(r#"{{"a":"{URL}","b":"{URL}2","n":1}}"#);
-        assert_eq!(taken(&several, Some("b")), Ok(format!("{URL}2")));
-        assert_eq!(taken(URL, Some("b")).as_deref(), Ok(URL), "a plain URL needs no key");
+        assert_eq!(extracted(&several, Some("b")), Ok(format!("{URL}2")));
+        assert_eq!(extracted(URL, Some("b")).as_deref(), Ok(URL), "a plain URL needs no key");
         for (key, parts) in [
             (None, vec![r#"the keys "a", "b", "n""#, "2 of its values", "webhook_secret_key"]),
             (Some("c"), vec![r#"the keys "a", "b", "n""#, r#"no key "c""#]),
             (Some("n"), vec![r#"its key "n""#, "a number"]),
         ] {
-            let error = taken(&several, key).unwrap_err();
+            let error = extracted(&several, key).unwrap_err();
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         }
     }
@@ -277,14 +277,14 @@ mod tests {
             ("arn:aws:secretsmanager:eu-west-1:1:secret:sesame".into(), "an ARN"),
             ("-----BEGIN PRIVATE KEY-----\nsesame\n".into(), "PEM"),
         ] {
-            let error = taken(&secret, None).unwrap_err();
+            let error = extracted(&secret, None).unwrap_err();
             assert!(error.contains(part), "{secret}: {error}");
             assert!(!error.contains("sesame"), "{error}");
         }
     }
 
     #[test]
-    fn a_token_is_taken_the_same_way() {
+    fn a_token_is_extracted_the_same_way() {
         let expected = Expected { what: "a bot token", key_setting: "a key" };
         let token = |text: &str| text.starts_with("xoxb-").then(|| text.to_owned()).ok_or("it is not a bot token");
         for secret in ["xoxb-1-2-sesame\n", r#"{"token":"xoxb-1-2-sesame","app":"x"}"#] {

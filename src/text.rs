@@ -1,49 +1,50 @@
-//! Text from outside made fit to be shown: on one line, without what is invisible or turns the direction of writing, and cut
-//! between what people see as characters. Pure.
+//! Makes text from outside fit to be shown: replaces control characters and those that change the writing direction, and
+//! shortens the text without splitting what people see as one character. Pure.
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// What a cut text ends with.
+/// The end of a text that was cut.
 pub const ELLIPSIS: char = '…';
 
-/// On one line, cut with an ellipsis to `max` characters (Unicode scalar values).
+/// Puts a text on one line, and cuts it to `max` characters (Unicode scalar values) including an ellipsis.
 pub fn line(text: &str, max: usize) -> String {
-    // Nearly always.
+    // Most texts need no change.
     if text.len() <= max && is_plain(text) {
         return text.trim().to_owned();
     }
-    cut(text, max, |c| if is_inert(c) { ' ' } else { c })
+    cut(text, max, |c| if is_display_control(c) { ' ' } else { c })
 }
 
-/// Of several lines, otherwise like [`line`].
+/// Like [`line`], but keeps line feeds.
 pub fn lines(text: &str, max: usize) -> String {
-    // Nearly always.
+    // Most texts need no change.
     if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
         return text.trim().to_owned();
     }
-    cut(text, max, |c| if is_inert(c) && c != '\n' { ' ' } else { c })
+    cut(text, max, |c| if is_display_control(c) && c != '\n' { ' ' } else { c })
 }
 
-/// Makes a text what [`line`] is; most are so already, and are left alone.
+/// Replaces a text with what [`line`] returns for it. Most texts need no change and are not copied.
 pub fn make_line(text: &mut String, max: usize) {
-    let is_bare = !text.starts_with(' ') && !text.ends_with(' ');
-    if text.len() > max || !is_bare || !is_plain(text) {
+    let is_trimmed = !text.starts_with(' ') && !text.ends_with(' ');
+    if text.len() > max || !is_trimmed || !is_plain(text) {
         *text = line(text, max);
     }
 }
 
-/// Whether a character shows nothing of its own and may change how the text around it is shown: controls, separators of lines,
-/// and what turns the direction of writing, which would let a name rewrite the text around it.
-pub fn is_inert(c: char) -> bool {
+/// Whether a character is invisible and may change how the text around it is shown: a control character, a line or paragraph
+/// separator, or a character that changes the writing direction. With the last kind, a name could make the text around it read
+/// differently.
+pub fn is_display_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What people see as characters (grapheme clusters), one after another: an emoji of several code points is one.
+/// What people see as characters (grapheme clusters): an emoji of several code points is one.
 pub fn characters(text: &str) -> impl Iterator<Item = &str> {
     text.graphemes(true)
 }
 
-/// Whether it is printable ASCII and nothing else.
+/// Whether a text consists of printable ASCII only.
 pub fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
@@ -52,7 +53,7 @@ fn cut(text: &str, max: usize, shown: impl Fn(char) -> char) -> String {
     let text = text.trim_matches(|c: char| shown(c).is_whitespace());
     let mut cut: String = String::new();
     let mut length = 0;
-    // One is kept for the ellipsis, unless the text ends before it is needed.
+    // The part of `cut` that leaves room for an ellipsis. The ellipsis is only needed if the text is longer than `max`.
     let mut last_fit = 0;
     for character in characters(text) {
         let count = character.chars().count();
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_one_and_has_nothing_invisible() {
+    fn a_line_has_no_line_breaks_or_invisible_characters() {
         assert_eq!(line("  a\nb\tc\u{202e}d\u{2028}e\u{0}  ", 100), "a b c d e");
         assert_eq!(lines("a\r\nb\u{202e}c\n", 100), "a \nb c");
         assert_eq!(line(" \u{202e}\n", 100), "");
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_made_the_line_that_it_would_give() {
+    fn make_line_gives_the_same_text_as_line() {
         for text in ["", "plain", " plain", "plain ", "a\tb", "é", "longer than it may be"] {
             let mut made = text.to_owned();
             make_line(&mut made, 10);
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_falls_between_what_people_see_as_characters() {
+    fn a_cut_does_not_split_what_people_see_as_one_character() {
         assert_eq!(line("abcdef", 6), "abcdef");
         assert_eq!(line("abcdef", 5), "abcd…");
         assert_eq!(line("ab cdef", 4), "ab…");

@@ -295,7 +295,7 @@ fn hostile_text_is_bounded_and_on_one_line() {
         let facts = alert.facts.iter().flat_map(|(label, value)| [(Some(label), 50), (Some(value), 255)]);
         for (line, max) in lines.into_iter().chain(facts) {
             let line = line.map_or("", String::as_str);
-            assert!(line.chars().count() <= max && !line.contains(crate::text::is_inert), "{line:?}");
+            assert!(line.chars().count() <= max && !line.contains(crate::text::is_display_control), "{line:?}");
         }
         assert!(alert.reason.is_none_or(|reason| reason.chars().count() <= 10_000 && !reason.contains('\u{7}')));
         assert!(alert.links.iter().all(|link| link.url.len() <= 2_000));

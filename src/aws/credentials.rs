@@ -1,6 +1,6 @@
-//! Caches credentials until they expire, or until AWS answers that they have expired. [`Watch`] inspects every answer to a
-//! client. If the answer refuses the credentials of its request, [`Watch`] removes them from the [`Cache`], so that the next
-//! request of any client fetches fresh ones.
+//! Caches credentials until they expire, or until AWS answers that they have expired. [`Watch`] inspects every answer of AWS. If
+//! AWS refuses the credentials that signed a request, [`Watch`] removes them from the [`Cache`], so that the next request of any
+//! client fetches fresh ones.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -100,7 +100,8 @@ impl ResolveCachedIdentity for Renewable {
         IdentityFuture::new(async move {
             let cache = self.0.state().cache.clone();
             let resolved = cache.resolve_cached_identity(resolver, components, config);
-            // The cache limits one look-up. A request that waits for another's look-up and then begins its own takes longer.
+            // The cache limits only its own look-up. A request that waits for another request's look-up, and then begins its own,
+            // would take longer.
             let resolved = timeout(LOAD_TIMEOUT, resolved).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
             let identity = resolved.map_err(|source| {
                 let cause = find::<CredentialsError>(&*source);
@@ -116,7 +117,7 @@ impl ResolveCachedIdentity for Renewable {
     }
 }
 
-/// Which credentials a request was signed with.
+/// Identifies the credentials that a request was signed with.
 struct Signature {
     authorization: String,
     token: Option<String>,

@@ -85,7 +85,7 @@ fn parse_reason(section: &mut Reader<'_>) -> Option<String> {
     let fault = match &reason {
         None => "is required: why these alerts are muted, for the log",
         Some(reason) if reason.chars().count() > MAX => "is too long; it may have 200 characters",
-        Some(reason) if reason.contains(text::is_inert) => "must be a single line of printable characters",
+        Some(reason) if reason.contains(text::is_display_control) => "must be a single line of printable characters",
         Some(reason) if SLACK_HOSTS.iter().any(|host| reason.contains(host)) || reason.contains("xox") => {
             "holds a webhook or a token, and the reason is logged"
         }

@@ -1,7 +1,7 @@
 //! The answers of AWS's APIs that a diagnosis reads, in their own JSON shapes.
 //!
-//! The keys of an answer say of which operation it is, and a service's part of it has the service's name. So a folder of recorded
-//! answers needs no order, and may hold those of several services.
+//! The keys of an answer identify its operation, and what it says about a service is marked with that service's name. So the recorded
+//! answers in a folder need no order, and may be about several services.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -25,11 +25,11 @@ pub struct Answers {
 pub struct Facts {
     services: Vec<Value>,
     pub(super) tasks: Vec<Value>,
-    /// Whether these are all the stopped tasks that ECS remembers, even if there are none.
+    /// Whether `tasks` holds all stopped tasks that ECS remembers. It may then be empty.
     pub tasks_known: bool,
 }
 
-/// Where a container logs.
+/// The CloudWatch log stream of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogStream {
     /// The AWS region.
@@ -41,8 +41,8 @@ pub struct LogStream {
 }
 
 impl Answers {
-    /// Adds an answer of one of the operations that a diagnosis needs; ignores any other. `name` is the name of the file. It says of
-    /// which target group an answer of DescribeTargetHealth is, because the answer itself does not.
+    /// Adds an answer of one of the operations that a diagnosis needs; ignores any other. `name` is the name of the file. For an answer of
+    /// DescribeTargetHealth it must contain the target group's name, because the answer itself does not.
     pub fn add(&mut self, name: &str, answer: Value) {
         let is_about_tasks = ["tasks", "taskArns"].iter().any(|key| answer.get(key).is_some());
         self.facts.tasks_known |= is_about_tasks;
@@ -69,18 +69,18 @@ impl Answers {
 impl Facts {
     /// The service, as DescribeServices describes it.
     pub fn described(&self, service: &Service) -> Option<&Value> {
-        let is_it = |described: &&Value| {
+        let is_same = |described: &&Value| {
             let cluster = text(described, "clusterArn").and_then(Arn::parse).and_then(|arn| arn.name());
             text(described, "serviceName") == Some(&service.name) && cluster == Some(&service.cluster)
         };
-        self.services.iter().find(is_it)
+        self.services.iter().find(is_same)
     }
 
     /// Adds an answer of DescribeServices or DescribeTasks; ignores any other.
     pub fn add(&mut self, mut answer: Value) {
         for (key, kept) in [("services", &mut self.services), ("tasks", &mut self.tasks)] {
             if let Some(Value::Array(items)) = answer.get_mut(key) {
-                // The reason of a stop or the message of an event may quote an environment.
+                // The reason of a stop or the message of an event may quote environment variables.
                 items.iter_mut().for_each(drop_environments);
                 kept.append(items);
             }
@@ -88,7 +88,7 @@ impl Facts {
     }
 }
 
-/// A time in seconds since 1970, as the API has it, or in RFC 3339, as the AWS CLI prints it.
+/// A time: in seconds since 1970, as the API answers, or in RFC 3339, as the AWS CLI prints it.
 pub(super) fn time(value: &Value, key: &str) -> Option<OffsetDateTime> {
     match value.get(key)? {
         Value::String(text) => parse_time(text),

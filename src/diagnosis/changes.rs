@@ -1,5 +1,5 @@
-//! How one task definition differs from another. Of what anybody may see, both values are shown; of everything else, only that it
-//! changed.
+//! How one task definition differs from another. If everybody may see a value, the old and the new one are shown; otherwise, only
+//! that it changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::event::{list, text};
 
 /// Fields that differ between any two registrations.
-const OF_THE_REGISTRATION: [&str; 10] = [
+const REGISTRATION_FIELDS: [&str; 10] = [
     "compatibilities",
     "deregisteredAt",
     "family",
@@ -21,22 +21,22 @@ const OF_THE_REGISTRATION: [&str; 10] = [
     "taskDefinitionArn",
 ];
 
-/// How many names of a list are shown.
+/// How many names of a list are shown at most.
 const MAX_NAMES: usize = 6;
 
 /// What differs, as (what, how): first the containers, then the fields of the task definition itself.
 pub(super) fn differences(before: &Value, now: &Value) -> Vec<(String, String)> {
     let mut differences = Vec::new();
     let (old, new) = (by_name(before, "containerDefinitions"), by_name(now, "containerDefinitions"));
-    for name in both(&old, &new) {
+    for name in names_in_either(&old, &new) {
         match (old.get(name), new.get(name)) {
             (Some(old), Some(new)) => of_container(name, old, new, &mut differences),
             (None, _) => differences.push((name.to_owned(), "new container".to_owned())),
             (_, None) => differences.push((name.to_owned(), "container removed".to_owned())),
         }
     }
-    for key in keys(before, now) {
-        if OF_THE_REGISTRATION.contains(&key) || key == "containerDefinitions" {
+    for key in keys_in_either(before, now) {
+        if REGISTRATION_FIELDS.contains(&key) || key == "containerDefinitions" {
             continue;
         }
         let how = match key {
@@ -52,15 +52,15 @@ pub(super) fn differences(before: &Value, now: &Value) -> Vec<(String, String)> 
 
 fn of_container(name: &str, before: &Value, now: &Value, differences: &mut Vec<(String, String)>) {
     // These come first, because they change most often and matter most often.
-    let mut known = vec!["name", "image"];
+    let mut handled = vec!["name", "image"];
     differences.extend(image(before, now).map(|how| (format!("{name} image"), how)));
     for key in ["environment", "secrets"] {
-        known.push(key);
+        handled.push(key);
         differences.extend(names(before, now, key).map(|how| (format!("{name} {key}"), how)));
     }
-    for key in keys(before, now) {
+    for key in keys_in_either(before, now) {
         let how = match key {
-            _ if known.contains(&key) => None,
+            _ if handled.contains(&key) => None,
             "cpu" | "memory" | "memoryReservation" => shown(before, now, key, plain),
             _ => changed(before, now, key),
         };
@@ -68,7 +68,7 @@ fn of_container(name: &str, before: &Value, now: &Value, differences: &mut Vec<(
     }
 }
 
-/// "1.4.1 → 1.4.2", or the whole references where the names differ, too.
+/// "1.4.1 → 1.4.2", or the whole references if the names differ as well.
 fn image(before: &Value, now: &Value) -> Option<String> {
     let (before, now) = (text(before, "image")?, text(now, "image")?);
     if before == now {
@@ -95,7 +95,7 @@ fn names(before: &Value, now: &Value, key: &str) -> Option<String> {
     let (old, new) = (by_name(before, key), by_name(now, key));
     let mut parts = Vec::new();
     let mut part = |verb: &str, is_so: &dyn Fn(Option<&&Value>, Option<&&Value>) -> bool| {
-        let names: Vec<&str> = both(&old, &new).filter(|name| is_so(old.get(name), new.get(name))).collect();
+        let names: Vec<&str> = names_in_either(&old, &new).filter(|name| is_so(old.get(name), new.get(name))).collect();
         let more = names.len().saturating_sub(MAX_NAMES);
         if !names.is_empty() {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -140,7 +140,7 @@ fn last_part(arn: &Value) -> Option<String> {
 }
 
 fn changed(before: &Value, now: &Value, key: &str) -> Option<String> {
-    // Where nothing was registered, ECS answers with an empty list or omits the field.
+    // If nothing was registered, ECS answers with an empty list or omits the field.
     let of = |definition: &Value| definition.get(key).filter(|value| !is_empty(value)).cloned();
     let how = match (of(before), of(now)) {
         (before, now) if before == now => return None,
@@ -164,14 +164,14 @@ fn by_name<'a>(value: &'a Value, key: &str) -> BTreeMap<&'a str, &'a Value> {
     list(value, key).filter_map(|item| Some((text(item, "name")?, item))).collect()
 }
 
-fn both<'a>(
+fn names_in_either<'a>(
     old: &BTreeMap<&'a str, &'a Value>,
     new: &BTreeMap<&'a str, &'a Value>,
 ) -> impl Iterator<Item = &'a str> + use<'a> {
     old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>().into_iter()
 }
 
-fn keys<'a>(before: &'a Value, now: &'a Value) -> impl Iterator<Item = &'a str> + use<'a> {
+fn keys_in_either<'a>(before: &'a Value, now: &'a Value) -> impl Iterator<Item = &'a str> + use<'a> {
     let keys = [before, now].into_iter().filter_map(Value::as_object).flat_map(|fields| fields.keys());
     keys.map(String::as_str).collect::<BTreeSet<_>>().into_iter()
 }

@@ -1,4 +1,4 @@
-//! Which of a service's deployments fails, which was before it, and which the service has now.
+//! Finds the deployment of a service that fails, the one before it, and the current one.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -10,9 +10,9 @@ use crate::event::{list, text};
 
 /// The deployments of one service that a diagnosis is about.
 pub(super) struct Deployments<'a> {
-    /// The one that fails. Where none does, the newest.
+    /// The one that fails. If none fails, the newest.
     pub(super) failing: Deployment<'a>,
-    /// The one before it, or the one that it was rolled back to.
+    /// The one before the failing one, or the one that ECS rolled back to.
     pub(super) previous: Option<Deployment<'a>>,
     /// The one that the service has now.
     pub(super) current: Deployment<'a>,
@@ -42,7 +42,7 @@ impl<'a> Deployments<'a> {
             let is_older = |other: &&Deployment| !other.is_primary && other.created <= failing.created;
             all.iter().filter(is_older).max_by_key(|deployment| deployment.created).copied()
         } else {
-            // The primary deployment may have replaced one that failed, but also one that is well and is being removed.
+            // The primary deployment may have replaced one that failed. It may also be replacing one that works.
             match failing.rollout {
                 Some(Rollout::Failed) => failing.rollout = Some(Rollout::RolledBack),
                 None if failing.is_task_set && primary.is_some_and(|primary| primary.created < failing.created) => {
@@ -51,17 +51,17 @@ impl<'a> Deployments<'a> {
                 None => failing.rollout = Some(Rollout::Replaced),
                 _ => {}
             }
-            let came_after = matches!(failing.rollout, Some(Rollout::RolledBack | Rollout::Replaced));
-            primary.filter(|_| came_after || failing.is_task_set)
+            let was_replaced = matches!(failing.rollout, Some(Rollout::RolledBack | Rollout::Replaced));
+            primary.filter(|_| was_replaced || failing.is_task_set)
         };
-        // The service is to have a new task set, even before that serves the traffic.
+        // A new task set is the current one even before it serves the traffic.
         let is_new_set = failing.is_task_set && failing.rollout == Some(Rollout::InProgress);
         let current = primary.filter(|_| !is_new_set).unwrap_or(failing);
         Self { failing, previous, current }
     }
 }
 
-/// The deployment that ECS calls failed, else the one whose task stopped last, else the newest.
+/// The deployment that ECS reports as failed, else the one whose task stopped last, else the newest.
 fn failing<'a>(all: &[Deployment<'a>], primary: Option<Deployment<'a>>, stopped: &[StoppedTask<'a>]) -> Deployment<'a> {
     let failed = all.iter().find(|deployment| deployment.rollout == Some(Rollout::Failed));
     let latest = || stopped.iter().find_map(|stopped| Some((stopped.task.started_by?, stopped.task_definition)));
@@ -69,7 +69,7 @@ fn failing<'a>(all: &[Deployment<'a>], primary: Option<Deployment<'a>>, stopped:
         (Some(failed), _) => *failed,
         (None, Some((id, task_definition))) => {
             let known = all.iter().find(|deployment| deployment.id == Some(id)).copied();
-            // ECS may have forgotten the deployment before its tasks.
+            // ECS may remember the tasks of a deployment longer than the deployment.
             known.unwrap_or(Deployment {
                 id: Some(id),
                 task_definition,
@@ -108,7 +108,7 @@ impl<'a> Deployment<'a> {
         Self { is_task_set: true, ..Self::read(set) }
     }
 
-    /// Whether it started the task. A task without `startedBy` may be of any deployment.
+    /// Whether it started the task. A task without `startedBy` counts for every deployment.
     pub(super) fn started(&self, stopped: &StoppedTask) -> bool {
         stopped.task.started_by.is_none_or(|id| Some(id) == self.id)
     }

@@ -1,11 +1,11 @@
-//! The answers about a service besides those about itself and its stopped tasks. Where one is missing, the diagnosis says less.
+//! The answers about task definitions, service deployments, target groups and logs. If one is missing, the diagnosis says less.
 
 use serde_json::Value;
 
 use super::targets::TargetAnswers;
 use crate::event::{drop_environments, drop_quoted_environment, text};
 
-/// The answers. Not `Debug`, because a task definition holds environments.
+/// The answers. This is not `Debug`, because a task definition holds environment variables.
 #[derive(Default)]
 pub struct Details {
     task_definitions: Vec<Value>,
@@ -22,7 +22,7 @@ impl Details {
             self.task_definitions.push(definition.take());
         }
         if let Some(Value::Array(records)) = answer.get_mut("serviceDeployments") {
-            // The reason of a rollback may quote an environment.
+            // The reason of a rollback may quote environment variables.
             records.iter_mut().for_each(drop_environments);
             self.service_deployments.append(records);
         }
@@ -35,8 +35,8 @@ impl Details {
         self.add_log(events.into_iter().flatten().filter_map(|event| Some(text(event, "message")?.to_owned())));
     }
 
-    /// Adds an answer of DescribeTargetHealth. The answer does not say of which target group it is, so `target_group` does: it is the ARN,
-    /// or a text that contains the name or id, such as the name of a file.
+    /// Adds an answer of DescribeTargetHealth. The answer does not name its target group, so `target_group` does: it is the ARN, or a
+    /// text that contains the name or id, such as the name of a file.
     pub fn add_target_health(&mut self, target_group: &str, mut answer: Value) {
         if let Some(descriptions) = answer.get_mut("TargetHealthDescriptions") {
             drop_environments(descriptions);

@@ -1,7 +1,7 @@
-//! The messages of a service's events: which of them are about a failure.
+//! Finds the messages about failures among the events of a service.
 //!
-//! ECS has few messages about routine, and these are known; its messages about failures are not. So a message that is not about
-//! routine counts as one about a failure.
+//! ECS has few messages about routine operations, and [`ROUTINE`] lists them. Its messages about failures are not all known, so every
+//! other message counts as one about a failure.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html>
 
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ use crate::event::{list, text};
 /// An event that is older than the latest one by more than this does not count.
 const RECENT: Duration = Duration::HOUR;
 
-/// What a message about routine says after the name of the service.
+/// How a message about a routine operation begins, after the name of the service.
 const ROUTINE: [&str; 12] = [
     "has reached a steady state",
     "has started ",
@@ -52,11 +52,11 @@ pub(super) fn latest_failure(described: &Value) -> Option<&str> {
 
 /// The latest recent message about a failed health check.
 pub(super) fn latest_failed_health_check(described: &Value) -> Option<&str> {
-    recent(described).find(|message| is_of_health_check(message))
+    recent(described).find(|message| is_about_health_check(message))
 }
 
 /// Whether a message is about a failed health check.
-pub(super) fn is_of_health_check(message: &str) -> bool {
+pub(super) fn is_about_health_check(message: &str) -> bool {
     let text = without_names(message).to_ascii_lowercase();
     text.contains("unhealthy") || text.contains("health check")
 }
@@ -110,7 +110,7 @@ mod tests {
             "(service web) is unable to consistently start tasks successfully. For more information, see …",
         ];
         let all: Vec<&str> = routine.into_iter().chain(symptoms).collect();
-        assert_eq!(latest_failure(&service(&all)), Some(symptoms[0]), "better than nothing");
+        assert_eq!(latest_failure(&service(&all)), Some(symptoms[0]), "no other message is about a failure");
         for failure in [
             "(service web) was unable to place a task because your account is currently blocked.",
             "(service web) was unable to place a task. Reason: Something that nobody has seen yet.",
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_more_than_an_hour_before_the_latest_event_is_past() {
+    fn an_event_more_than_an_hour_before_the_latest_does_not_count() {
         let mut service = service(&["(service web) has started 1 tasks: (task 1).", "(service web) was unable to …"]);
         service["events"][1]["createdAt"] = (100_000 - 3_601).into();
         assert_eq!(latest_failure(&service), None);

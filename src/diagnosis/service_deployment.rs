@@ -1,5 +1,5 @@
-//! ECS's own record of a deployment (a "service deployment"), or the task set of a service that another controller deploys; and
-//! what ECS will do about a deployment that fails.
+//! ECS's own record of a deployment (a "service deployment"), the task set of a service that another controller deploys, and what
+//! ECS will do about a deployment that fails.
 
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
@@ -59,11 +59,11 @@ pub struct TaskSet {
     pub running: i64,
     /// How many of its tasks should run.
     pub desired: i64,
-    /// Whether ECS calls it steady.
+    /// Whether ECS reports it as stable.
     pub is_steady: bool,
 }
 
-/// Who deploys a service, where it is not ECS.
+/// Who deploys a service, if it is not ECS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
     /// AWS CodeDeploy.
@@ -180,20 +180,20 @@ impl<'a> Records<'a> {
         Self(own)
     }
 
-    /// ECS's record of a deployment, and whether it is certainly that one's.
+    /// ECS's record of a deployment, and whether the record is certainly that deployment's.
     pub(super) fn find(&self, wanted: &Wanted) -> Option<(&'a Value, bool)> {
         let own = self.0.iter().find(|record| wanted.is_of(record)).map(|record| (*record, true));
         let latest = self.0.first().map(|record| (*record, false)).filter(|_| wanted.is_primary);
-        let is_well = |(record, _): &(&Value, bool)| text(record, "status") == Some("SUCCESSFUL");
-        if wanted.is_evident {
+        let has_succeeded = |(record, _): &(&Value, bool)| text(record, "status") == Some("SUCCESSFUL");
+        if wanted.has_failed {
             return own.or(latest);
         }
         // The deployment may be the result of a rollback: then the latest record is that of the deployment that failed.
-        latest.filter(|latest| !is_well(latest) && !wanted.is_of(latest.0)).or(own).or(latest)
+        latest.filter(|latest| !has_succeeded(latest) && !wanted.is_of(latest.0)).or(own).or(latest)
     }
 }
 
-/// The deployment whose record is searched.
+/// The deployment whose record [`Records::find`] looks for.
 pub(super) struct Wanted<'a> {
     /// `ecs-svc/4177395621098765432`
     pub(super) id: Option<&'a str>,
@@ -201,11 +201,12 @@ pub(super) struct Wanted<'a> {
     /// Whether it is the primary deployment.
     pub(super) is_primary: bool,
     /// Whether its tasks stopped, or ECS says that it failed.
-    pub(super) is_evident: bool,
+    pub(super) has_failed: bool,
 }
 
 impl Wanted<'_> {
-    /// A service revision has the id of its deployment. Where the ids differ, the times of creation decide.
+    /// Whether the record is this deployment's. A service revision has the id of its deployment. If the ids differ, the times of
+    /// creation decide.
     fn is_of(&self, record: &Value) -> bool {
         let target = record.pointer("/targetServiceRevision/arn").or_else(|| record.get("targetServiceRevisionArn"));
         let last = |text: &str| text.rsplit('/').next().map(str::to_owned);

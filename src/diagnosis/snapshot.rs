@@ -1,4 +1,4 @@
-//! One service at the time of the answers: from these to its [`Diagnosis`].
+//! Turns the answers about one service into its [`Diagnosis`].
 
 use std::cmp::Reverse;
 
@@ -17,7 +17,7 @@ use crate::cause::{self, Category};
 use crate::console::Console;
 use crate::event::{Arn, list, text};
 
-/// How many stopped tasks are counted, the latest first.
+/// How many stopped tasks are counted at most: the latest ones.
 const MAX_STOPPED: usize = 100;
 
 /// What the answers say about one service.
@@ -26,11 +26,11 @@ pub struct ServiceSnapshot<'a> {
     described: &'a Value,
     tasks_known: bool,
     deployments: Deployments<'a>,
-    /// When a task of the current deployment last stopped and should not have.
-    died: Option<OffsetDateTime>,
-    /// The tasks of the failing deployment that stopped and should not have, the latest first.
+    /// When a task of the current deployment last failed to start, or stopped although it should not have.
+    last_failure: Option<OffsetDateTime>,
+    /// The tasks of the failing deployment that stopped although they should not have, the latest first.
     stopped: Vec<StoppedTask<'a>>,
-    /// Why these stopped.
+    /// Why these tasks stopped.
     causes: Vec<CauseCount>,
 }
 
@@ -48,16 +48,16 @@ impl<'a> ServiceSnapshot<'a> {
         stopped.sort_by_key(|stopped| Reverse(stopped.at));
         let deployments = Deployments::of(described, &stopped);
         let of_current = stopped.iter().filter(|stopped| deployments.current.started(stopped));
-        let died = of_current.filter_map(|stopped| Some(stopped.stop()?.at)).max();
+        let last_failure = of_current.filter_map(|stopped| Some(stopped.stop()?.at)).max();
         if deployments.failing.id.is_some() {
             stopped.retain(|stopped| deployments.failing.started(stopped));
         }
         stopped.truncate(MAX_STOPPED);
         let causes = count_causes(&stopped);
-        Some(Self { service, described, tasks_known: facts.tasks_known, deployments, died, stopped, causes })
+        Some(Self { service, described, tasks_known: facts.tasks_known, deployments, last_failure, stopped, causes })
     }
 
-    /// The ARNs of the task definitions to compare: that of the failing deployment, and that of the previous one if it is another.
+    /// The ARNs of the task definitions to compare: those of the failing and of the previous deployment.
     pub fn task_definitions(&self) -> [Option<&'a str>; 2] {
         let Deployments { failing, previous, .. } = &self.deployments;
         let now = failing.task_definition.or_else(|| self.stopped.first()?.task_definition);
@@ -69,7 +69,7 @@ impl<'a> ServiceSnapshot<'a> {
         targets::failing(self.described, self.stopped.iter().filter_map(|stopped| stopped.task.stopped_reason))
     }
 
-    /// The diagnosis. It says less where `details` lack an answer.
+    /// The diagnosis. It says less if `details` lack an answer.
     pub fn diagnosis(&self, details: &Details) -> Diagnosis {
         let service = self.service;
         let console = service.console();
@@ -97,7 +97,7 @@ impl<'a> ServiceSnapshot<'a> {
             stops: stops(true),
             failed_starts: stops(false),
             tasks_known: self.tasks_known,
-            // After a rollback ECS describes as deployed what was there before, which differs in nothing from itself.
+            // After a rollback, DescribeServices shows the previous task definition again. There is no other one to compare it with.
             change: self.change(details).map(|change| match record {
                 Some((_, false)) if state.rollout == Some(Rollout::RolledBack) => {
                     Change { before: None, differences: None, ..change }
@@ -112,7 +112,7 @@ impl<'a> ServiceSnapshot<'a> {
         }
     }
 
-    /// Where the container logged that ended the latest task that ran and stopped for the first cause.
+    /// The log stream of the container that ended the latest task with the first cause, among the tasks that ran.
     pub fn log_stream(&self, details: &Details) -> Option<LogStream> {
         let stopped = self.with_first_cause().find(|stopped| stopped.ran)?;
         let container = stopped.container?;
@@ -135,7 +135,7 @@ impl<'a> ServiceSnapshot<'a> {
         self.stopped.iter().filter(move |stopped| Some(stopped.key()) == first)
     }
 
-    /// A cause that the service's events name. A task that cannot be placed never stops, so only an event says why.
+    /// A cause from the service's events. A task that cannot be placed never stops, so only an event says why.
     fn cause_in_events(&self) -> Option<CauseCount> {
         events::recent(self.described).find_map(|message| {
             let cause = cause::explain_text(message)?;
@@ -145,8 +145,8 @@ impl<'a> ServiceSnapshot<'a> {
         })
     }
 
-    /// The latest event that says more than the causes do. Where a health check failed, that is an event about health checks. Where
-    /// tasks stopped for a known cause, there is none. Else it is the latest event about a failure.
+    /// The latest event that says more than the causes do. If a health check failed, it is an event about health checks. If tasks
+    /// stopped for another known cause, there is none. Else it is the latest event about a failure.
     fn latest_event(&self, causes: &[CauseCount]) -> Option<String> {
         let first = causes.first().map(|counted| counted.cause.category);
         let event = if matches!(first, Some(Category::HealthCheckLb | Category::HealthCheckContainer)) {
@@ -161,9 +161,13 @@ impl<'a> ServiceSnapshot<'a> {
 
     fn current(&self) -> Current {
         let current = &self.deployments.current;
-        // Where the deployment has no task definition, the service has one.
+        // If the deployment has no task definition, the service has one.
         let task_definition = current.task_definition.or_else(|| text(self.described, "taskDefinition"));
-        Current { task_definition: task_definition.and_then(name_of), rollout: current.rollout, died: self.died }
+        Current {
+            task_definition: task_definition.and_then(name_of),
+            rollout: current.rollout,
+            last_failure: self.last_failure,
+        }
     }
 
     fn change(&self, details: &Details) -> Option<Change> {
@@ -179,12 +183,12 @@ impl<'a> ServiceSnapshot<'a> {
         })
     }
 
-    /// ECS's record of the failing deployment, and whether it is certainly that one's.
+    /// ECS's record of the failing deployment, and whether the record is certainly that deployment's.
     fn record<'b>(&self, details: &'b Details) -> Option<(&'b Value, bool)> {
         let Deployment { id, created, is_primary, rollout, is_task_set, .. } = self.deployments.failing;
-        let is_evident = !self.stopped.is_empty() || rollout == Some(Rollout::Failed);
+        let has_failed = !self.stopped.is_empty() || rollout == Some(Rollout::Failed);
         let records = Records::of(self.service, &details.service_deployments);
-        records.find(&Wanted { id, created, is_primary, is_evident }).filter(|_| !is_task_set)
+        records.find(&Wanted { id, created, is_primary, has_failed }).filter(|_| !is_task_set)
     }
 
     fn state(&self, record: Option<(&Value, bool)>) -> State {
@@ -212,12 +216,12 @@ impl<'a> ServiceSnapshot<'a> {
     }
 }
 
-/// "checkout:88" of a task definition's ARN.
+/// The name in a task definition's ARN: "checkout:88".
 fn name_of(arn: &str) -> Option<String> {
     Arn::parse(arn)?.name().map(str::to_owned)
 }
 
-/// "jane" of a user's ARN, "deploy/ci" of the ARN of a role's session.
+/// The name in the ARN of a user ("jane") or of a role's session ("deploy/ci").
 fn name_of_principal(arn: &str) -> Option<String> {
     let resource = Arn::parse(arn)?.resource;
     Some(resource.split_once('/').map_or(resource, |(_, name)| name).to_owned())

@@ -1,4 +1,4 @@
-//! A task that stopped, and the causes for which the tasks of a service stopped.
+//! The stopped tasks of a service, and why they stopped.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use super::{CauseCount, Stop};
 use crate::cause::{self, Category, Cause};
 use crate::event::{ecs::Task, text};
 
-/// A task that stopped and should not have.
+/// A task that stopped although it should not have.
 pub(super) struct StoppedTask<'a> {
     pub(super) task: Task<'a>,
     /// The ARN of its task definition.
@@ -57,24 +57,24 @@ impl<'a> StoppedTask<'a> {
         self.ran && self.task.stop_code != Some("TaskFailedToStart")
     }
 
-    /// What counts towards a crash loop. `None` where the task stopped because its host was lost or reclaimed.
+    /// The stop, if it counts towards a crash loop. `None` if the task stopped because its host was lost or reclaimed.
     pub(super) fn stop(&self) -> Option<Stop> {
         let lost_its_host = matches!(self.cause.category, Category::Spot | Category::HostGone);
         let task = self.task.arn?.name()?.to_owned();
         (!lost_its_host).then_some(Stop { task, at: self.at?, exit_code: self.exit_code })
     }
 
-    /// By which stopped tasks are counted together: the category, and the exit code where the category is only about that.
+    /// Stopped tasks with the same key are counted together. The key is the category and, if that is about an exit code, the code.
     pub(super) fn key(&self) -> (Category, Option<i64>) {
-        let exits = matches!(
+        let is_about_exit_code = matches!(
             self.cause.category,
             Category::Completed | Category::Crash | Category::Sigkill | Category::Sigterm | Category::StartCommand
         );
-        (self.cause.category, self.exit_code.filter(|_| exits))
+        (self.cause.category, self.exit_code.filter(|_| is_about_exit_code))
     }
 }
 
-/// Counts stopped tasks by cause: the most frequent cause first, and of equally frequent ones that of the latest task.
+/// Counts stopped tasks by cause: the most frequent cause first, and among equally frequent ones that of the latest task.
 pub(super) fn count_causes(stopped: &[StoppedTask]) -> Vec<CauseCount> {
     let mut places = HashMap::new();
     let mut counts: Vec<CauseCount> = Vec::new();

@@ -7,20 +7,20 @@ use serde_json::Value;
 use super::events;
 use crate::event::{Arn, list, text};
 
-/// How many target groups are requested. A service has five at most.
+/// How many target groups are requested at most. A service can have five.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/register-multiple-targetgroups.html>
-const MOST_GROUPS: usize = 3;
+const MAX_GROUPS: usize = 3;
 
-/// The health check of one target group. What is not known is `None`.
+/// The health check of one target group. A field that is not known is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// The target group's name.
     pub target_group: String,
-    /// How its targets fail, and how many in each way; 0 where that is from an event of ECS.
+    /// How its targets fail, and how many in each way; 0 if this comes from an event of ECS.
     pub found: Vec<(Finding, usize)>,
     /// How many of its targets are healthy.
     pub healthy: Option<usize>,
-    /// The expected codes: `200`, `200-299`, `gRPC 12`; `None` where no answer is expected, as with TCP.
+    /// The expected codes: `200`, `200-299`, `gRPC 12`; `None` if no answer is expected, as with TCP.
     pub expected: Option<String>,
     /// The request: `GET /health`, `TCP connection`, `gRPC /grpc.health.v1.Health/Check`.
     pub request: Option<String>,
@@ -47,7 +47,7 @@ pub enum Finding {
 #[derive(Default)]
 pub(super) struct TargetAnswers {
     groups: Vec<Value>,
-    /// What says which target group an answer is about (the answer itself does not), and the answer.
+    /// For each answer: a text that names its target group, because the answer itself does not, and the answer.
     health: Vec<(String, Value)>,
 }
 
@@ -57,29 +57,32 @@ impl TargetAnswers {
         self.groups.append(groups);
     }
 
-    /// Adds the `TargetHealthDescriptions` of an answer of DescribeTargetHealth. `of` is the ARN of the target group, or any text that
-    /// contains its name or id.
-    pub(super) fn add_health(&mut self, of: &str, descriptions: Value) {
-        self.health.push((of.to_owned(), descriptions));
+    /// Adds the `TargetHealthDescriptions` of an answer of DescribeTargetHealth. `label` is the ARN of the target group, or any text
+    /// that contains its name or id.
+    pub(super) fn add_health(&mut self, label: &str, descriptions: Value) {
+        self.health.push((label.to_owned(), descriptions));
     }
 
     fn group(&self, arn: &str) -> Option<&Value> {
         self.groups.iter().find(|group| text(group, "TargetGroupArn") == Some(arn))
     }
 
-    /// The answer about this target group. Where only one group failed, an answer without a name is about that one.
+    /// The answer about this target group. If only one group failed, an answer whose label names no group is about that one.
     fn health(&self, arn: &str, known: &BTreeSet<&str>, is_only: bool) -> Option<&Value> {
-        let names = |of: &str, arn: &str| {
+        let names = |label: &str, arn: &str| {
             let (name, id) = name_and_id(arn).unwrap_or_default();
-            // The name of the group "web-api" contains "web", too.
+            // A label with the name "web-api" also contains the name "web".
             let is_longer =
                 |other: &&str| name_and_id(other).is_some_and(|(other, _)| other != name && other.contains(name));
             let longer = known.iter().copied().filter(is_longer);
-            let named_longer = longer.filter_map(name_and_id).any(|(other, _)| of.contains(other));
-            of == arn || (!id.is_empty() && of.contains(id)) || (!name.is_empty() && of.contains(name) && !named_longer)
+            let names_longer = longer.filter_map(name_and_id).any(|(other, _)| label.contains(other));
+            label == arn
+                || (!id.is_empty() && label.contains(id))
+                || (!name.is_empty() && label.contains(name) && !names_longer)
         };
-        let named = self.health.iter().find(|(of, _)| names(of, arn));
-        let nameless = || self.health.iter().find(|(of, _)| is_only && !known.iter().any(|other| names(of, other)));
+        let named = self.health.iter().find(|(label, _)| names(label, arn));
+        let nameless =
+            || self.health.iter().find(|(label, _)| is_only && !known.iter().any(|other| names(label, other)));
         named.or_else(nameless).map(|(_, descriptions)| descriptions)
     }
 }
@@ -98,14 +101,14 @@ pub fn target_groups_in(message: &str) -> impl Iterator<Item = &str> {
 /// The ARNs of the target groups whose health checks failed, from the reasons of stopped tasks (`reasons`) and the service's recent
 /// events.
 pub(super) fn failing<'a>(described: &'a Value, reasons: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let messages = reasons.chain(events::recent(described)).filter(|message| events::is_of_health_check(message));
+    let messages = reasons.chain(events::recent(described)).filter(|message| events::is_about_health_check(message));
     let mut failing: Vec<&str> = Vec::new();
     for arn in messages.flat_map(target_groups_in) {
         if !failing.contains(&arn) {
             failing.push(arn);
         }
     }
-    failing.truncate(MOST_GROUPS);
+    failing.truncate(MAX_GROUPS);
     failing
 }
 
@@ -144,9 +147,9 @@ fn health_check(
     }
     found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     if found.is_empty() {
-        // The targets are deregistered already, so only ECS's event says how one failed.
+        // If the targets are deregistered already, only ECS's event says how one failed.
         let of_group =
-            |message: &&str| events::is_of_health_check(message) && target_groups_in(message).any(|of| of == arn);
+            |message: &&str| events::is_about_health_check(message) && target_groups_in(message).any(|of| of == arn);
         found.extend(events::recent(described).find(of_group).and_then(Finding::in_event).map(|finding| (finding, 0)));
     }
     let empty = &Value::Null;
@@ -183,13 +186,13 @@ impl Finding {
     }
 
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/check-target-health.html>
-    fn read(said: &str) -> Self {
-        let codes = said.split_once("codes: [").and_then(|(_, codes)| Some(codes.split_once(']')?.0.trim()));
-        match (codes, said.trim().trim_end_matches('.')) {
+    fn read(description: &str) -> Self {
+        let codes = description.split_once("codes: [").and_then(|(_, codes)| Some(codes.split_once(']')?.0.trim()));
+        match (codes, description.trim().trim_end_matches('.')) {
             (Some(codes), _) if !codes.is_empty() => Self::Answered(codes.to_owned()),
             (_, "Request timed out") => Self::TimedOut,
             (_, "Health checks failed") => Self::Failed,
-            (_, said) => Self::Other(said.to_owned()),
+            (_, other) => Self::Other(other.to_owned()),
         }
     }
 }
@@ -210,7 +213,7 @@ fn request(group: &Value) -> Option<String> {
     })
 }
 
-/// The port of the health check: the group's own, else the container's, else the targets' where all have the same.
+/// The port of the health check: the group's own, else the container's, else the targets' if all have the same.
 fn port(described: &Value, arn: &str, group: &Value, targets: &[&Value]) -> Option<String> {
     let fixed = text(group, "HealthCheckPort").filter(|port| *port != "traffic-port").map(str::to_owned);
     let container = || {

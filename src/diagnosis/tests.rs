@@ -78,7 +78,7 @@ fn stopped_tasks_are_counted_by_cause_and_exit_code() {
     assert!(diagnosis.task_url.unwrap().contains("/tasks/4?"), "the latest");
 }
 
-/// Which of the stops count towards a crash loop.
+/// The stops that count towards a crash loop.
 #[test]
 fn neither_user_stops_nor_scale_ins_count_whatever_a_sidecar_says() {
     let sidecar = json!({ "name": "xray", "image": "xray", "reason": "CannotPullContainerError: dial tcp 10.0.0.1:443: i/o timeout" });
@@ -110,7 +110,7 @@ fn neither_user_stops_nor_scale_ins_count_whatever_a_sidecar_says() {
 }
 
 #[test]
-fn words_that_nobody_knows_are_quoted() {
+fn an_unknown_reason_is_quoted() {
     let mut task = stopped("a", "1", 7, 10, 1);
     task["stopCode"] = "TaskFailedToStart".into();
     task["stoppedReason"] = "QuantumFluxError: the flux is out of phase".into();
@@ -136,10 +136,10 @@ fn an_unhealthy_container_is_named_by_its_health_status() {
 }
 
 #[test]
-fn a_new_deployment_that_fails_is_compared_with_the_one_it_is_to_replace() {
+fn a_new_deployment_that_fails_is_compared_with_the_previous_one() {
     let deployments =
         json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS"), deployment("1", "ACTIVE", 7, 100, "COMPLETED")]);
-    // One of the old deployment stopped too, for reasons of its own.
+    // A task of the old deployment stopped too, for another reason.
     let tasks = json!({ "tasks": [stopped("a", "2", 8, 210, 1), stopped("b", "1", 7, 205, 139)] });
     let all = [described(deployments), tasks, defined(7, json!({})), defined(8, json!({}))];
     let diagnosis = diagnosis(all);
@@ -151,7 +151,7 @@ fn a_new_deployment_that_fails_is_compared_with_the_one_it_is_to_replace() {
 }
 
 #[test]
-fn a_deployment_that_was_given_up_is_still_the_one_in_trouble() {
+fn a_deployment_that_was_rolled_back_or_forgotten_is_still_the_failing_one() {
     let rolled_back =
         json!([deployment("3", "PRIMARY", 7, 300, "IN_PROGRESS"), deployment("2", "ACTIVE", 8, 200, "FAILED")]);
     let forgotten = json!([deployment("3", "PRIMARY", 7, 300, "COMPLETED")]);
@@ -160,13 +160,13 @@ fn a_deployment_that_was_given_up_is_still_the_one_in_trouble() {
         let change = diagnosis.change.unwrap();
         assert_eq!((change.before.as_deref(), change.now.as_str()), (Some("api:7"), "api:8"));
         assert_eq!((diagnosis.stopped, diagnosis.state.rollout), (1, Some(rollout)));
-        // What runs now is another one.
+        // The current deployment is another one.
         assert_eq!(diagnosis.current.task_definition.as_deref(), Some("api:7"));
     }
 }
 
 #[test]
-fn an_old_deployment_on_its_way_out_is_not_compared_with_its_successor() {
+fn an_old_deployment_that_is_being_replaced_is_not_compared_with_the_new_one() {
     let deployments =
         json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS"), deployment("1", "ACTIVE", 7, 100, "COMPLETED")]);
     let diagnosis = diagnosis([described(deployments), json!({ "tasks": [stopped("b", "1", 7, 205, 139)] })]);
@@ -175,7 +175,7 @@ fn an_old_deployment_on_its_way_out_is_not_compared_with_its_successor() {
 }
 
 #[test]
-fn the_task_definitions_to_ask_for_are_those_of_both_deployments() {
+fn the_task_definitions_to_request_are_those_of_both_deployments() {
     let deployments =
         json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS"), deployment("1", "ACTIVE", 7, 100, "COMPLETED")]);
     let answers = answers([described(deployments)]);
@@ -186,7 +186,7 @@ fn the_task_definitions_to_ask_for_are_those_of_both_deployments() {
 }
 
 #[test]
-fn the_log_is_that_of_the_container_which_ended_the_task() {
+fn the_log_is_that_of_the_container_that_ended_the_task() {
     let log = json!({ "name": "app", "logConfiguration": { "logDriver": "awslogs", "options": {
         "awslogs-group": "/ecs/api", "awslogs-region": "eu-central-1", "awslogs-stream-prefix": "web",
     } } });
@@ -199,7 +199,7 @@ fn the_log_is_that_of_the_container_which_ended_the_task() {
 }
 
 #[test]
-fn values_are_compared_but_never_told() {
+fn values_are_compared_but_never_shown() {
     let before = json!({
         "name": "app", "image": "registry:5000/api", "command": ["serve", "--key=opensesame"], "cpu": 256,
         "environment": [{ "name": "SAME", "value": "opensesame" }, { "name": "A", "value": "opensesame" }, { "name": "GONE", "value": "opensesame" }],
@@ -226,7 +226,7 @@ fn values_are_compared_but_never_told() {
 }
 
 #[test]
-fn a_service_that_cannot_place_tasks_tells_it_itself() {
+fn why_tasks_cannot_be_placed_is_read_from_the_events_of_the_service() {
     let mut answer = described(json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]));
     let event = |at: u32, message: &str| json!({ "createdAt": at, "message": message });
     answer["services"][0]["events"] = json!([
@@ -246,12 +246,12 @@ fn a_service_that_cannot_place_tasks_tells_it_itself() {
 fn a_service_that_ecs_does_not_know_has_no_diagnosis() {
     let missing = json!({ "services": [], "failures": [{ "arn": "x", "reason": "MISSING" }] });
     assert_eq!(answers([missing]).diagnosis(&service()), None);
-    let elsewhere = Service { cluster: "other".into(), ..service() };
-    assert_eq!(answers([described(json!([]))]).diagnosis(&elsewhere), None);
+    let in_other_cluster = Service { cluster: "other".into(), ..service() };
+    assert_eq!(answers([described(json!([]))]).diagnosis(&in_other_cluster), None);
 }
 
 #[test]
-fn an_answer_about_targets_belongs_to_the_group_that_it_names() {
+fn an_answer_about_targets_belongs_to_the_group_that_its_file_names() {
     let arn = |name: &str| format!("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/{name}/{name}0123");
     let event = |name: &str| json!({ "createdAt": 9, "message": format!("(service api) (port 80) is unhealthy in (target-group {}) due to (reason Health checks failed).", arn(name)) });
     let mut service = described(json!([deployment("1", "PRIMARY", 7, 1, "COMPLETED")]));
@@ -278,14 +278,14 @@ fn an_answer_about_targets_belongs_to_the_group_that_it_names() {
             assert_eq!(found, expected.map(|(name, code)| (name.to_owned(), Finding::Answered(code.to_owned()))));
         }
     }
-    // Whose it is cannot be known.
+    // Nothing says which of the two groups this answer is about.
     let mut all = answers([service]);
     all.add("describe-target-health", health(401));
     assert_eq!(all.diagnosis(&self::service()).unwrap().health_checks, []);
 }
 
 #[test]
-fn answers_of_odd_shapes_are_borne() {
+fn answers_of_unexpected_shapes_do_no_harm() {
     for odd in [json!(null), json!([]), json!(1), json!("x"), json!({}), json!([{}, 1, null, { "name": 1 }])] {
         answers([odd.clone()]);
         let mut service = described(odd.clone());
@@ -320,7 +320,7 @@ fn answers_of_odd_shapes_are_borne() {
     }
 }
 
-/// A program may log it, and a reason may quote what was run.
+/// A program may log its environment variables, and a reason may quote those of the container that was run.
 #[test]
 fn an_environment_that_is_quoted_is_left_out() {
     let quoted = r#"panicked with {"environment": [{"name": "TOKEN", "value": "opensesame"}]}"#;
@@ -351,12 +351,12 @@ fn an_environment_that_is_quoted_is_left_out() {
 }
 
 #[test]
-fn a_service_is_well_as_its_current_deployment_is() {
+fn a_service_has_recovered_if_its_current_deployment_has() {
     let now = u32::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap();
     let within = std::time::Duration::from_secs(600);
     let primary = |rollout: &str| deployment("2", "PRIMARY", 8, now - 300, rollout);
-    for (deployments, (died, minutes_ago), running, is_well) in [
-        // The fix runs, and what it replaced died a minute ago.
+    for (deployments, (failed, minutes_ago), running, has_recovered) in [
+        // The fixed deployment runs. A task of the replaced one stopped a minute ago.
         (json!([primary("COMPLETED")]), ("1", 1), 4, true),
         (json!([primary("COMPLETED"), deployment("1", "ACTIVE", 7, now - 900, "COMPLETED")]), ("1", 1), 4, true),
         (json!([primary("COMPLETED"), deployment("1", "ACTIVE", 7, now - 900, "FAILED")]), ("1", 1), 4, true),
@@ -368,9 +368,10 @@ fn a_service_is_well_as_its_current_deployment_is() {
     ] {
         let mut service = described(deployments);
         service["services"][0]["runningCount"] = running.into();
-        let tasks = json!({ "tasks": [stopped("x", died, 7, now - 60 * minutes_ago, 1)] });
+        let tasks = json!({ "tasks": [stopped("x", failed, 7, now - 60 * minutes_ago, 1)] });
         let diagnosis = diagnosis([service.clone(), tasks]);
-        assert_eq!(diagnosis.is_well(within), is_well, "{service}, one of {died} died {minutes_ago} min ago");
+        let case = format!("{service}, a task of deployment {failed} stopped {minutes_ago} min ago");
+        assert_eq!(diagnosis.has_recovered(within), has_recovered, "{case}");
         assert_eq!(diagnosis.current.task_definition.as_deref(), Some("api:8"));
     }
 }

@@ -11,7 +11,7 @@ pub enum MessageOutcome {
     Duplicate,
     /// No route takes it.
     Unrouted,
-    /// A mute holds it.
+    /// A mute matches it.
     Muted,
     /// It was put back for a retry.
     Deferred,
@@ -102,7 +102,7 @@ impl HeartbeatOutcome {
 }
 
 /// The outcome of asking ECS about an alert's service; the label of `diagnoses_total` and, without `partial`, of `service_tags_total`. With
-/// an outcome other than the first two, the alert is posted without a diagnosis.
+/// any outcome but `ok` and `partial`, the alert is posted without a diagnosis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiagnosisOutcome {
     /// ECS answered everything.

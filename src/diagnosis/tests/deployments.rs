@@ -1,4 +1,4 @@
-//! Which deployment or task set a diagnosis is about, and ECS's record of it.
+//! The deployment or task set that a diagnosis is about, and ECS's record of it.
 
 use super::*;
 
@@ -21,23 +21,23 @@ fn status(diagnosis: &Diagnosis) -> Option<Status> {
 fn ecs_s_record_is_that_of_the_deployment_whose_tasks_stop() {
     let records = [record("b", "2", 200, "ROLLBACK_SUCCESSFUL"), record("a", "1", 100, "SUCCESSFUL")];
     let after = || described(json!([deployment("1", "PRIMARY", 7, 100, "COMPLETED")]));
-    // Tasks of the one that was rolled back, which DescribeServices has forgotten.
+    // Tasks of the deployment that was rolled back, which DescribeServices has forgotten.
     let stops = json!({ "tasks": [stopped("x", "2", 8, 210, 1)] });
     let diagnosed = diagnosis([after(), stops, recorded(records.clone())]);
     assert_eq!(
         (status(&diagnosed), diagnosed.state.rollout),
         (Some(Status::RollbackSuccessful), Some(Rollout::RolledBack))
     );
-    // Tasks of the one before, which now is the one again: what was rolled back has nothing to do with it.
+    // Tasks of the previous deployment, which is current again: the record of the other one, with the rollback, is not used.
     let stops = json!({ "tasks": [stopped("x", "1", 7, 500, 1)] });
     let diagnosed = diagnosis([after(), stops, recorded(records.clone())]);
     assert_eq!((status(&diagnosed), diagnosed.state.rollout), (Some(Status::Successful), Some(Rollout::Completed)));
-    // No task stopped, as when an alarm went off: the latest that failed.
+    // No task stopped, as when an alarm triggered the rollback: the record of the latest deployment that failed is used.
     let diagnosed = diagnosis([after(), recorded(records.clone())]);
     assert_eq!(status(&diagnosed), Some(Status::RollbackSuccessful));
     let change = diagnosed.change.unwrap();
     assert_eq!((change.now.as_str(), change.before), ("api:7", None));
-    // Of another service, and of a status that is not known yet.
+    // A record of another service and a record with an unknown status are ignored.
     let mut foreign = record("c", "1", 100, "STOPPED");
     foreign["serviceDeploymentArn"] = format!("{ECS}:service-deployment/prod/web/c").into();
     let diagnosed = diagnosis([after(), recorded([foreign, record("d", "1", 100, "PAUSED")])]);
@@ -45,7 +45,7 @@ fn ecs_s_record_is_that_of_the_deployment_whose_tasks_stop() {
 }
 
 #[test]
-fn a_record_with_another_id_is_known_by_its_time() {
+fn a_record_with_another_id_is_found_by_its_time() {
     let deployments = json!([deployment("2", "PRIMARY", 8, 200, "IN_PROGRESS")]);
     let stops = json!({ "tasks": [stopped("x", "2", 8, 210, 1)] });
     let records = [record("c", "other", 5_000, "PENDING"), record("b", "unlike", 201, "STOPPED")];
@@ -53,7 +53,7 @@ fn a_record_with_another_id_is_known_by_its_time() {
 }
 
 #[test]
-fn a_described_deployment_outranks_its_entry_in_a_list() {
+fn a_described_deployment_is_used_rather_than_its_entry_in_a_list() {
     let mut listed = record("a", "1", 100, "IN_PROGRESS");
     listed.as_object_mut().unwrap().remove("targetServiceRevision");
     let mut full = record("a", "1", 100, "IN_PROGRESS");
@@ -71,7 +71,7 @@ fn task_set(id: &str, status: &str, revision: u32, created: u32) -> Value {
 }
 
 #[test]
-fn the_task_set_in_trouble_is_the_new_one_unless_tasks_of_the_other_stop() {
+fn the_failing_task_set_is_the_new_one_unless_tasks_of_the_other_stop() {
     let mut service = described(json!([]));
     service["services"][0]["taskSets"] = json!([task_set("2", "ACTIVE", 8, 200), task_set("1", "PRIMARY", 7, 100)]);
     for (stops, is_primary, rollout, change) in [

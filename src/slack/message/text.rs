@@ -227,7 +227,7 @@ pub fn visible(text: &str) -> &str {
 fn inert(c: char) -> char {
     match c {
         '`' => '\'',
-        c if text::is_inert(c) => ' ',
+        c if text::is_display_control(c) => ' ',
         c => c,
     }
 }
