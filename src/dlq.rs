@@ -1,7 +1,7 @@
 //! The commands for failed messages: list what the dead-letter queue holds and why ([`list`]), and move it back to the queue
 //! ([`redrive`]; [`resend`] for the queue of events that EventBridge could not deliver).
 //!
-//! No command loses a message, also if this program dies. A listing makes the messages visible again; `redrive` uses SQS's own message
+//! No command loses a message, even if this program is killed. A listing makes the messages visible again; `redrive` uses SQS's own message
 //! move task; `resend` deletes a message only after the queue has accepted its copy.
 
 use std::{
@@ -34,11 +34,12 @@ use crate::{
     text,
 };
 
-/// The visibility timeout of the messages that a command receives, in whole seconds. If this program dies, they stay hidden this long.
+/// The visibility timeout of the messages that a command receives, in whole seconds. If this program is killed, they stay hidden this
+/// long.
 const HIDDEN: Duration = Duration::from_secs(120);
 
-/// The wait of a receive. A long poll asks all of SQS's servers; a short poll asks only some, and may come back empty although the queue
-/// is not.
+/// The wait of a receive. A long poll asks all of SQS's servers. A short poll asks only some, and may return no message although the
+/// queue has some.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Moves everything in the dead-letter queue back to the queue, and shows the progress until SQS is done. A signal cancels the move. With
@@ -80,7 +81,7 @@ fn announce(queues: &Queues, dry_run: bool, max_rate: Option<u32>) -> bool {
         say(format_args!("  at most {rate} a second"));
     }
     if held.in_flight > 0 {
-        say(format_args!("  {} more are hidden by a receive now, and may stay", held.in_flight));
+        say(format_args!("  {} more are hidden by a receive now, and may not be moved", held.in_flight));
     }
     if dry_run {
         say("nothing was moved (--dry-run)");
@@ -96,7 +97,7 @@ struct Queues {
     failed_arn: String,
     /// What the queue of failed messages held at the start.
     held: QueueState,
-    /// After how many receives the main queue moves a message there; none for the queue of undelivered events.
+    /// After how many receives the main queue moves a message there; `None` for the queue of undelivered events.
     max_receive_count: Option<u32>,
 }
 
@@ -168,7 +169,7 @@ async fn follow_move(queues: &Queues, handle: &str, before: i64, mut stop: StopS
         show_progress(&progress, task.status != MoveStatus::Active);
         match task.status {
             MoveStatus::Active => {
-                // Only here is this a failure: a task that has ended in the meantime cannot be cancelled either.
+                // If the task has ended, a failed cancellation does not matter. Here the task still runs.
                 if let Some(Err(error)) = cancelled {
                     return queues.or_queue_error(Err(error)).context("the move continues and cannot be cancelled");
                 }
@@ -199,7 +200,7 @@ fn count(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// 2026-11-02 09:14:05
+/// A time in UTC: "2026-11-02 09:14:05"
 fn utc(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     format!("{} {:02}:{:02}:{:02}", time.date(), time.hour(), time.minute(), time.second())

@@ -39,7 +39,7 @@ pub const BATCH: usize = 10;
 /// The longest long poll that SQS offers.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// SQS hides a message at most this long after its receive, however often that is extended.
+/// SQS hides a message at most this long after its receive, even if the visibility timeout is extended.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
 pub const MAX_HIDDEN: Duration = Duration::from_secs(43_200);
 
@@ -63,7 +63,7 @@ pub struct Message {
     pub id: String,
     /// The message's text.
     pub body: String,
-    /// The receipt of this receive, with which to settle the message once.
+    /// The receipt of this receive. It settles the message once.
     pub receipt: Receipt,
     /// The number of receives, including this one. SQS calls it approximate.
     pub receive_count: u32,
@@ -87,7 +87,8 @@ pub struct Undelivered {
     pub rule_arn: Option<String>,
 }
 
-/// With it one receive of a message is deleted or put back. Not `Clone`: only its owner settles the message; a delete consumes it.
+/// Identifies one receive of a message, to delete the message or put it back. Not `Clone`, so that only its owner settles the message.
+/// A delete consumes it.
 #[derive(Debug)]
 pub struct Receipt(String);
 
@@ -128,7 +129,7 @@ impl Queue {
     pub fn new(aws: &aws_config::SdkConfig, url: &str) -> Self {
         let config = aws_sdk_sqs::config::Builder::from(aws)
             .retry_config(RetryConfig::disabled())
-            // It measures the throughput of bodies, and a long poll has no body for twenty seconds.
+            // This protection measures the throughput of bodies, and a long poll has no body for twenty seconds.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
@@ -161,7 +162,7 @@ impl Queue {
     /// visibility timeout ends.
     ///
     /// # Errors
-    /// Any failure of the request, classified. A wait without messages is no error: the result is empty.
+    /// Any failure of the request, classified. If no message arrives, that is not an error: the result is empty.
     pub async fn receive(&self, max: usize, visibility: Duration, wait: Duration) -> Result<Vec<Message>, SqsError> {
         let timeout = TimeoutConfig::builder().operation_attempt_timeout(wait + aws::ATTEMPT_TIMEOUT).build();
         let call = self

@@ -26,7 +26,7 @@ impl Webhook {
         &self.0
     }
 
-    /// The shortest time between two posts that Slack allows over a longer time: one second for an incoming webhook, six seconds (ten a
+    /// The shortest time between two posts that Slack allows permanently: one second for an incoming webhook, six seconds (ten a
     /// minute) for a workflow's trigger. <https://docs.slack.dev/apis/web-api/rate-limits>
     pub fn interval(&self) -> Duration {
         let trigger = self.0.path().starts_with("/triggers/");
@@ -45,7 +45,7 @@ impl fmt::Debug for Webhook {
 pub struct BotToken(String);
 
 impl BotToken {
-    /// Checks the text of a token; none if it does not have the form of a bot token.
+    /// Checks the text of a token; `None` if it does not have the form of a bot token.
     pub fn new(text: &str) -> Option<Self> {
         let is_token_character = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let rest = text.strip_prefix("xoxb-")?;
@@ -71,7 +71,7 @@ pub enum WebhookSource {
     Secret {
         /// Its name or ARN.
         id: String,
-        /// The object's key, where several of its values could be meant.
+        /// The object's key, needed if several of its values could be the URL.
         key: Option<String>,
     },
     /// The URL itself.
@@ -85,7 +85,7 @@ pub struct AllowedHosts(Vec<String>);
 /// Why a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// The text is no URL.
+    /// The text is not a URL.
     #[error("it is not a URL; it should look like https://hooks.slack.com/services/T…/B…/…")]
     NotAUrl,
     /// It names one of Slack's hosts without the path of a webhook.
@@ -124,7 +124,7 @@ pub enum WebhookError {
     Unusable(#[from] Unusable),
 }
 
-/// The permission that the role lacks, if that is the fault.
+/// The permission that the role lacks, if that is why the look-up failed.
 fn needs(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Denied => " (needs secretsmanager:GetSecretValue)",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn slacks_host_alone_is_no_webhook() {
+    fn slacks_host_alone_is_not_a_webhook() {
         let slack = AllowedHosts::default();
         for bad in ["https://hooks.slack.com", "https://hooks.slack.com/", "https://hooks.slack.com//services/"] {
             assert!(matches!(slack.check(bad), Err(WebhookError::NoPath)), "{bad}");
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_hosts_holds_hosts() {
+    fn a_list_of_hosts_accepts_only_host_names() {
         for bad in [vec![], vec![""], vec!["https://hooks.slack.com"], vec!["hooks.slack.com/x"], vec!["a b"]] {
             assert!(AllowedHosts::new(bad.iter().map(ToString::to_string)).is_err(), "{bad:?}");
         }

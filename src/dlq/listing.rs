@@ -1,6 +1,6 @@
 //! Shows what a queue of failed messages holds, in groups, without taking a message out of it.
 //!
-//! A listing receives each message once, which hides it, and makes all messages visible again before it prints a line, also after an
+//! A listing receives each message once, which hides it. It makes all messages visible again before it prints a line, even after an
 //! error or a signal.
 
 use std::{
@@ -59,7 +59,7 @@ pub async fn list(config: Config, undelivered: Option<&str>, limit: usize, signa
     Ok(stop.borrow().is_none())
 }
 
-/// Receives until the queue is empty. If it ends before that, returns why.
+/// Receives until the queue is empty. Returns the reason if it ends before that.
 async fn receive_all(
     dlq: &Queue,
     limit: usize,
@@ -179,7 +179,7 @@ fn describe(
             return (["-".into(), "-".into(), format!("undecodable: {error}")], place.into());
         }
     };
-    // Of several events, the first that would be posted.
+    // If there are several events, the first that would be posted is shown.
     let alerts = events.iter().map(|event| {
         let alert = Alert::from_event(event);
         let time = alert.time.unwrap_or_else(OffsetDateTime::now_utc);

@@ -1,8 +1,8 @@
 //! Moves messages to the queue by sending them there. SQS's own move task serves only dead-letter queues of queues; EventBridge sends the
 //! events that it could not deliver to a queue that is not one.
 //!
-//! A message is deleted only after the queue has accepted its copy. If the program dies in between, nothing is lost, but a message may be
-//! in both queues.
+//! A message is deleted only after the queue has accepted its copy. If the program is killed in between, nothing is lost, but a message
+//! may be in both queues.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -68,7 +68,7 @@ pub async fn resend(
 
 /// The error of a failed request, with the queue that it was sent to.
 fn move_error(queues: &Queues, error: &SqsError, url: &str) -> anyhow::Error {
-    app::queue_error(error, if error.is_of_send() { &queues.main_arn } else { url })
+    app::queue_error(error, if error.is_from_send() { &queues.main_arn } else { url })
 }
 
 enum End {
@@ -131,15 +131,15 @@ impl Mover<'_> {
                 return Err(error);
             }
         };
-        let mut taken = Vec::new();
+        let mut accepted = Vec::new();
         for (message, answer) in messages.into_iter().zip(answers) {
             match answer {
-                Ok(()) => taken.push(message.receipt),
+                Ok(()) => accepted.push(message.receipt),
                 Err(error) => drop(self.kept.insert(message.id, (message.receipt, error))),
             }
         }
-        self.moved += taken.len() as u64;
-        let deletes = join_all(taken.into_iter().map(|receipt| self.queues.failed.delete(receipt))).await;
+        self.moved += accepted.len() as u64;
+        let deletes = join_all(accepted.into_iter().map(|receipt| self.queues.failed.delete(receipt))).await;
         let failed: Vec<_> = deletes.into_iter().filter_map(Result::err).collect();
         let Some(error) = failed.first().cloned() else { return Ok(()) };
         // If the program continued, it would copy every message without deleting it.
@@ -162,7 +162,7 @@ impl Mover<'_> {
     }
 }
 
-/// Splits messages into batches that one request may send.
+/// Splits messages into batches that one request can send.
 fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
     let mut batches: Vec<Vec<Message>> = Vec::new();
     let mut bytes = 0;

@@ -1,7 +1,7 @@
 //! What Slack's answer to one request means to the sender. Pure.
 //!
 //! The answer may come from Slack, or from something on the way: a proxy, a firewall's login page. Invariants: only the body that
-//! Slack documents counts as success, and the text of a body that is not Slack's is never repeated.
+//! Slack documents counts as success, and the text of a body that is not Slack's is never shown.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl std::fmt::Display for SlackAnswer {
             Self::ServerError(what, _) => write!(f, "answered {what}"),
             Self::NetworkError(what) => f.write_str(what),
             Self::PayloadRefused(code) => write!(f, "refused the message: {code}"),
-            Self::TargetRefused(code) => write!(f, "refused where it was sent: {code}"),
+            Self::TargetRefused(code) => write!(f, "refused the webhook, token or channel: {code}"),
             Self::MessageGone(code) => write!(f, "no longer has the message: {code}"),
         }
     }
@@ -127,7 +127,7 @@ enum Body {
     Ok,
     /// An error code: `error` of a JSON object, or the whole body if the status is an error too.
     Code(String),
-    /// Anything else. It may come from a proxy, so it is not repeated.
+    /// Anything else. It may come from a proxy, so it is not shown.
     Foreign,
 }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_in_a_form_that_slack_does_not_use_is_a_failure_and_is_not_repeated() {
+    fn a_success_without_slacks_body_is_a_failure_and_its_body_is_not_shown() {
         for (code, body) in [
             (200, ""),
             (204, ""),

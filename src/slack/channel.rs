@@ -1,11 +1,10 @@
 //! One Slack channel: a task (the flusher) that posts the channel's reports, and a clock, the earliest instant at which Slack
 //! takes the next request.
 //!
-//! A *storm* is more reports than Slack takes requests: one a second for each channel. Reports that wait for the clock wait
-//! together. A flush looks at all waiting reports that may share a request with the oldest one, and renders them as one
-//! message. It takes as many of them, the oldest first, as fit into that message; the others lead the next one. So an outage
-//! or a storm ends in a few readable messages. The submitter of a report receives `Ok` only after Slack accepted the request
-//! that carries it.
+//! In a *storm*, more reports arrive than Slack takes requests, which is one a second for each channel. The reports wait for the
+//! clock together. A flush considers all waiting reports that may share a request with the oldest one. It renders as many of them,
+//! the oldest first, as fit into one message; the others come first in the next message. So an outage or a storm ends in a few
+//! readable messages. The submitter of a report receives `Ok` only after Slack accepted the request that carries it.
 //!
 //! While every channel is blocked, the consumer receives no messages. New reports then come only from messages already in
 //! flight, from receives that were already open, and from the single message that probes Slack. While another channel is open,
@@ -48,7 +47,7 @@ mod probe;
 pub use self::item::{ChannelState, Destination, Item, Place, PostError, Posted};
 
 /// A request begins only if at least this much of the drain remains: enough for a usual answer.
-const LEAST_TIME: Duration = Duration::from_secs(1);
+const MIN_TIME: Duration = Duration::from_secs(1);
 
 /// A report that waits for a flusher.
 type WaitingReport = Waiting<Item, Result<Place, PostError>>;
@@ -93,14 +92,14 @@ impl Flusher {
                     self.flush(&mut clock).await;
                 }
                 () = async { sleep_until(probe_at.unwrap_or_else(Instant::now)).await }, if probe_at.is_some() => {
-                    self.ask(&mut clock).await;
+                    self.send_probe(&mut clock).await;
                 }
             }
         }
     }
 
-    /// Tries a channel that Slack refuses with a message of our own, since no alert comes for it.
-    async fn ask(&mut self, clock: &mut Clock) {
+    /// Sends a probe to a channel that Slack refuses, because no alert comes for it.
+    async fn send_probe(&mut self, clock: &mut Clock) {
         let (Some(probe), Some((id, _))) = (&self.probe, &self.publishes) else { return };
         let chain = std::iter::successors(self.fallbacks[id.0], |next| self.fallbacks[next.0]);
         let fallbacks: Vec<&str> = chain.map(|channel| self.names[channel.0].as_str()).collect();
@@ -112,7 +111,7 @@ impl Flusher {
             matches!(answer, SlackAnswer::TargetRefused(_)) && self.secret_was_rotated(&name, &answer).await;
         let now = Instant::now();
         let reaction = clock.learn(&answer, 1, is_rotated, self.target.interval(&Destination::Channel), now);
-        // What Slack says of this message says nothing of the alerts.
+        // The answer is about the probe: it does not show which alert Slack may refuse.
         clock.suspects = Suspects::None;
         self.keep_probing(reaction, now);
         match (reaction, has_fallback) {
@@ -123,7 +122,7 @@ impl Flusher {
         }
     }
 
-    /// Whether, and when, the channel is to be tried without an alert, after an answer of Slack's.
+    /// Starts, postpones or ends the probes of this channel after an answer from Slack.
     fn keep_probing(&mut self, reaction: Reaction, now: Instant) {
         match (&mut self.probe, reaction) {
             (probe, Reaction::Deliver | Reaction::Gone) => *probe = None,
@@ -133,7 +132,7 @@ impl Flusher {
         }
     }
 
-    /// Waits for the clock. Meanwhile reports arrive, and those whose time ends are answered.
+    /// Waits for the clock. Meanwhile it collects reports, and answers those that can no longer be sent in time.
     async fn pause(&mut self, clock: &mut Clock) {
         loop {
             let now = Instant::now();
@@ -281,8 +280,9 @@ impl Flusher {
         }
     }
 
-    /// Reports that did not fit into a digest belong to the same storm: their messages do not mention the same people again. A report
-    /// that goes elsewhere, such as to the channel beside replies in a thread, is about another incident.
+    /// Removes from the waiting reports the mentions that this digest has made. Reports that did not fit into a digest belong to the same
+    /// storm, so they do not mention the same people again. A report with another destination is about another incident and keeps its
+    /// mention: for example, the digest is a reply in a thread and the report is a message in the channel.
     fn mention_once(&mut self, digest: &[WaitingReport]) {
         let mentioned = |whom: &str| digest.iter().any(|one| one.item.report.mention.as_deref() == Some(whom));
         let mut rest = self.inbox.take(usize::MAX);
@@ -294,13 +294,13 @@ impl Flusher {
         self.inbox.restore(rest);
     }
 
-    /// Answers all reports that wait for a channel that Slack refuses; its fallback takes them. A flusher of edits, which several
-    /// channels share, answers only the batch.
+    /// Answers all reports that wait for a channel that Slack refuses, so that its fallback takes them. A flusher of edits, which
+    /// several channels share, answers only the batch.
     fn divert(&mut self, name: &str, mut batch: Vec<WaitingReport>, answer: SlackAnswer, until: Instant) {
         let seconds = until.duration_since(Instant::now()).as_secs_f32();
         if self.publishes.is_some() {
             warn!(channel = name, "Slack {answer}; its fallback takes its alerts; trying it again in {seconds:.1} s");
-            // Before the waiting reports are answered, so that later ones find the state.
+            // The state is published before the waiting reports are answered, so that later reports see it.
             self.publish(ChannelState::Refused { until, answer: answer.clone() });
             batch.extend(self.inbox.take(usize::MAX));
         } else {
@@ -363,5 +363,5 @@ impl Flusher {
 /// The last instant at which a request with this report may begin.
 fn last_start(waiting: &WaitingReport, stop_by: Option<Instant>) -> Instant {
     let start_by = waiting.item.start_by;
-    stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(LEAST_TIME).unwrap_or(stop_by)))
+    stop_by.map_or(start_by, |stop_by| start_by.min(stop_by.checked_sub(MIN_TIME).unwrap_or(stop_by)))
 }

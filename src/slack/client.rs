@@ -31,8 +31,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long an idle connection is kept: shorter than the idle timeout of any NAT or firewall between us and Slack.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
 
-/// How often an idle connection is probed. A probe keeps the connection in a NAT's table and detects that it is gone. Not more
-/// often than a request's timeout: a slow answer does not mean that the connection is dead.
+/// How often an idle connection is probed. A probe keeps the connection in a NAT's table and detects that it is gone. The time is
+/// not shorter than a request's timeout: a slow answer does not mean that the connection is dead.
 const PROBE_EVERY: Duration = TIMEOUT;
 
 /// A connection whose other end acknowledges nothing for this time is dead.
@@ -94,7 +94,7 @@ impl Client {
         // The configuration has validated the base URL, and the method is a constant.
         let url = bot.api.join(method).map_err(|error| SlackAnswer::NetworkError(error.to_string()))?;
         let mut token = HeaderValue::try_from(format!("Bearer {}", bot.token.expose()))
-            .map_err(|_| SlackAnswer::TargetRefused("the bot token cannot stand in a header".into()))?;
+            .map_err(|_| SlackAnswer::TargetRefused("an HTTP header cannot hold the bot token".into()))?;
         token.set_sensitive(true);
         let body = body.to_string();
         let request = || {
@@ -140,7 +140,7 @@ async fn exchange(
         Ok(Ok(false)) => body.clear(),
         // A success needs the complete body. For a failure the status is enough.
         _ if status.is_success() => {
-            let what = format!("answered {status}, but not to the end; it may have the message");
+            let what = format!("answered {status}, but the answer is incomplete; it may have the message");
             return Err(SlackAnswer::NetworkError(what));
         }
         _ => {}

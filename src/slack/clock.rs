@@ -24,7 +24,7 @@ pub(super) enum Reaction {
     Deliver,
     /// Send the same again later.
     Retry,
-    /// Slack refuses the channel, not the content: the fallback takes the batch or, without one, send the same again later.
+    /// Slack refuses the channel, not the content: give the batch to the fallback or, without one, send the same again later.
     Divert,
     /// Slack refuses some of the content: try smaller parts, down to a single alert.
     Split,
@@ -61,7 +61,7 @@ impl Suspects {
     }
 }
 
-/// When one target may be asked, and what is known about its state.
+/// When the next request to one target may begin, and what is known about its state.
 #[derive(Debug)]
 pub(super) struct Clock {
     /// The earliest instant at which Slack takes the next request.
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_quarter_of_a_minute() {
+    fn pauses_grow_to_fifteen_seconds() {
         let mut clock = Clock::new(Instant::now());
         let failed = SlackAnswer::NetworkError("reset".into());
         let pauses: Vec<Duration> = (0..10).map(|_| learn(&mut clock, &failed, 1).1).collect();

@@ -45,7 +45,7 @@ pub struct ChannelSetup {
     pub name: String,
     /// The source of its webhook or token.
     pub source: TargetSource,
-    /// Where it posts to, as read at the start.
+    /// The webhook or token, as read at the start.
     pub target: Target,
     /// The channel that takes its alerts while Slack refuses this one. A chain of fallbacks has no cycle.
     pub fallback: Option<ChannelId>,
@@ -85,7 +85,7 @@ struct Channel {
     fallback: Option<ChannelId>,
 }
 
-/// The way to one flusher.
+/// Submits reports to one flusher, and counts those that the flusher holds.
 #[derive(Debug)]
 struct Lane {
     batcher: Batcher<Item, Result<Place, PostError>>,
@@ -142,8 +142,8 @@ impl Slack {
     /// Returns after Slack accepted the request that carries the report, with the place of the message.
     ///
     /// # Errors
-    /// When no request could begin by `start_by`, or Slack refuses the report in any form. At once if Slack refuses the channel,
-    /// the channel has a fallback, and its next attempt is not due yet. The first report after that time is the attempt.
+    /// When no request could begin by `start_by`, or Slack refuses the report in any form. Fails at once if Slack refuses the
+    /// channel, the channel has a fallback, and its next attempt is not due yet. The first report after that time is the attempt.
     pub async fn post(
         &self,
         channel: ChannelId,
@@ -157,7 +157,7 @@ impl Slack {
             ChannelState::Refused { until, answer } if Instant::now() < *until => {
                 return Err(PostError::TargetRefused(answer.clone()));
             }
-            // The attempt is due. Reports do not wait long here.
+            // The next attempt is due, and this report is that attempt.
             ChannelState::Refused { .. } => false,
         };
         let at = &self.channels[channel.0];

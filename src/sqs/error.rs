@@ -25,7 +25,7 @@ impl SqsError {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         let class = ErrorClass::of(&error);
-        // This includes credentials: the receive succeeded with valid ones, and they may be renewed at any moment.
+        // Errors about credentials are included: the receive succeeded with valid ones, and fresh ones may come at any moment.
         let retryable = matches!(
             class,
             ErrorClass::Timeout
@@ -51,8 +51,8 @@ impl SqsError {
         }
     }
 
-    /// Whether the request was to send messages.
-    pub fn is_of_send(&self) -> bool {
+    /// Whether the failed request was to send messages.
+    pub fn is_from_send(&self) -> bool {
         self.operation == send::SEND
     }
 
@@ -70,7 +70,7 @@ impl SqsError {
     }
 }
 
-/// A class in words that fit a queue.
+/// Describes a class in words that fit a queue.
 fn describe(class: ErrorClass) -> String {
     if class == ErrorClass::NotFound { "the queue does not exist".into() } else { class.to_string() }
 }

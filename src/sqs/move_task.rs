@@ -5,7 +5,7 @@
 
 use super::{Queue, SqsError, request};
 
-/// The fastest that SQS moves messages, per second.
+/// The most messages that SQS moves per second.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html>
 pub const MAX_RATE: u32 = 500;
 

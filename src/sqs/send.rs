@@ -1,4 +1,4 @@
-//! Sends messages. Only an operator's commands do so: the worker only receives.
+//! Sends messages. Only the operator's commands use this: the worker sends none.
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 

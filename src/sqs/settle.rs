@@ -22,7 +22,7 @@ const DELETE: &str = "DeleteMessageBatch";
 const PUT_BACK: &str = "ChangeMessageVisibilityBatch";
 
 impl Queue {
-    /// Deletes the message, in one batch with the other messages to delete. A failed one joins the next batch, a few times.
+    /// Deletes the message, in one batch with the other messages to delete. If this fails, it is retried a few times in later batches.
     ///
     /// # Errors
     /// When SQS did not delete it. It will be received again.
@@ -41,11 +41,11 @@ impl Queue {
         attempt.retry(settle_retries()).when(|error| error.retryable).await
     }
 
-    /// [`Queue::put_back`], given up at `before`, when the message is visible again. From then on another receive may have the
-    /// message, and a late attempt would make it visible while a worker handles it.
+    /// Like [`Queue::put_back`], but gives up at `before`, when the message becomes visible again. From then on another receive may
+    /// have the message, and a late attempt would make it visible while a worker handles it.
     ///
     /// # Errors
-    /// When SQS did not take it by then.
+    /// When SQS did not accept it by then.
     pub async fn put_back_before(&self, receipt: &Receipt, delay: Duration, before: Instant) -> Result<(), SqsError> {
         let is_late = Instant::now() >= before;
         let put_back =
@@ -126,7 +126,7 @@ pub(super) async fn put_back_batch(
     Ok(request(PUT_BACK, call.send()).await?.failed)
 }
 
-/// HTTP 200 can contain failures: returns each entry's own answer, in order.
+/// Each entry's own answer, in order: a response with HTTP 200 can contain failures.
 pub(super) fn per_entry(
     count: usize,
     answer: Result<Vec<BatchResultErrorEntry>, SqsError>,

@@ -13,9 +13,9 @@ fn a_redrive_policy_may_hold_its_count_as_a_number_or_a_string() {
     assert_eq!(Redrive::parse("{}"), None);
 }
 
-/// It happens whenever SQS, or something on the way, closes an idle connection just as we use it.
+/// SQS, or a proxy on the way, may close an idle connection at the moment when it is used.
 #[tokio::test]
-async fn a_connection_that_closes_instead_of_answering_is_the_network_and_worth_another_try() {
+async fn a_connection_that_closes_without_an_answer_is_a_network_error_and_retryable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/123456789012/q", listener.local_addr().unwrap());
     tokio::spawn(async move {

@@ -96,7 +96,8 @@ async fn an_answer_that_stalls_is_given_up_in_time_and_its_retry_after_is_kept()
     stalled(b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\nok");
     world.queue.send_events(&[Ecs::default().start_impaired("stalled")]).await.unwrap();
     world.posted(&["stalled"]).await;
-    let said = worker.wait_for_line(|line| line.message().contains("but not to the end"), LIMIT).await.unwrap();
+    let said =
+        worker.wait_for_line(|line| line.message().contains("but the answer is incomplete"), LIMIT).await.unwrap();
     assert!(said.message().contains("200 OK"), "{}", said.text);
 
     stalled(b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 3600\r\ncontent-length: 200\r\n\r\nnot yet");

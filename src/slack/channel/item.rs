@@ -1,4 +1,4 @@
-//! What is submitted to a channel's flusher, and what comes back: where Slack shows it, or why it was not posted.
+//! What a caller submits to a channel's flusher, and the result: where Slack shows the report, or why it was not posted.
 
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ impl Item {
     }
 }
 
-/// Where Slack shows what it accepted. `None` for a webhook, whose answer does not say.
+/// Where Slack shows an accepted report. `None` for a webhook, whose answer does not say.
 pub type Place = Option<Posted>;
 
 /// A message that can be replied to.

@@ -1,8 +1,8 @@
-//! Asks Slack, while no alert comes for a channel that it refuses, whether it takes messages there again.
+//! Tests whether Slack accepts messages in a channel again, while no alert comes for that channel.
 //!
-//! The question is a message: Slack has no other request that answers for every reason (a revoked webhook, an archived channel, a
-//! bot that is not a member). While Slack refuses the channel nobody sees it. Once Slack takes it, it says where the alerts are
-//! that the channel did not get.
+//! The probe is a message: no other request to Slack covers every reason for a refusal (a revoked webhook, an archived channel, a
+//! bot that is not a member). While Slack refuses the channel, nobody sees the message. Once Slack accepts it, it tells readers in
+//! which channels they find the alerts that were diverted.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use crate::slack::{
     render::duration,
 };
 
-/// Between the last attempt with an alert and the first without one.
+/// The time between the last attempt with an alert and the first probe.
 const FIRST: Duration = Duration::from_secs(15);
-/// The longest pause between two attempts without an alert.
+/// The longest pause between two probes.
 const LONGEST: Duration = Duration::from_secs(300);
 /// A channel's name has at most 80 characters.
-const NAME: usize = 80;
+const MAX_NAME: usize = 80;
 
-/// When a channel that Slack refuses is tried without an alert.
+/// When the next probe is sent to a channel that Slack refuses.
 #[derive(Debug)]
 pub(in crate::slack) struct Probe {
     /// When Slack first refused it.
     since: Instant,
-    /// When the next attempt is due, if no alert comes before.
+    /// When the next probe is due, if no alert comes before.
     pub(super) at: Instant,
     pause: Duration,
 }
 
 impl Probe {
-    /// Slack refuses the channel since now.
+    /// For a channel that Slack refuses since `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { since: now, at: now + FIRST, pause: FIRST }
     }
@@ -42,14 +42,14 @@ impl Probe {
         self.at = now + self.pause;
     }
 
-    /// The message to try with. `fallbacks` are the channels that took the alerts meanwhile, in their order.
+    /// The message that is sent. `fallbacks` are the channels that took the alerts meanwhile, in their order.
     pub(super) fn message(&self, now: Instant, fallbacks: &[&str]) -> Payload {
         let mut text = Text::with_limit(MAX_SECTION);
         text.markup(":large_green_circle: Slack takes alerts here again, after refusing them for ");
         text.markup(&duration(now - self.since)).markup(". Those that came meanwhile ");
         for (index, name) in fallbacks.iter().enumerate() {
             text.markup(if index == 0 { "are in " } else { " or " });
-            text.markup("#").external(name.trim_start_matches('#'), NAME);
+            text.markup("#").external(name.trim_start_matches('#'), MAX_NAME);
         }
         text.markup(if fallbacks.is_empty() { "follow." } else { "." });
         Payload::plain(text)

@@ -67,7 +67,7 @@ impl Text {
         for character in text::characters(visible(text)) {
             piece.clear();
             for c in character.chars() {
-                match inert(c) {
+                match harmless(c) {
                     '&' => piece.push_str("&amp;"),
                     '<' => piece.push_str("&lt;"),
                     '>' => piece.push_str("&gt;"),
@@ -109,7 +109,7 @@ impl Text {
     /// Appends a link whose label is external text, cut to `max` characters. Returns false, and appends nothing, if the link does
     /// not fit or its URL could break the markup.
     pub fn link(&mut self, url: &str, label: &str, max: usize) -> bool {
-        let breaks_out = |c: char| matches!(c, '<' | '>' | '|') || c.is_whitespace() || inert(c) != c;
+        let breaks_out = |c: char| matches!(c, '<' | '>' | '|') || c.is_whitespace() || harmless(c) != c;
         if !url.starts_with("https://") || url.len() > MAX_URL || url.contains(breaks_out) {
             return false;
         }
@@ -151,7 +151,7 @@ impl Text {
         self
     }
 
-    /// [`Text::external`], but keeps a space at either end. Returns whether the whole text was appended.
+    /// Like [`Text::external`], but keeps a space at either end. Returns whether the whole text was appended.
     fn words(&mut self, text: &str, end: usize) -> bool {
         let space = |is_there: bool| if is_there { " " } else { "" };
         let whole = visible(text);
@@ -219,12 +219,12 @@ impl Text {
 
 /// External text without invisible characters at either end. Empty if no character is visible.
 pub fn visible(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || inert(c) == ' ')
+    text.trim_matches(|c: char| c.is_whitespace() || harmless(c) == ' ')
 }
 
 /// A harmless replacement of an external character: controls and direction overrides would break or reverse the line, and a
 /// backtick would format the rest as code.
-fn inert(c: char) -> char {
+fn harmless(c: char) -> char {
     match c {
         '`' => '\'',
         c if text::is_display_control(c) => ' ',
