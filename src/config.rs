@@ -28,7 +28,7 @@ mod routes;
 /// Everything that can be configured, validated.
 #[derive(Debug)]
 pub struct Config {
-    /// The name that alerts give the AWS account; none means the event's account id.
+    /// The name that alerts give the AWS account. `None`: the event's account id.
     pub account_name: Option<String>,
     /// Where events come from.
     pub queue: Queue,
@@ -38,11 +38,11 @@ pub struct Config {
     pub routes: Vec<route::Route>,
     /// Which alerts are not posted, in order.
     pub mutes: Vec<route::mute::Mute>,
-    /// How ECS is asked about the services of alerts; none if ECS is not asked.
+    /// How ECS is asked about the services of alerts. `None`: ECS is not asked.
     pub diagnose: Option<diagnose::DiagnoseSettings>,
-    /// How alerts become incidents; none if each alert is a message.
+    /// How alerts become incidents. `None`: each alert is a message.
     pub incidents: Option<reporter::IncidentSettings>,
-    /// Where heartbeats are sent; none if there are none.
+    /// Where heartbeats are sent. `None`: no heartbeat is sent.
     pub heartbeat: Option<beats::HeartbeatSettings>,
     /// The hosts that a webhook may name.
     pub allowed_hosts: AllowedHosts,
@@ -52,11 +52,11 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long a drain may take.
     pub shutdown_grace: Duration,
-    /// The format of the log; none means text on a terminal and JSON elsewhere.
+    /// The format of the log. `None`: text on a terminal, JSON elsewhere.
     pub log_format: Option<log::Format>,
     /// Which lines are logged.
     pub log_levels: log::Levels,
-    /// What is valid but probably a mistake, each with its key: `check` prints the warnings, `run` logs them at start.
+    /// Settings that are valid but probably mistakes, each with its key. `check` prints the warnings, `run` logs them at the start.
     pub warnings: Vec<String>,
 }
 
@@ -69,9 +69,9 @@ pub struct Queue {
     pub undelivered_url: Option<String>,
     /// Set on every receive, in whole seconds.
     pub visibility_timeout: Duration,
-    /// Messages held at once.
+    /// The most messages in flight.
     pub max_in_flight: usize,
-    /// Long polls at once under load.
+    /// How many long polls run at once under load.
     pub pollers: usize,
 }
 
@@ -80,11 +80,11 @@ pub struct Queue {
 pub struct Channel {
     /// Its name here, in metrics and logs.
     pub name: String,
-    /// Where its webhook or bot token comes from; none only if the command posts nothing.
+    /// Where its webhook or bot token comes from. `None` only if the command posts nothing.
     pub source: Option<TargetSource>,
-    /// Whom its alerts mention, in Slack's markup, unless a route says otherwise.
+    /// Whom its alerts mention, in Slack's markup, unless a route overrides it.
     pub mention: Option<String>,
-    /// The least severity that mentions them, unless a route says otherwise.
+    /// The lowest severity with a mention, unless a route overrides it.
     pub mention_from: Severity,
     /// Which channel takes its alerts while Slack refuses this one.
     pub fallback: Option<ChannelId>,
@@ -196,8 +196,8 @@ impl Config {
         let routes = routes::parse(&mut root, &channels);
         let mutes = mutes::parse(&mut root, OffsetDateTime::now_utc());
         let patterns = routes.iter().filter_map(|route| route.pattern.as_ref());
-        let are_matched = patterns.chain(mutes.iter().map(|mute| &mute.pattern)).any(Pattern::names_tags);
-        let diagnose = parse_diagnose(root.section("diagnose"), &queue, are_matched);
+        let are_in_patterns = patterns.chain(mutes.iter().map(|mute| &mute.pattern)).any(Pattern::names_tags);
+        let diagnose = parse_diagnose(root.section("diagnose"), &queue, are_in_patterns);
         let crash_loop = diagnose.as_ref().and_then(|settings| settings.crash_loop);
         let incidents = incidents::parse(root.section("incidents"), crash_loop);
         let heartbeat = heartbeat::parse(root.section("heartbeat"), &allowed_hosts);
@@ -237,7 +237,7 @@ impl Config {
 }
 
 /// With a shorter visibility timeout, some messages are put back before Slack can take them, even at a low rate of alerts.
-const LEAST_ADVISED_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(10);
+const MIN_ADVISED_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The text of the configuration, not parsed yet.
 struct ConfigText {
@@ -290,7 +290,7 @@ fn parse_queue(mut queue: Reader<'_>, needs: Needs) -> Queue {
     if visibility_timeout.subsec_nanos() != 0 {
         queue.fault("visibility_timeout", "SQS takes whole seconds only, such as \"2m\"");
     }
-    if visibility_timeout < LEAST_ADVISED_VISIBILITY_TIMEOUT {
+    if visibility_timeout < MIN_ADVISED_VISIBILITY_TIMEOUT {
         let given = humantime::format_duration(visibility_timeout);
         let cost = format!(
             "{given} leaves alerts little time to wait for Slack, which takes one message a second: even at a low rate about a \
@@ -311,21 +311,23 @@ fn is_queue_url(url: &str) -> bool {
 }
 
 /// The most tags that an alert shows: it must stay readable on a phone.
-pub(crate) const MOST_TAGS: usize = 5;
+const MAX_TAGS: usize = 5;
 
-fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) -> Option<diagnose::DiagnoseSettings> {
+fn parse_diagnose(
+    mut diagnose: Reader<'_>,
+    queue: &Queue,
+    are_in_patterns: bool,
+) -> Option<diagnose::DiagnoseSettings> {
     let enabled = diagnose.boolean("enabled", true);
     let mut shown = diagnose.list("tags", "").unwrap_or_default();
     let is_key = |key: &String| !key.trim().is_empty() && key.chars().count() <= 128;
-    if shown.len() > MOST_TAGS || !shown.iter().all(is_key) {
+    if shown.len() > MAX_TAGS || !shown.iter().all(is_key) {
         let example = "[\"team\", \"runbook\"]";
-        diagnose.fault(
-            "tags",
-            &format!("must name at most {MOST_TAGS} tag keys of 1 to 128 characters, such as {example}"),
-        );
+        diagnose
+            .fault("tags", &format!("must name at most {MAX_TAGS} tag keys of 1 to 128 characters, such as {example}"));
         shown.clear();
     }
-    if !enabled && are_matched {
+    if !enabled && are_in_patterns {
         let what = "is false, but a pattern names service-tags, which can match only if ECS is asked; enable it, or use \
                     fields of the event in the pattern";
         diagnose.fault("enabled", what);
@@ -334,7 +336,7 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) ->
     }
     let range = Duration::from_millis(100)..=Duration::from_secs(30);
     let timeout = diagnose.duration("timeout", "", Duration::from_secs(3), range);
-    // A message shows at most this many.
+    // A message shows at most ten lines.
     let log_lines = diagnose.integer("log_lines", 0, 0..=10);
     let mut crash_loop = diagnose.section("crash_loop");
     let crash_loop_enabled = crash_loop.boolean("enabled", true);
@@ -344,10 +346,10 @@ fn parse_diagnose(mut diagnose: Reader<'_>, queue: &Queue, are_matched: bool) ->
     let within = crash_loop.duration("within", "", CrashLoopRule::DEFAULT.within, range);
     crash_loop.finish();
     diagnose.finish();
-    // Most of a message's visibility timeout is for Slack.
+    // Most of a message's visibility timeout is kept for Slack.
     let timeout = timeout.min(queue.visibility_timeout / 4);
     let crash_loop = crash_loop_enabled.then_some(CrashLoopRule { stops, within });
-    let tags = diagnose::Tagging { shown, are_matched };
+    let tags = diagnose::Tagging { shown, are_in_patterns };
     enabled.then_some(diagnose::DiagnoseSettings { timeout, log_lines, crash_loop, tags })
 }
 

@@ -1,8 +1,8 @@
 //! Asks ECS about the service of an alert before the alert is posted.
 //!
-//! An alert waits for the answers until a timeout. Whatever fails, the alert is posted without them. All programs of an account
-//! share the API's rate, so there are three limits: few requests run at once, an answer is cached for a minute however many alerts a
-//! service has, and a storm gets answers for as many services as [`BURST`] allows.
+//! An alert waits for the answers until a timeout. If a request fails, the alert is posted without its answer. All programs of an
+//! account share the API's rate limit, so there are three limits: few services are diagnosed at once, an answer is cached for a minute,
+//! however many alerts a service has, and in a storm only as many services as [`BURST`] allows are diagnosed.
 
 mod inquiry;
 mod permissions;
@@ -32,48 +32,49 @@ use crate::{
 
 /// How many services are diagnosed at once.
 const CONCURRENT: usize = 8;
-/// How many services are diagnosed in a row, when none was diagnosed for a while. Requests that read services share a bucket of a
-/// hundred tokens, and each diagnosis takes three of these. The other buckets give less: two requests about tasks, for each hundred
-/// that stopped, and two about task definitions, or up to four where the tasks that stopped are of a forgotten deployment.
+/// How many services are diagnosed in a row, when none was diagnosed for a while. ECS limits requests that read services by a bucket of
+/// a hundred tokens, and each diagnosis takes three of them. From the other buckets, a diagnosis takes two tokens for each hundred
+/// stopped tasks, and two for task definitions, or up to four if the stopped tasks are of a deployment that ECS has forgotten.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>
 const BURST: u32 = 20;
-/// After a burst, one service each interval. That makes six requests a second that read services; the bucket gets twenty tokens.
+/// After a burst, one service is diagnosed each interval. That makes six requests a second that read services; the bucket gets twenty
+/// tokens a second.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How many services' tags are requested in a row, where no diagnosis is needed or allowed: one token of that bucket each.
+/// How many services' tags are requested in a row, without a diagnosis. Each request takes one token of that bucket.
 const TAGS_BURST: u32 = 40;
 /// After that, five a second: with the diagnoses, eleven requests a second.
 const TAGS_INTERVAL: Duration = Duration::from_millis(200);
-/// For how long ECS certainly remembers a stopped task; it promises an hour.
+/// How long we rely on ECS to remember a stopped task. ECS promises an hour.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
 const TASKS_REMEMBERED: Duration = Duration::from_secs(55 * 60);
-/// How long an answer is cached, also that a request failed.
+/// How long an answer or a failure is cached.
 const CACHED: Duration = Duration::from_secs(60);
 
-/// What ECS is asked for, and for how long.
+/// What is requested from ECS, and how long an alert waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiagnoseSettings {
     /// The longest that an alert waits for the answers.
     pub timeout: Duration,
     /// How many lines of the log of a crashed container are read. The default is 0, because a log may hold anything.
     pub log_lines: usize,
-    /// When exits of tasks are a crash loop; before that they are routine. `None`: each exit is an alert.
+    /// How many exits of tasks are a crash loop; fewer are routine. `None`: each exit is an alert.
     pub crash_loop: Option<CrashLoopRule>,
     /// What the tags of services are used for.
     pub tags: Tagging,
 }
 
-/// What the tags of services are used for. Where it is nothing, they are not requested.
+/// What the tags of services are used for. If they are not used, they are not requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tagging {
     /// The keys of the tags that alerts show.
     pub shown: Vec<String>,
     /// Whether a pattern names tags.
-    pub are_matched: bool,
+    pub are_in_patterns: bool,
 }
 
 impl Tagging {
-    fn are_wanted(&self) -> bool {
-        self.are_matched || !self.shown.is_empty()
+    fn are_used(&self) -> bool {
+        self.are_in_patterns || !self.shown.is_empty()
     }
 }
 
@@ -97,7 +98,7 @@ pub struct Diagnoser {
 struct Answered {
     outcome: DiagnosisOutcome,
     diagnosis: Option<Arc<Diagnosis>>,
-    /// `None` where they were not requested.
+    /// `None` if they were not requested.
     tags: Option<Tagged>,
 }
 
@@ -109,14 +110,14 @@ impl Answered {
         Self { outcome, diagnosis: None, tags: None }
     }
 
-    /// Whether it is older than the stop of this task.
+    /// Whether the answer is older than the stop of this task.
     fn is_stale_for(&self, task: &str) -> bool {
         let knows = |diagnosis: &Diagnosis| diagnosis.stops.iter().any(|stop| stop.task == task);
         self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.tasks_known && !knows(diagnosis))
     }
 }
 
-/// No request was made, because of the rate limits. It is not cached, so the next alert tries again.
+/// No request was made, because of the limits. This is not cached, so the next alert tries again.
 struct Busy;
 
 impl Diagnoser {
@@ -135,7 +136,7 @@ impl Diagnoser {
         }
     }
 
-    /// Adds what ECS says about the alert's service, and its tags. The alert stays as it is where ECS does not answer.
+    /// Adds what ECS says about the alert's service, and its tags. If ECS does not answer, the alert stays as it is.
     pub async fn diagnose(&self, alert: &Arc<Alert>) -> Arc<Alert> {
         let Some(service) = alert.service.as_ref().filter(|_| alert.needs_diagnosis) else {
             return self.tag(alert).await;
@@ -156,14 +157,14 @@ impl Diagnoser {
         };
         match answered.tags {
             Some(tagged) => self.with_tags(&diagnosed, tagged),
-            // There was no request, or the diagnosis did not need them.
+            // The service was not asked about, or its tags were not requested.
             None => self.tag(&diagnosed).await,
         }
     }
 
-    /// Adds the tags of the alert's service. That takes one request where they are not cached.
+    /// Adds the tags of the alert's service. If they are not cached, that takes one request.
     pub async fn tag(&self, alert: &Arc<Alert>) -> Arc<Alert> {
-        let Some(service) = alert.service.as_ref().filter(|_| self.settings.tags.are_wanted()) else {
+        let Some(service) = alert.service.as_ref().filter(|_| self.settings.tags.are_used()) else {
             return Arc::clone(alert);
         };
         let mut stop = self.stop.clone();
@@ -185,7 +186,7 @@ impl Diagnoser {
         }
     }
 
-    /// The crash-loop rule for this alert. `None` where it is so old that ECS may have forgotten the tasks that stopped before it.
+    /// The crash-loop rule for this alert. `None` if the alert is so old that ECS may have forgotten the tasks that stopped before it.
     fn rule(&self, alert: &Alert) -> Option<CrashLoopRule> {
         let is_recent = |rule: &CrashLoopRule| {
             alert
@@ -195,8 +196,8 @@ impl Diagnoser {
         self.settings.crash_loop.filter(is_recent)
     }
 
-    /// Whether the alert's service has recovered ([`Diagnosis::has_recovered`], within the crash-loop window); `None` where ECS does not
-    /// answer. Returns the alert with what ECS says now.
+    /// Whether the alert's service has recovered ([`Diagnosis::has_recovered`], within the crash-loop window); `None` if ECS does
+    /// not answer. Also returns the alert with what ECS says now.
     pub async fn confirm_recovery(&self, alert: Arc<Alert>) -> (Arc<Alert>, Option<bool>) {
         let Some(service) = &alert.service else { return (alert, None) };
         // A cached answer may be older than the recovery.
@@ -208,7 +209,7 @@ impl Diagnoser {
         (alert, has_recovered)
     }
 
-    /// The cached answer unless it is older than the alert's task; else a new one.
+    /// The cached answer, or a new one if the cached one is older than the stop of the alert's task.
     async fn answer(&self, alert: &Alert, service: &Service) -> Result<Answered, Arc<Busy>> {
         let entry = self.recent.entry_by_ref(service).or_try_insert_with(self.ask(alert, service)).await?;
         let is_stale = |task: &String| entry.value().is_stale_for(task);
@@ -228,7 +229,8 @@ impl Diagnoser {
         let Ok(_slot) = timeout_at(deadline, self.slots.acquire()).await else { return Err(Busy) };
         let inquiry = Inquiry::new(&self.ecs, service, deadline, &self.settings);
         let named = alert.reason.as_deref().into_iter().flat_map(target_groups_in).take(1).map(str::to_owned);
-        // In a box: each message in flight has room for this future, twelve KB of it, whether or not it asks.
+        // Boxed, because this future takes twelve KB. Without the box, each message in flight would take that much, even if its service
+        // is not diagnosed.
         let (diagnosis, tags, unanswered) = Box::pin(inquiry.run(named.collect())).await;
         let is_complete = unanswered.failed.is_empty() && !unanswered.timed_out;
         let (mut refusal, mut tags_refusal) = (None, None);
@@ -252,12 +254,11 @@ impl Diagnoser {
             Some(tags) => Ok(tags),
             None => Err(tags_refusal.unwrap_or(outcome)),
         };
-        let tags =
-            if self.settings.tags.are_wanted() { Some(self.tags_or_cached(service, tagged).await) } else { None };
+        let tags = if self.settings.tags.are_used() { Some(self.tags_or_cached(service, tagged).await) } else { None };
         Ok(Answered { outcome, diagnosis: diagnosis.map(Arc::new), tags })
     }
 
-    /// Caches these tags; where they are unknown, returns the cached ones.
+    /// Caches and returns these tags. If they are unknown, returns the cached ones.
     async fn tags_or_cached(&self, service: &Service, tagged: Tagged) -> Tagged {
         if tagged.is_ok() {
             self.tags.insert(service.clone(), tagged.clone()).await;
@@ -286,7 +287,7 @@ impl Diagnoser {
         })
     }
 
-    /// Logs a failed request; a missing permission once only, because it lasts until the operator grants it.
+    /// Logs a failed request. A missing permission is logged once only, because it lasts until the operator grants it.
     fn log_failure(&self, error: EcsError) -> DiagnosisOutcome {
         let (action, class) = (error.action, error.class);
         match class {

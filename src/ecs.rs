@@ -1,5 +1,5 @@
-//! Clients of the APIs that a diagnosis reads: ECS's, about services, deployments, stopped tasks and task definitions; CloudWatch Logs',
-//! for the log of a container; and the load balancer's, about the health of targets ([`targets`]).
+//! Clients of the APIs that a diagnosis reads: ECS, about services, deployments, stopped tasks and task definitions; CloudWatch Logs,
+//! for the log of a container; and Elastic Load Balancing, about the health of targets ([`targets`]).
 //!
 //! Only this module uses the AWS SDK's types for these. It does not interpret the answers, and returns them as the JSON that AWS sent.
 //! An answer holds the environments of containers, so it is never logged.
@@ -27,10 +27,10 @@ mod targets;
 
 /// How many tasks one request can list or describe.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
-const MOST_TASKS: i32 = 100;
-/// How many service deployments one request can describe; as many are listed.
+const MAX_TASKS: i32 = 100;
+/// How many service deployments one request can describe. The same number is listed.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServiceDeployments.html>
-const MOST_DEPLOYMENTS: i32 = 20;
+const MAX_DEPLOYMENTS: i32 = 20;
 
 /// The clients. Each request goes to the Region of the service.
 #[derive(Debug)]
@@ -53,13 +53,13 @@ pub struct EcsError {
 
 /// What DescribeServices answered.
 pub struct Described {
-    /// The answer, without tags where the role may not read these.
+    /// The answer, without tags if the role may not read them.
     pub answer: Value,
-    /// Why it has no tags, where they were requested and only they are denied.
+    /// The error, if tags were requested and only they are denied.
     pub tags_refused: Option<EcsError>,
 }
 
-/// The IAM action that the role needs for tags, where only they are denied.
+/// The IAM action that is reported as missing if only the tags are denied.
 pub const LIST_TAGS: &str = "ecs:ListTagsForResource";
 
 impl EcsError {
@@ -70,7 +70,7 @@ impl EcsError {
 }
 
 impl Ecs {
-    /// Makes no request.
+    /// Creates the clients. Sends no request.
     pub fn new(aws: &aws_config::SdkConfig) -> Self {
         // An alert waits for the answer, so a failed request is not retried.
         let aws = aws
@@ -86,10 +86,11 @@ impl Ecs {
         }
     }
 
-    /// The answer of DescribeServices, with the service's tags if `with_tags`. AWS's reference names no further action for these. <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html>
+    /// The answer of DescribeServices, with the service's tags if `with_tags`. AWS's reference names no additional action for tags.
+    /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html>
     ///
     /// # Errors
-    /// Any failure of the request, classified. It is no error that only the tags are denied.
+    /// Any failure of the request, classified. If only the tags are denied, that is not an error.
     pub async fn describe_service(&self, service: &Service, with_tags: bool) -> Result<Described, EcsError> {
         match self.describe_one(service, with_tags).await {
             Err(error) if with_tags && matches!(error.class, ErrorClass::Denied | ErrorClass::Invalid) => {
@@ -108,8 +109,8 @@ impl Ecs {
         answer.of("ecs:DescribeServices", call.send().await)
     }
 
-    /// A page of the ARNs of stopped tasks, in no order, and the token of the next page. ECS remembers stopped tasks for about an hour. A
-    /// page holds a hundred at most.
+    /// A page of the ARNs of stopped tasks, in no particular order, and the token of the next page. ECS remembers stopped tasks for about
+    /// an hour. A page holds a hundred at most.
     ///
     /// # Errors
     /// Any failure of the request, classified.
@@ -119,7 +120,7 @@ impl Ecs {
         token: Option<String>,
     ) -> Result<(Vec<String>, Option<String>), EcsError> {
         let call = self.client.list_tasks().cluster(service.cluster_arn()).service_name(&service.name);
-        let call = call.desired_status(DesiredStatus::Stopped).max_results(MOST_TASKS).set_next_token(token);
+        let call = call.desired_status(DesiredStatus::Stopped).max_results(MAX_TASKS).set_next_token(token);
         let call = call.customize().config_override(in_region_of(service));
         let listed = call.send().await.map_err(|error| EcsError::new("ecs:ListTasks", error))?;
         Ok((listed.task_arns.unwrap_or_default(), listed.next_token))
@@ -131,7 +132,7 @@ impl Ecs {
     /// Any failure of the request, classified.
     pub async fn list_service_deployments(&self, service: &Service) -> Result<Vec<String>, EcsError> {
         let call = self.client.list_service_deployments().cluster(service.cluster_arn()).service(&service.name);
-        let call = call.max_results(MOST_DEPLOYMENTS).customize().config_override(in_region_of(service));
+        let call = call.max_results(MAX_DEPLOYMENTS).customize().config_override(in_region_of(service));
         let listed = call.send().await.map_err(|error| EcsError::new("ecs:ListServiceDeployments", error))?;
         let deployments = listed.service_deployments.unwrap_or_default();
         Ok(deployments.into_iter().filter_map(|deployment| deployment.service_deployment_arn).collect())
@@ -174,7 +175,7 @@ impl Ecs {
         answer.of("ecs:DescribeTaskDefinition", call.send().await)
     }
 
-    /// The last messages in a log stream, the oldest first; empty where the stream does not exist.
+    /// The last messages in a log stream, the oldest first; empty if the stream does not exist.
     ///
     /// # Errors
     /// Any other failure of the request, classified.

@@ -80,7 +80,7 @@ impl Search {
                 let is_local =
                     Url::parse(text.trim()).is_ok_and(|url| is_loopback(&url) && self.hosted(text).is_none());
                 let found = match path {
-                    // These may have any host, also one that no list has.
+                    // These keys accept any host, even one that is in no list.
                     "heartbeat.url" if !is_local => Some(SecretKind::Heartbeat),
                     _ if path.ends_with(".webhook_url") && !is_local => Some(SecretKind::Webhook),
                     _ => self.secret_in(text),
@@ -131,7 +131,7 @@ impl Search {
         }
     }
 
-    /// Whether a path follows a webhook's host: the host alone is not a secret.
+    /// `Some` if the word holds a webhook's host and a path after it: the host alone is not a secret.
     fn hosted(&self, word: &str) -> Option<()> {
         let lower = word.to_lowercase();
         let has_path = |rest: &str| {
@@ -171,7 +171,7 @@ fn has_webhook_path(word: &str) -> bool {
 ///
 /// Inside a word a digit must follow, as in Slack's tokens: the name of a secret may be `slack/xoxb-token`.
 fn is_token(word: &str) -> bool {
-    const LEAST: usize = 8;
+    const MIN_LENGTH: usize = 8;
     let lower = word.to_lowercase();
     let begins = lower.match_indices("xox").chain(lower.match_indices("xapp")).map(|(at, _)| at);
     begins.into_iter().any(|at| {
@@ -180,7 +180,7 @@ fn is_token(word: &str) -> bool {
         let Some(rest) = rest.and_then(|rest| rest.strip_prefix(['-', '.'])) else { return false };
         let length = rest.bytes().take_while(|c| c.is_ascii_alphanumeric() || b"-.%".contains(c)).count();
         let is_clear = before.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit());
-        length >= LEAST && is_clear && !before.ends_with(char::is_alphanumeric)
+        length >= MIN_LENGTH && is_clear && !before.ends_with(char::is_alphanumeric)
     })
 }
 
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_left_alone() {
+    fn a_text_without_a_secret_is_accepted() {
         for text in [
             "[queue]\nurl = 'https://sqs.eu-west-1.amazonaws.com/123456789012/ecs-alerts'",
             "[slack]\nallowed_hosts = ['hooks.slack.com', '127.0.0.1']\napi_url = 'https://slack.com/api/'",

@@ -5,7 +5,7 @@ use crate::{alert::Severity, route::mention};
 
 /// The mention keys of a section.
 pub(super) struct MentionKeys {
-    /// None if the key is missing; empty if the section asks for no mention.
+    /// `None` if the key is missing; empty if the section asks for no mention.
     pub(super) whom: Option<String>,
     pub(super) from: Option<Severity>,
 }

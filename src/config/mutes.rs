@@ -37,7 +37,7 @@ fn parse_one(mut section: Reader<'_>, place: usize, now: OffsetDateTime) -> Opti
     if let (Some(Some(from)), Some(Some(until))) = (from, until)
         && until <= from
     {
-        section.fault("until", "is not later than from, so the mute would never hold");
+        section.fault("until", "is not later than from, so the mute would never apply");
     }
     let mute = match (pattern, from, until, reason) {
         (_, Some(None), ..) | (_, _, Some(None), _) => None,
@@ -50,7 +50,7 @@ fn parse_one(mut section: Reader<'_>, place: usize, now: OffsetDateTime) -> Opti
         section.warn("until", "\"forever\" never ends: alerts that match are deleted until somebody removes the mute");
     }
     if let Some(mute) = mute.as_ref().filter(|mute| mute.state_at(now) == MuteState::Ended) {
-        section.warn("", &format!("{mute} has ended, and holds only events from before its end; remove it"));
+        section.warn("", &format!("{mute} has ended, and mutes only events from before its end; remove it"));
     }
     section.finish();
     mute

@@ -16,7 +16,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_valid_is_read_as_it_was_written(sample in sample(), by_variable in vec(any::<bool>(), 5)) {
+    fn a_valid_configuration_is_read_as_written(sample in sample(), by_variable in vec(any::<bool>(), 5)) {
         let Sample { account, url, visibility, in_flight, pollers, grace, listen, channels, routes } = &sample;
         let mut env = HashMap::new();
         let mut line = |place: usize, variable: &'static str, key: &str, value: String| {
@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_invalid_is_refused_by_the_name_of_its_key(case in invalid(), webhook in prop::option::of(0..4usize)) {
+    fn an_invalid_value_is_refused_with_the_name_of_its_key(case in invalid(), webhook in prop::option::of(0..4usize)) {
         let (section, key, mut value) = case;
         // The value has the wrong type, contains a webhook, or is one.
         match webhook {

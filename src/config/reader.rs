@@ -1,5 +1,5 @@
-//! Reads one section of the configuration: each key by its type, and the variable that wins over it. Everything that is wrong or
-//! unknown is a fault; what is valid but probably a mistake is a warning.
+//! Reads one section of the configuration: each key by its type, and the variable that wins over it. A wrong value or an unknown key is
+//! a fault. A value that is valid but probably a mistake is a warning.
 
 use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         self.keys.iter().any(|key| key.name == name && key.from_env)
     }
 
-    /// Records what is wrong with the value of `name`. The fault names the variable if the value came from there.
+    /// Records a fault in the value of `name`. The fault names the variable if the value came from there.
     pub(super) fn fault(&self, name: &str, what: &str) {
         self.push(&self.place(name), what);
     }
@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
     fn push(&self, place: &str, what: &str) {
         let place = format!("{place}: ");
         let mut faults = self.context.faults.borrow_mut();
-        // One fault for each key: later ones follow from the first.
+        // Only the first fault of a key is kept: later ones follow from it.
         if !faults.iter().any(|fault| fault.starts_with(&place)) {
             faults.push(place + what);
         }
@@ -243,7 +243,7 @@ pub(super) fn quote(text: &str) -> String {
     if text.contains("://") { "a URL".into() } else { format!("{text:?}") }
 }
 
-/// What a value is. A string is not shown: it may be a secret in the wrong place.
+/// A value, as an error may show it. A string is not shown: it may be a secret in the wrong place.
 fn describe(value: &Value) -> String {
     match value {
         Value::Integer(number) => number.to_string(),

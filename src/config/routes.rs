@@ -48,7 +48,7 @@ pub(super) fn parse(root: &mut Reader<'_>, channels: &[Channel]) -> Vec<Route> {
             None => (None, Taken::Problems),
         };
         let proceed = section.boolean("continue", false);
-        // What a faulty pattern would take is unknown.
+        // It is unknown which events a faulty pattern would match.
         if value.is_none() || pattern.is_some() {
             if let Some(warning) = takers.iter().find_map(|(earlier, before)| taken.warning_after(before, *earlier)) {
                 section.warn("", &warning);
@@ -120,8 +120,8 @@ impl Taken {
     }
 }
 
-/// True only if `wide` matches every event that `narrow` matches. It compares the patterns as written, so it can be false although
-/// `wide` matches more: where operators with different names or operands overlap.
+/// True only if `wide` matches every event that `narrow` matches. It compares the patterns as they are written, so it can be false
+/// although `wide` matches all these events: for example, if operators with different names or operands overlap.
 fn covers(wide: &serde_json::Value, narrow: &serde_json::Value) -> bool {
     // In an array of objects, `exists: false` matches more when other fields of the same object are required too.
     wide == narrow || (!requires_absence(wide) && requires_no_more(wide, narrow))

@@ -1,4 +1,4 @@
-//! Which files and variables make which configuration, and what is refused or warned of.
+//! How files and variables are read, and which of them are refused or cause a warning.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 const MINIMAL: [(&str, &str); 2] =
     [("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q"), ("SLACK_WEBHOOK_SECRET_ID", "hook")];
 
-/// Loads a file with these variables and more.
+/// Loads a file with the variables of `least` and of `env`.
 fn with(least: &[(&str, &str)], file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     load(file, &[least, env].concat())
 }
@@ -131,7 +131,7 @@ fn a_pattern_may_be_pasted_as_json() {
 
 /// Each is refused with one message that names the key or variable and says what is accepted.
 #[test]
-fn what_is_wrong_is_named_with_what_would_be_right() {
+fn a_fault_names_the_key_and_what_is_accepted() {
     let one_channel = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'x'\n";
     let route = |line: &str| format!("unrouted = 'drop'\n{one_channel}[[route]]\nchannel = 'a'\n{line}");
     for (file, env, expected) in [
@@ -243,7 +243,7 @@ fn a_secret_key_needs_a_secret() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_reported_at_once() {
+fn all_faults_are_reported_at_once() {
     let error = load("[queue]\npollers = 0\nfoo = 1", &[("LOG_FORMAT", "x")]).map(|_| ()).unwrap_err();
     for part in
         ["queue.pollers", "queue.foo", "LOG_FORMAT", "queue.url (QUEUE_URL): is required", "SLACK_WEBHOOK_SECRET_ID"]
@@ -312,18 +312,18 @@ fn ecs_is_asked_for_three_seconds_at_most_by_default() {
 }
 
 #[test]
-fn tags_are_asked_for_where_a_pattern_names_them_or_alerts_show_them() {
+fn tags_are_requested_if_a_pattern_names_them_or_alerts_show_them() {
     let by_tag = "[[route]]\nchannel = 'b'\npattern = { service-tags = { team = ['x'] } }\n[[route]]\nchannel = 'a'\n";
     let tags = |file: &str| load(file, &MINIMAL[..1]).map(|config| config.diagnose.map(|settings| settings.tags));
     let plain = "[[route]]\nchannel = 'b'\ncontinue = true\n[[route]]\nchannel = 'a'\n";
-    let of = |shown: &[&str], are_matched| {
-        Some(diagnose::Tagging { shown: shown.iter().map(ToString::to_string).collect(), are_matched })
+    let of = |shown: &[&str], are_in_patterns| {
+        Some(diagnose::Tagging { shown: shown.iter().map(ToString::to_string).collect(), are_in_patterns })
     };
     assert_eq!(tags(&routed(plain)), Ok(of(&[], false)));
     assert_eq!(tags(&routed(by_tag)), Ok(of(&[], true)));
     let shown = "[diagnose]\ntags = ['team', 'aws:cloudformation:stack-name']\n";
     assert_eq!(tags(&(routed(plain) + shown)), Ok(of(&["team", "aws:cloudformation:stack-name"], false)));
-    // Otherwise alerts would silently go to another channel.
+    // Without this fault, alerts would silently go to another channel.
     let error = tags(&format!("{}[diagnose]\nenabled = false\n", routed(by_tag))).unwrap_err();
     assert!(error.contains("diagnose.enabled: is false, but a pattern names service-tags"), "{error}");
     let disabled = warnings(&format!("{}{shown}enabled = false\n", routed(plain)));

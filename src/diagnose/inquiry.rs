@@ -1,12 +1,12 @@
-//! The requests that diagnose one service. A request is sent as soon as what it names is known, beside all others.
+//! The requests that diagnose one service. Each request is sent as soon as its parameters are known, in parallel with the others.
 //!
 //! Three requests need the answer of another one:
 //!
-//! - DescribeTasks needs the ARNs that ListTasks answers with. The task that an event names would not do: a diagnosis counts all
-//!   that stopped, and the event already holds what DescribeTasks says about its own.
-//! - DescribeTaskDefinition needs the ARNs that DescribeServices answers with, which hold the deployments that ECS still knows. Where
-//!   the tasks that stopped are of a forgotten deployment, it needs DescribeTasks.
-//! - DescribeServiceDeployments needs the ARNs that ListServiceDeployments answers with.
+//! - DescribeTasks needs the ARNs in the answer of ListTasks. The ARN in the event would not be enough: a diagnosis counts all stopped
+//!   tasks, and the event already holds what DescribeTasks says about its task.
+//! - DescribeTaskDefinition needs the ARNs in the answer of DescribeServices, which has the deployments that ECS still knows. If the
+//!   stopped tasks are of a deployment that ECS has forgotten, it needs the ARNs in the answer of DescribeTasks.
+//! - DescribeServiceDeployments needs the ARNs in the answer of ListServiceDeployments.
 //!
 //! So a diagnosis takes as long as ListTasks and then DescribeTasks, unless a task names a forgotten deployment, or the log of a
 //! container is read, or a load balancer is slow.
@@ -42,11 +42,11 @@ use crate::{
     event::Arn,
 };
 
-/// The most pages of stopped tasks that are read, a hundred tasks each. Of a service that stops more within the hour, these show
-/// why.
+/// How many pages of stopped tasks are read at most, a hundred tasks each. If a service stops more tasks within the hour, these are
+/// enough to show why.
 const MAX_PAGES: usize = 5;
 
-/// The requests about one service, and what they were answered with so far.
+/// The requests about one service, and the answers so far.
 pub(super) struct Inquiry<'a> {
     ecs: &'a Ecs,
     service: &'a Service,
@@ -77,7 +77,7 @@ impl<'a> Inquiry<'a> {
             service,
             deadline,
             log_lines: settings.log_lines,
-            with_tags: settings.tags.are_wanted(),
+            with_tags: settings.tags.are_used(),
             tags: OnceLock::new(),
             details: Mutex::default(),
             requested: Mutex::default(),
@@ -85,9 +85,9 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    /// Sends the requests. Returns the diagnosis and the tags of the service, each `None` where ECS did not answer, and which requests
-    /// were not answered. `target_groups` are the ARNs that the event names: these are requested at once, because a target that
-    /// failed is soon deregistered.
+    /// Sends the requests. Returns the diagnosis and the tags of the service, each `None` if ECS did not answer, and the requests that
+    /// were not answered. `target_groups` are the ARNs that the event names. They are requested at once, because a target that failed
+    /// is soon deregistered.
     pub(super) async fn run(mut self, target_groups: Vec<String>) -> (Option<Diagnosis>, Option<Tags>, Unanswered) {
         let diagnosis = self.diagnosis(&target_groups).await;
         let unanswered = self.unanswered.into_inner();
@@ -111,7 +111,7 @@ impl<'a> Inquiry<'a> {
         let main = pin!(async {
             let described = described.clone().map(|known| known.ok_or(()));
             let stopped = async { Ok(self.stopped_tasks().await) };
-            // Nothing else helps where ECS does not know the service.
+            // If ECS does not know the service, the other answers are of no use.
             let (described, (stopped, tasks_known)) = try_join!(described, stopped).ok()?;
             let mut known = Facts::clone(&described);
             known.tasks_known = tasks_known;
@@ -144,7 +144,7 @@ impl<'a> Inquiry<'a> {
         snapshot.map(|snapshot| snapshot.diagnosis(&self.details.lock()))
     }
 
-    /// What ECS says about the service itself. Keeps its tags.
+    /// What ECS says about the service itself. Keeps the service's tags.
     async fn describe_service(&self) -> Option<Arc<Facts>> {
         let described = self.within(self.ecs.describe_service(self.service, self.with_tags)).await?;
         let service = described.answer.pointer("/services/0")?;
@@ -158,7 +158,7 @@ impl<'a> Inquiry<'a> {
         Some(Arc::new(facts))
     }
 
-    /// The answers of DescribeTasks about the stopped tasks, and whether they hold all of these.
+    /// The answers of DescribeTasks about the stopped tasks, and whether no request for them failed.
     async fn stopped_tasks(&self) -> (Vec<Value>, bool) {
         let mut answers = Vec::new();
         let list = async |token| self.within(self.ecs.list_stopped_tasks(self.service, token)).await;
@@ -194,7 +194,7 @@ impl<'a> Inquiry<'a> {
         answers.into_iter().flatten().for_each(|answer| self.details.lock().add(answer));
     }
 
-    /// Requests the last lines of the log, where the operator wants them. Needs the task definition of the container.
+    /// Requests the last lines of the log, if the configuration asks for them. Needs the task definition of the container.
     async fn request_log(&self, snapshot: &ServiceSnapshot<'_>) {
         let log = snapshot.log_stream(&self.details.lock()).filter(|_| self.log_lines > 0);
         if let Some(log) = log {
@@ -218,12 +218,12 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    /// Leaves out target groups of other Regions and accounts, whatever an event names.
+    /// Requests these target groups, except those of other Regions and accounts, which an event may name.
     async fn request_targets(&self, groups: impl Iterator<Item = &str>) {
         let Service { partition, region, account, .. } = self.service;
-        let is_near = |arn: Arn| (arn.partition, arn.region, arn.account) == (&**partition, &**region, &**account);
-        let near = self.not_requested(groups.filter(|group| Arn::parse(group).is_some_and(is_near)));
-        let requests = near.iter().map(async |group| {
+        let is_own = |arn: Arn| (arn.partition, arn.region, arn.account) == (&**partition, &**region, &**account);
+        let own = self.not_requested(groups.filter(|group| Arn::parse(group).is_some_and(is_own)));
+        let requests = own.iter().map(async |group| {
             let (described, health) = join!(
                 self.within(self.ecs.describe_target_group(self.service, group)),
                 self.within(self.ecs.describe_target_health(self.service, group))
@@ -235,7 +235,7 @@ impl<'a> Inquiry<'a> {
         join_all(requests).await;
     }
 
-    /// Those ARNs that were not requested yet. From now on they count as requested.
+    /// The ARNs that were not requested yet. Marks them as requested.
     fn not_requested<'b>(&self, arns: impl Iterator<Item = &'b str>) -> Vec<String> {
         let mut requested = self.requested.lock();
         arns.filter(|arn| requested.insert((*arn).to_owned())).map(str::to_owned).collect()

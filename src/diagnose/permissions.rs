@@ -1,4 +1,4 @@
-//! Which of a diagnosis' permissions the role lacks, and what the lack of each costs.
+//! Finds the permissions for a diagnosis that the role lacks, and says what does not work without them.
 
 use tokio::time::timeout;
 
@@ -11,34 +11,36 @@ use crate::{
 };
 
 impl DiagnoseSettings {
-    /// What does not work without this permission, and how to switch off what needs it.
+    /// What does not work without this permission, and how to switch off the requests that need it.
     pub(super) fn cost_of(&self, action: &str) -> String {
         let less = "alerts say less. To switch the requests off: diagnose.enabled = false";
         let unmatched = "no pattern that names service-tags matches, so the next route takes the alert";
         match action {
-            LIST_TAGS if !self.tags.are_matched => "alerts do not show the tags of services (diagnose.tags)".to_owned(),
+            LIST_TAGS if !self.tags.are_in_patterns => {
+                "alerts do not show the tags of services (diagnose.tags)".to_owned()
+            }
             LIST_TAGS => unmatched.to_owned(),
-            "ecs:DescribeServices" if self.tags.are_matched => format!("{unmatched}, and {less}"),
+            "ecs:DescribeServices" if self.tags.are_in_patterns => format!("{unmatched}, and {less}"),
             _ => less.to_owned(),
         }
     }
 }
 
-/// The actions that a diagnosis needs and that the role may not do in the Region and account of the queue, each with what its lack
-/// costs. The requests name resources that do not exist: any answer but a denial shows that the role may make them.
+/// The actions of a diagnosis that the role may not perform in the Region and account of the queue, each with what does not work
+/// without it. The requests name resources that do not exist: any answer but a denial shows that the role may make them.
 pub async fn denied_actions(
     aws: &aws_config::SdkConfig,
     settings: &DiagnoseSettings,
     queue_arn: &str,
 ) -> Vec<(&'static str, String)> {
     let Some(queue) = Arn::parse(queue_arn) else { return Vec::new() };
-    let nobody = "ecs-slack-alerts-check".to_owned();
+    let missing = "ecs-slack-alerts-check".to_owned();
     let service = Service {
         partition: queue.partition.to_owned(),
         region: queue.region.to_owned(),
         account: queue.account.to_owned(),
-        cluster: nobody.clone(),
-        name: nobody,
+        cluster: missing.clone(),
+        name: missing,
     };
     let ecs = Ecs::new(aws);
     let task = service.cluster_arn().replace(":cluster/", ":task/") + "/00000000000000000000000000000000";
@@ -52,7 +54,7 @@ pub async fn denied_actions(
     let requests = async {
         tokio::join!(
             async {
-                let described = ecs.describe_service(&service, settings.tags.are_wanted()).await;
+                let described = ecs.describe_service(&service, settings.tags.are_used()).await;
                 described.map_or_else(Some, |described| described.tags_refused)
             },
             async { ecs.list_stopped_tasks(&service, None).await.err() },

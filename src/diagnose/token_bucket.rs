@@ -17,8 +17,8 @@ impl TokenBucket {
         Self { full_at: now, burst, interval }
     }
 
-    /// Takes a token and returns the instant from which it may be used, which is `now` where the bucket is not empty. `None` where
-    /// that instant is more than `max_wait` away.
+    /// Takes a token and returns the instant from which it may be used, which is `now` if the bucket is not empty. `None` if that
+    /// instant is more than `max_wait` away.
     pub(super) fn take(&mut self, now: Instant, max_wait: Duration) -> Option<Instant> {
         let full_at = self.full_at.max(now) + self.interval;
         let wait = (full_at - now).saturating_sub(self.interval * self.burst);

@@ -1,5 +1,5 @@
-//! The load balancer's API: the health check of a target group, and the health of its targets. It answers in XML, so this module turns
-//! the SDK's types into the JSON that the AWS CLI prints.
+//! The API of Elastic Load Balancing: the health check of a target group, and the health of its targets. The API answers in XML, so
+//! this module turns the SDK's types into the JSON that the AWS CLI prints.
 
 use aws_sdk_elasticloadbalancingv2::{
     Config,

@@ -1,4 +1,4 @@
-//! Who gets an alert, whom it mentions, and what is muted.
+//! Which channel gets an alert, whom it mentions, and which alerts are muted.
 
 use super::*;
 use crate::route::RouteDecision;
@@ -18,7 +18,7 @@ fn mentions(file: &str) -> Vec<Option<(String, Severity)>> {
 }
 
 #[test]
-fn a_route_mentions_whom_its_channel_does_unless_it_says_otherwise() {
+fn a_route_has_its_channels_mention_unless_it_overrides_it() {
     let file = two(
         "mention = '<!subteam^S0123456789>'\nmention_from = 'warning'",
         "[[route]]\nchannel = 'a'\ncontinue = true\n\
@@ -42,11 +42,11 @@ fn a_route_mentions_whom_its_channel_does_unless_it_says_otherwise() {
         ]
     );
     let only = "[[channel]]\nname = 'a'\nwebhook_secret_id = 'a'\nmention = '<!here>'";
-    assert_eq!(mentions(only), [some("<!here>", critical)], "without routes the channel's counts too");
+    assert_eq!(mentions(only), [some("<!here>", critical)], "without routes, the channel's mention applies too");
 }
 
 #[test]
-fn what_is_wrong_with_a_mention_is_named_by_its_key() {
+fn a_fault_in_a_mention_names_its_key() {
     for (channel, route, expected) in [
         ("mention = '@here'", "", "channel[0].mention: \"@here\" would be plain text in Slack; write \"<!here>\""),
         ("mention = 1", "", "channel[0].mention: is 1; it must be a string"),
@@ -69,7 +69,7 @@ fn what_is_wrong_with_a_mention_is_named_by_its_key() {
 }
 
 #[test]
-fn routes_that_may_take_nothing_must_be_meant() {
+fn routes_that_may_match_nothing_must_be_confirmed() {
     let patterned = "[[route]]\nchannel = 'a'\npattern = { source = ['aws.esc'] }\n[[route]]\nchannel = 'b'\npattern = { source = ['x'] }\n";
     let error = load(&two("", patterned), &MINIMAL[..1]).map(drop).unwrap_err();
     for part in ["route: each has a pattern", "add a last [[route]]", "unrouted = \"drop\" at the top of the file"] {
@@ -113,7 +113,7 @@ fn a_mute_that_has_ended_is_a_warning() {
 }
 
 #[test]
-fn what_is_wrong_with_a_mute_is_named_by_its_key() {
+fn a_fault_in_a_mute_names_its_key() {
     const GOOD: [&str; 4] = [
         "pattern = { source = ['aws.ecs'] }",
         "from = '2026-12-01T20:00:00Z'",
