@@ -8,7 +8,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::FutureExt;
@@ -150,7 +150,7 @@ impl Consumer {
     pub fn unhealthy_reason(&self) -> Option<String> {
         let limit = self.receive_limit();
         let overdue = |(index, since): (usize, &Moment)| {
-            let begun = (*lock(since))?;
+            let begun = (*since.lock())?;
             (begun.elapsed() > limit).then(|| format!("poller {index} has waited for SQS for {:.0?}", begun.elapsed()))
         };
         self.receives_since
@@ -162,7 +162,7 @@ impl Consumer {
 
     /// Whether a receive succeeded within the time in which every receive must end.
     pub fn is_receiving(&self) -> bool {
-        lock(&self.received).is_some_and(|received| received.elapsed() <= self.receive_limit())
+        self.received.lock().is_some_and(|received| received.elapsed() <= self.receive_limit())
     }
 
     /// How long a receive may take before the consumer counts as unhealthy.
@@ -174,7 +174,7 @@ impl Consumer {
     async fn keep_polling(self: &Arc<Self>, index: usize) -> Result<(), SqsError> {
         loop {
             let ended = AssertUnwindSafe(self.poll(index)).catch_unwind().await;
-            *lock(&self.receives_since[index]) = None;
+            *self.receives_since[index].lock() = None;
             match ended {
                 Ok(result) => return result,
                 Err(_) => error!(poller = index, "a poller panicked; starting it again"),
@@ -187,7 +187,8 @@ impl Consumer {
     /// after one that is not full.
     async fn poll(self: &Arc<Self>, index: usize) -> Result<(), SqsError> {
         let mut backoff = receive_backoff();
-        let mut proven = index > 0;
+        // Only the first poller may end the program for a misconfigured queue, and only until its first receive succeeds.
+        let mut may_give_up = index == 0;
         let mut awake = index == 0;
         let mut pacer = Pacer::new(self.settings.wait);
         loop {
@@ -204,8 +205,8 @@ impl Consumer {
             };
             match received {
                 Ok(messages) => {
-                    *lock(&self.received) = Some(Instant::now());
-                    (proven, backoff) = (true, receive_backoff());
+                    *self.received.lock() = Some(Instant::now());
+                    (may_give_up, backoff) = (false, receive_backoff());
                     let full = messages.len() == sqs::BATCH;
                     awake = index == 0 || full;
                     let empty = messages.is_empty();
@@ -218,7 +219,7 @@ impl Consumer {
                         return Ok(());
                     }
                 }
-                Err(error) if !proven && error.class.is_misconfiguration() => return Err(error),
+                Err(error) if may_give_up && error.class.is_misconfiguration() => return Err(error),
                 Err(error) => {
                     awake = index == 0;
                     let delay = backoff.next().unwrap_or(MAX_RECEIVE_BACKOFF);
@@ -237,8 +238,8 @@ impl Consumer {
         }
     }
 
-    /// Takes slots for the messages of the next receive. While no channel can take a post there are none, with one exception: if
-    /// no message is in flight, a single slot, whose message probes Slack.
+    /// Takes slots for the messages of the next receive. While no channel can take a post, it waits, with one exception: if no
+    /// message is in flight, it takes a single slot, and the message in it probes Slack.
     async fn slots(&self) -> OwnedSemaphorePermit {
         let acquire = async |count: usize| {
             let slots = Arc::clone(&self.slots).acquire_many_owned(count as u32).await;
@@ -267,9 +268,9 @@ impl Consumer {
     }
 
     async fn receive(&self, index: usize, max: usize) -> Result<Vec<Message>, SqsError> {
-        *lock(&self.receives_since[index]) = Some(Instant::now());
+        *self.receives_since[index].lock() = Some(Instant::now());
         let received = self.queue.receive(max, self.settings.visibility_timeout, self.settings.wait).await;
-        *lock(&self.receives_since[index]) = None;
+        *self.receives_since[index].lock() = None;
         received
     }
 
@@ -299,11 +300,6 @@ impl Consumer {
             output = future => Some(output),
         }
     }
-}
-
-/// A moment is plain data: a poisoned lock means nothing.
-fn lock(moment: &Moment) -> MutexGuard<'_, Option<Instant>> {
-    moment.lock()
 }
 
 const MAX_RECEIVE_BACKOFF: Duration = Duration::from_secs(60);

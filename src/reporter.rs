@@ -54,7 +54,7 @@ pub struct IncidentSettings {
 pub enum Reported {
     /// Slack accepted a message or an edit that carries it.
     Posted,
-    /// An incident that Slack has counted it.
+    /// Slack shows its incident, and the incident has counted it.
     Folded,
     /// A copy of it was reported before.
     Duplicate,
@@ -122,8 +122,9 @@ impl Reporter {
                 mention_from: None,
             },
         });
-        // EventBridge and SQS deliver copies within minutes. Two hours exceed the longest put-back, so that an event for two
-        // channels is not posted again to the one that has it. A hundred thousand entries take about fifty MB.
+        // EventBridge and SQS deliver copies within minutes. Two hours exceed the longest usual put-back, so that an event for two
+        // channels is not posted again to the one that has it. A put-back for a blocked channel may last longer. A hundred thousand
+        // entries take about fifty MB.
         const CACHED_FOR: Duration = Duration::from_secs(2 * 3600);
         let reported = Cache::builder().max_capacity(100_000).eviction_policy(EvictionPolicy::lru());
         let reported = reported.time_to_live(CACHED_FOR).build();
@@ -145,8 +146,8 @@ impl Reporter {
         self.reported.contains_key(&(identity, channel)) || is_counted() == Some(true)
     }
 
-    /// The channels with an open incident that the alert concerns: it may be the recovery, or one more event that alone opens no
-    /// incident.
+    /// The channels with an open incident that the alert concerns. The alert may be the recovery, or one more event that would not open
+    /// an incident by itself.
     pub async fn channels_with_open_incident(&self, alert: &Alert, identity: Identity) -> Vec<ChannelId> {
         let (Some(incidents), Some(about)) = (&self.incidents, &alert.about) else { return Vec::new() };
         let is_quiet_problem = about.phase == Phase::Problem && alert.severity < Severity::Warning;
@@ -240,7 +241,7 @@ impl Reporter {
         Key::new(self.name(channel), account, region, cluster, about.subject, &about.name)
     }
 
-    /// Keeps the gauge of open incidents.
+    /// Updates the gauge of open incidents.
     pub fn measure(&self) {
         let Some(incidents) = &self.incidents else { return };
         let open = incidents.log.open_by_channel();

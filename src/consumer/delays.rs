@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// When its channel opens, a message with at most this many receives becomes visible at once. If a channel opens and closes
 /// repeatedly, that may use up these receives within seconds; the other receives are spaced by their usual delays.
-pub(super) const CUT_SHORT: u32 = 3;
+pub(super) const MAX_EARLY_RETURNS: u32 = 3;
 
 /// How long a message that could not be posted stays hidden: 30 s, doubling with each receive up to an hour. Up to a fifth is
 /// subtracted at random (`jitter` is in 0..1), so that messages that failed together do not return together. Ten receives span
@@ -33,7 +33,7 @@ pub(super) fn blocked_delay(receive_count: u32, jitter: f64) -> Duration {
 
 /// How long a message that cannot be decoded stays hidden: one second for each receive. So it reaches the dead-letter queue
 /// within a minute, and a queue without one does not return it in a tight loop.
-pub(super) fn poison_delay(receive_count: u32) -> Duration {
+pub(super) fn undecodable_delay(receive_count: u32) -> Duration {
     Duration::from_secs(receive_count.clamp(1, 300).into())
 }
 
@@ -43,14 +43,14 @@ mod tests {
     use crate::sqs;
 
     #[test]
-    fn a_put_back_grows_from_half_a_minute_to_an_hour() {
+    fn put_backs_grow_from_half_a_minute_to_an_hour() {
         let without_jitter: Vec<u64> = (0..=10).map(|count| put_back_delay(count, 0.0).as_secs()).collect();
         assert_eq!(without_jitter, [30, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
         assert_eq!(put_back_delay(u32::MAX, 0.0), Duration::from_secs(3600));
     }
 
     #[test]
-    fn jitter_takes_off_a_fifth_at_most() {
+    fn jitter_subtracts_a_fifth_at_most() {
         assert_eq!(put_back_delay(1, 1.0), Duration::from_secs(24));
         assert_eq!(put_back_delay(9, 1.0), Duration::from_secs(2880));
     }
@@ -73,9 +73,9 @@ mod tests {
     }
 
     #[test]
-    fn poison_reaches_the_dead_letter_queue_within_a_minute() {
-        let total: Duration = (1..=10).map(poison_delay).sum();
+    fn an_undecodable_message_reaches_the_dead_letter_queue_within_a_minute() {
+        let total: Duration = (1..=10).map(undecodable_delay).sum();
         assert!(total < Duration::from_secs(60));
-        assert_eq!(poison_delay(u32::MAX), Duration::from_secs(300));
+        assert_eq!(undecodable_delay(u32::MAX), Duration::from_secs(300));
     }
 }

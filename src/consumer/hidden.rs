@@ -28,17 +28,17 @@ use crate::{
     sqs::{Queue, Receipt},
 };
 
-/// How many are kept. Each takes about half a KiB, most of it the receipt.
+/// How many messages are kept. Each takes about half a KiB, most of it the receipt.
 const MAX: usize = 10_000;
 /// The longest time of one extension.
 const STEP: Duration = Duration::from_secs(3600);
-/// How long before a message would become visible its extension is requested: a request may take ten seconds.
+/// An extension is requested this long before the message would become visible: a request may take ten seconds.
 const MARGIN: Duration = Duration::from_secs(20);
 /// Messages that become visible sooner than this are left alone.
 const TOO_LATE: Duration = Duration::from_secs(2);
 /// How many messages a second become visible when a channel opens.
 const WAKE_RATE: usize = 50;
-/// At the end of the program, how many messages are made visible soon, and how long that may take.
+/// How many messages are released at the end of the program, and how long that may take ([`Hidden::release`]).
 const RELEASED: usize = 500;
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -66,19 +66,19 @@ pub(super) struct Hidden {
 /// The entries that are due now.
 #[derive(Debug, Default)]
 struct Due {
-    /// Their channel takes alerts again.
+    /// To be made visible, because their channel takes alerts again.
     wake: Vec<Entry>,
-    /// Their channel is still blocked.
+    /// To be hidden longer, because their channel is still blocked.
     extend: Vec<Entry>,
 }
 
 impl Hidden {
-    /// Whether one more can be kept.
+    /// Whether one more message can be kept.
     pub(super) fn has_room(&self) -> bool {
         self.entries.lock().len() < MAX
     }
 
-    /// Keeps one. Without room, it becomes visible when its delay ends.
+    /// Keeps a message. If there is no room, the message becomes visible when its delay ends.
     pub(super) fn keep(&self, entry: Entry) {
         let mut entries = self.entries.lock();
         if entries.len() < MAX {
@@ -97,7 +97,7 @@ impl Hidden {
             if !wake.is_empty() {
                 let count = wake.len();
                 info!(count, "a channel takes alerts again: the messages that were put back for it become visible");
-                show(&queue, wake, || Duration::from_secs(fastrand::usize(0..=count / WAKE_RATE) as u64)).await;
+                make_visible(&queue, wake, || Duration::from_secs(fastrand::usize(0..=count / WAKE_RATE) as u64)).await;
                 continue;
             }
             if !extend.is_empty() {
@@ -126,8 +126,8 @@ impl Hidden {
         let now = Instant::now();
         let entries: Vec<Entry> =
             self.entries.lock().drain(..).filter(|entry| entry.is_hidden(now)).take(RELEASED).collect();
-        let shown = show(queue, entries, || Duration::from_secs(fastrand::u64(30..=60)));
-        let _ = timeout(RELEASE_WITHIN, shown).await;
+        let released = make_visible(queue, entries, || Duration::from_secs(fastrand::u64(30..=60)));
+        let _ = timeout(RELEASE_WITHIN, released).await;
     }
 
     /// Takes out the due entries, and drops those that may be visible.
@@ -143,7 +143,7 @@ impl Hidden {
                 if entry.earliest <= now + MARGIN {
                     due.wake.push(entry);
                 }
-            } else if entry.is_to_stay() && entry.visible_at <= now + MARGIN {
+            } else if entry.may_be_extended() && entry.visible_at <= now + MARGIN {
                 due.extend.push(entry);
             } else {
                 entries.push_back(entry);
@@ -154,7 +154,7 @@ impl Hidden {
 
     /// When the next entry is due if no channel changes.
     fn next(&self) -> Option<Instant> {
-        let at = |entry: &Entry| if entry.is_to_stay() { entry.visible_at - MARGIN } else { entry.last_change() };
+        let at = |entry: &Entry| if entry.may_be_extended() { entry.visible_at - MARGIN } else { entry.last_change() };
         self.entries.lock().iter().map(at).min()
     }
 }
@@ -169,14 +169,14 @@ impl Entry {
         self.visible_at - TOO_LATE
     }
 
-    fn is_to_stay(&self) -> bool {
+    fn may_be_extended(&self) -> bool {
         self.until > self.visible_at
     }
 }
 
 /// Makes messages visible, each after a delay of its own.
-async fn show(queue: &Queue, entries: Vec<Entry>, delay: impl Fn() -> Duration) {
-    let shown = entries.into_iter().map(|entry| (entry, delay())).map(async |(entry, delay)| {
+async fn make_visible(queue: &Queue, entries: Vec<Entry>, delay: impl Fn() -> Duration) {
+    let requests = entries.into_iter().map(|entry| (entry, delay())).map(async |(entry, delay)| {
         if let Err(error) = queue.put_back_before(&entry.receipt, delay, entry.last_change()).await {
             debug!(
                 error = error.chain(),
@@ -184,7 +184,7 @@ async fn show(queue: &Queue, entries: Vec<Entry>, delay: impl Fn() -> Duration) 
             );
         }
     });
-    join_all(shown).await;
+    join_all(requests).await;
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
                 (OPEN, seconds(1), HOUR, seconds(0)),
                 (BLOCKED, HOUR, 8 * HOUR, seconds(0)),
                 (BLOCKED, seconds(15), 8 * HOUR, seconds(0)),
-                // Its time is over: it may become visible.
+                // Its delay cannot be extended further: it may become visible.
                 (BLOCKED, seconds(15), seconds(15), seconds(0)),
                 (BLOCKED, seconds(0), 8 * HOUR, seconds(0)),
                 // Its usual delay has not ended: it is left alone.

@@ -13,14 +13,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Pacer {
     wait: Duration,
-    /// The next pauses, since the last receive that was as expected.
+    /// The next pauses. `None` after a receive that waited or had messages.
     pauses: Option<ExponentialBackoff>,
-    /// Whether this was logged, and no receive has waited since.
+    /// Whether a warning was logged, and no empty receive has waited since.
     reported: bool,
 }
 
 impl Pacer {
-    /// For receives with this wait.
+    /// Paces receives with this wait.
     pub(super) fn new(wait: Duration) -> Self {
         Self { wait, pauses: None, reported: false }
     }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_some_seconds_and_begin_anew_after_a_message() {
+    fn pauses_grow_to_a_few_seconds_and_restart_after_a_message() {
         let mut pacer = Pacer::new(WAIT);
         let pauses: Vec<Duration> = (0..20).map(|_| pacer.pause(true, AT_ONCE).unwrap()).collect();
         assert!(pauses[0] < Duration::from_millis(300), "{pauses:?}");

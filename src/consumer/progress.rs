@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
-
+use parking_lot::Mutex;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::metrics;
@@ -19,7 +18,7 @@ struct Counts {
     last: Instant,
 }
 
-/// A message in flight. It counts and holds its slot until this is dropped, however its task ends.
+/// A message in flight. Until this is dropped, the message is counted and holds its slot, however its task ends.
 #[derive(Debug)]
 pub(super) struct InFlight {
     progress: Arc<Progress>,
@@ -31,9 +30,9 @@ impl Progress {
         Arc::new(Self(Mutex::new(Counts { in_flight: 0, last: Instant::now() })))
     }
 
-    /// A message has been received.
+    /// Counts a message that was received.
     pub(super) fn begin(self: &Arc<Self>, slot: Option<OwnedSemaphorePermit>) -> InFlight {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.in_flight == 0 {
             state.last = Instant::now();
         }
@@ -44,27 +43,22 @@ impl Progress {
 
     /// A description of the problem if messages are in flight and none was settled for longer than `limit`.
     pub(super) fn stall(&self, limit: Duration) -> Option<String> {
-        let Counts { in_flight, last } = *self.lock();
+        let Counts { in_flight, last } = *self.0.lock();
         let stalled = in_flight > 0 && last.elapsed() > limit;
-        stalled.then(|| format!("for {:.0?} no message was settled, of {in_flight} in flight", last.elapsed()))
-    }
-
-    /// Plain data: a poisoned lock means nothing.
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock()
+        stalled.then(|| format!("no message was settled for {:.0?}, with {in_flight} in flight", last.elapsed()))
     }
 }
 
 impl InFlight {
     /// The message was settled, or cannot be settled.
     pub(super) fn settled(self) {
-        self.progress.lock().last = Instant::now();
+        self.progress.0.lock().last = Instant::now();
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.progress.lock().in_flight -= 1;
+        self.progress.0.lock().in_flight -= 1;
         metrics::in_flight(-1);
     }
 }
@@ -93,17 +87,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_a_stall_if_no_message_is_settled() {
+    async fn a_stall_is_reported_if_no_message_is_settled() {
         let progress = Progress::new();
         advance(2 * LIMIT).await;
         let (first, _second) = (progress.begin(None), progress.begin(None));
         advance(LIMIT).await;
         assert_eq!(progress.stall(LIMIT), None, "the time counts from the first receive");
         advance(Duration::from_secs(1)).await;
-        assert_eq!(progress.stall(LIMIT).unwrap(), "for 121s no message was settled, of 2 in flight");
+        assert_eq!(progress.stall(LIMIT).unwrap(), "no message was settled for 121s, with 2 in flight");
         first.settled();
         assert_eq!(progress.stall(LIMIT), None);
         advance(2 * LIMIT).await;
-        assert!(progress.stall(LIMIT).unwrap().contains("of 1 in flight"));
+        assert!(progress.stall(LIMIT).unwrap().contains("with 1 in flight"));
     }
 }

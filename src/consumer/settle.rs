@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Consumer,
-    delays::{CUT_SHORT, blocked_delay, poison_delay, put_back_delay},
+    delays::{MAX_EARLY_RETURNS, blocked_delay, put_back_delay, undecodable_delay},
     hidden::Entry,
 };
 use crate::{
@@ -32,7 +32,7 @@ impl Consumer {
             metrics::queue_delay(SystemTime::now().duration_since(sent).unwrap_or_default());
         }
         if self.is_stopping() {
-            // It came with one of the last receives, and work on it has not begun.
+            // The message came with one of the last receives, and work on it has not begun.
             let outcome = MessageOutcome::Deferred;
             metrics::message(outcome);
             info!(
@@ -74,7 +74,7 @@ impl Consumer {
                 }
             }
             Err(Failure::Undecodable(_)) => {
-                self.put_back(&message, poison_delay(message.receive_count)).await;
+                self.put_back(&message, undecodable_delay(message.receive_count)).await;
             }
             Err(Failure::Deferred { .. }) if self.is_stopping() => self.give_back(&message).await,
             Err(Failure::Deferred { channel, error: NotReported::NotPosted(_), .. }) if !self.slack.takes(channel) => {
@@ -88,24 +88,24 @@ impl Consumer {
     }
 
     /// Puts a message back because its channel is blocked. The usual delay is extended while the channel stays blocked. If there
-    /// is no room to remember the message, the delay has its full length from the start.
+    /// is no room to keep the receipt for that, the delay has its full length from the start.
     async fn hide(&self, message: Message, channel: ChannelId) {
         let now = Instant::now();
-        // A request that begins at the last moment may take ten seconds.
+        // The margin is for the request, which may take ten seconds.
         let most = (message.received + sqs::MAX_HIDDEN).duration_since(now).saturating_sub(Duration::from_secs(30));
         let jitter = fastrand::f64();
         let whole = blocked_delay(message.receive_count, jitter).min(most);
         let usual = put_back_delay(message.receive_count, jitter).min(most);
         let first = if self.hidden.has_room() { usual } else { whole };
         if self.put_back(&message, first).await {
-            let earliest = if message.receive_count <= CUT_SHORT { now } else { now + usual };
+            let earliest = if message.receive_count <= MAX_EARLY_RETURNS { now } else { now + usual };
             let (visible_at, until) = (now + first, now + whole);
             self.hidden.keep(Entry { receipt: message.receipt, channel, visible_at, until, earliest });
         }
     }
 
-    /// Puts a message back at once while stopping, after all receives of this worker have ended: an open one would receive the
-    /// message again, and so bring it nearer to the dead-letter queue.
+    /// Puts a message back at once while stopping, after all receives of this worker have ended: an open receive would get the
+    /// message again, which would bring it nearer to the dead-letter queue.
     async fn give_back(&self, message: &Message) {
         tokio::select! {
             () = self.receives_closed.cancelled() => {}

@@ -159,8 +159,8 @@ impl Reporter {
         root.cloned().map(Accepted::Posted).ok_or(Refusal::RootGone { replied: false })
     }
 
-    /// Shows a report in the channel or, while Slack refuses that, in its fallback, and so on. If that channel has the incident, the
-    /// report is a reply.
+    /// Shows a report in the channel or, while Slack refuses that, in the first of its fallbacks that Slack accepts. If that channel
+    /// has the incident, the report is a reply.
     pub(super) async fn show_where_taken(
         &self,
         channel: ChannelId,
