@@ -1,7 +1,7 @@
 //! The HTTP server: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! Clients are not trusted. Invariant: whatever they do, this server holds at most [`CONNECTIONS`] connections, each with little memory
-//! and for a short time. It always serves the newest: at the limit it closes the oldest.
+//! Clients are not trusted. Invariant: whatever they do, this server holds at most [`MAX_CONNECTIONS`] connections, each with little
+//! memory and for a short time. It always serves the newest: at the limit it closes the oldest.
 
 use std::{
     collections::VecDeque,
@@ -34,14 +34,14 @@ use tracing::warn;
 
 use crate::{consumer::Consumer, shutdown::StopSignal, slack::client::read_body};
 
-/// More than the expected clients need: a few Prometheus servers, a load balancer's and a container's health checks. Few enough to
-/// leave descriptors for Slack and SQS even under a tight limit.
-const CONNECTIONS: usize = 32;
-/// The limit does not sink below this, however few descriptors the process has.
-const FEWEST_CONNECTIONS: usize = 4;
+/// How many connections are open at most. The expected clients need fewer: a few Prometheus servers, a load balancer's and a container's
+/// health checks. Even under a tight limit this leaves descriptors for Slack and SQS.
+const MAX_CONNECTIONS: usize = 32;
+/// The maximum is not reduced below this, however few descriptors the process has.
+const MIN_CONNECTIONS: usize = 4;
 /// How long a client may take to send the head of a request, including the time that the connection is idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection stays open. After that the response in progress is the last. Prometheus waits this long for a scrape.
+/// How long a connection stays open. After that, the response in progress is the last one. Prometheus waits this long for a scrape.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// How long that last response may take.
 const LAST_RESPONSE: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
 /// How long `health` waits for both responses: less than the five seconds that ECS gives a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the responses are made from.
+/// The sources of the responses.
 #[derive(Debug)]
 pub struct Status {
     /// Renders the metrics.
@@ -88,11 +88,11 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}; {hint}"))
 }
 
-/// Asks the worker that listens on this address of this machine whether it is healthy and ready. For a container's health check, which
-/// then needs no curl. A worker that cannot reach AWS is still starting, and must not replace one that can.
+/// Asks the worker that listens on this address of this machine whether it is healthy and ready. A container's health check uses this,
+/// so that it needs no curl. It also asks for readiness, so that a new worker that cannot reach AWS does not replace one that can.
 ///
 /// # Errors
-/// The worker's own reason where it responds, or why it does not respond.
+/// The worker's own reason if it responds, or why it does not respond.
 pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
     if listen.ip().is_unspecified() {
         listen.set_ip(if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
@@ -111,7 +111,7 @@ pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
             })?;
             let status = response.status();
             let mut body = Vec::new();
-            // A body that ends early is shown as far as it came; the status is shown in any case.
+            // If the body ends early, the error shows the status and the part that arrived.
             let _ = read_body(response, &mut body).await;
             anyhow::ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&body).trim());
         }
@@ -126,7 +126,7 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>) {
     let process = Collector::default();
     process.describe();
     let mut connections: VecDeque<AbortHandle> = VecDeque::new();
-    let mut limit = CONNECTIONS;
+    let mut limit = MAX_CONNECTIONS;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -134,16 +134,16 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>) {
                 connections.push_back(
                     tokio::spawn(serve_connection(stream, process.clone(), Arc::clone(&status))).abort_handle(),
                 );
-                // The new connection responds to what has arrived before the next one can replace it, and other tasks run too.
+                // Lets the new connection respond to a request that has arrived before the next connection can replace it.
                 yield_now().await;
             }
             // The client has closed the connection already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => yield_now().await,
             Err(error) => {
                 // Slack and SQS need descriptors too, so the limit is halved.
-                if limit > FEWEST_CONNECTIONS {
-                    limit = (limit / 2).max(FEWEST_CONNECTIONS);
-                    warn!(%error, "a connection for metrics and health cannot be accepted; at most {limit} from now on");
+                if limit > MIN_CONNECTIONS {
+                    limit = (limit / 2).max(MIN_CONNECTIONS);
+                    warn!(%error, "a connection for metrics and health cannot be accepted; from now on at most {limit} are open");
                 }
                 close_oldest(&mut connections, limit);
                 sleep(ACCEPT_BACKOFF).await;
@@ -162,7 +162,7 @@ fn close_oldest(connections: &mut VecDeque<AbortHandle>, limit: usize) {
 /// Serves one connection, for a limited time.
 async fn serve_connection(stream: TcpStream, process: Collector, status: Arc<Status>) {
     let service = service_fn(async |request| {
-        // Other tasks run between two responses, also when one client sends many requests at once: rendering takes time.
+        // Lets other tasks run between two responses, even if one client sends many requests at once: rendering takes time.
         yield_now().await;
         Ok::<_, Infallible>(respond(&request, &process, &status))
     });

@@ -90,7 +90,7 @@ pub async fn run(config: Config, signals: &Signals) -> Result<()> {
     };
     tokio::select! {
         ended = worker.consumer.run() => ended.map_err(|error| queue_error(&error, &worker.queue_url))?,
-        channel = worker.slack.broken() => bail!("the task that posts to channel {channel:?} died; SQS delivers the messages in flight again"),
+        channel = worker.slack.broken() => bail!("the task that posts to channel {channel:?} ended unexpectedly; SQS delivers the messages in flight again"),
         () = grace_ends => bail!("the drain did not end within {:?}; SQS delivers the messages in flight again", worker.shutdown_grace),
     }
     info!("drained");
@@ -126,8 +126,8 @@ fn slack_client() -> Result<Client> {
     Client::new(outbound()?.client()).context("cannot set up TLS to Slack; are CA certificates installed?")
 }
 
-/// Loads the AWS SDK's configuration from its own variables, files and roles. With `queue_url`, also checks that the queue is in the
-/// configured Region.
+/// Loads the AWS SDK's configuration from the SDK's own variables, files and roles. With `queue_url`, also checks that the queue is in
+/// the configured Region.
 ///
 /// # Errors
 /// When the Region is missing or invalid, the queue is in another Region, or a proxy or certificates cannot be used.
@@ -142,7 +142,7 @@ pub async fn load_aws(queue_url: Option<&str>) -> Result<aws_config::SdkConfig> 
 /// Checks the part of the AWS configuration that needs no network request.
 ///
 /// # Errors
-/// As [`load_aws`], but a Region that only the instance metadata has is not looked up.
+/// The same as for [`load_aws`]. If only the instance metadata names the Region, the Region is not checked.
 pub async fn check_aws(queue_url: &str) -> Result<()> {
     outbound()?;
     if aws::names_region().await {
@@ -207,8 +207,8 @@ async fn start(config: Config, stop: &StopSignal) -> Result<Worker> {
     })
 }
 
-/// Opens the store of incidents; none where each alert is a message. The worker also starts when the table cannot be reached: alerts
-/// are posted without it.
+/// Opens the store of incidents; `None` if each alert is a message. The worker also starts if the table cannot be reached: alerts are
+/// posted without it.
 async fn open_store(config: &Config, aws: &aws_config::SdkConfig) -> Result<Option<Store>> {
     let Some(settings) = &config.incidents else { return Ok(None) };
     let Some(name) = &settings.table else { return Ok(Some(Store::Memory(Arc::default()))) };
@@ -251,21 +251,22 @@ pub fn start_retries() -> ExponentialBuilder {
     ExponentialBuilder::new().with_max_delay(Duration::from_secs(10)).with_max_times(7).with_jitter()
 }
 
-/// Ends the retries at the first failure after a minute, also where each attempt runs into its timeout.
+/// Allows the retry of a transient error until a minute has passed. The number of retries alone would allow more time if each attempt
+/// takes until its timeout.
 fn for_about_a_minute<E>(is_transient: impl Fn(&E) -> bool) -> impl FnMut(&E) -> bool {
     let end = Instant::now() + Duration::from_secs(60);
     move |error| is_transient(error) && Instant::now() < end
 }
 
-/// The error of a failed request about `queue` (its URL or ARN): [`Misconfigured`] where a retry cannot help.
+/// The error of a failed request about `queue` (its URL or ARN): [`Misconfigured`] if a retry cannot help.
 pub fn queue_error(error: &SqsError, queue: &str) -> anyhow::Error {
     let needs = error.denied_action().map(|action| format!(" (needs {action})")).unwrap_or_default();
     let what = format!("the queue {queue} cannot be used{needs}: {}", error.chain());
     if error.class.is_misconfiguration() { Misconfigured(what).into() } else { anyhow::anyhow!(what) }
 }
 
-/// Every ten seconds, lets the histograms aggregate their samples, which otherwise pile up until a scrape, and updates the gauges of
-/// incidents and tasks.
+/// Every ten seconds, aggregates the samples of the histograms, which would otherwise accumulate until a scrape, and updates the gauges
+/// of incidents and tasks.
 async fn refresh_metrics(status: Arc<Status>, reporter: Arc<Reporter>) {
     let mut tick = interval(Duration::from_secs(10));
     loop {
@@ -302,7 +303,7 @@ async fn watch_queue(queue: Arc<Queue>) {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {
                 has_failed = true;
-                warn!(error = error.chain(), "queue_messages cannot be kept up to date");
+                warn!(error = error.chain(), "the metric queue_messages cannot be updated");
             }
             Err(_) => {}
         }

@@ -18,7 +18,7 @@ use crate::{
 const VARIABLES: &str = "\
 Environment variables; each wins over the configuration file, and README.md has them all with the file's keys:
   QUEUE_URL                the SQS queue; required by run, check and dlq
-  UNDELIVERED_QUEUE_URL    the queue of what EventBridge could not deliver, for dlq --from undelivered
+  UNDELIVERED_QUEUE_URL    the queue of events that EventBridge could not deliver, for dlq --from undelivered
   SLACK_WEBHOOK_SECRET_ID  the Secrets Manager secret that holds the webhook's URL; required by run, check and send
   SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
   SLACK_BOT_TOKEN_SECRET_ID, SLACK_CHANNEL_ID
@@ -26,9 +26,9 @@ Environment variables; each wins over the configuration file, and README.md has 
   HEARTBEAT_URL_SECRET_ID  the secret that holds the URL of a dead man's switch, which is requested once a minute
   HEARTBEAT_URL            that URL itself, for a laptop
   HEARTBEAT_CANARY_WITHIN  no heartbeat once this long has passed without a canary [default: canaries do not matter]
-  INCIDENTS_TABLE          the DynamoDB table by which replicas share incidents [default: this process's memory]
+  INCIDENTS_TABLE          the DynamoDB table in which replicas share incidents [default: this process's memory]
   CONFIG_FILE              the configuration file, if --config is not given
-  CONFIG_CONTENT           the text of the configuration file, where none can be mounted
+  CONFIG_CONTENT           the text of the configuration file, for platforms that cannot mount a file
   ACCOUNT_NAME             the name of the AWS account in alerts [default: the account's id]
   LISTEN_ADDR              where metrics and health are served [default: 0.0.0.0:9090]
   SHUTDOWN_GRACE           how long a drain may take [default: 25s]
@@ -36,7 +36,7 @@ Environment variables; each wins over the configuration file, and README.md has 
   RUST_LOG                 off, error, warn, info or debug, also for single modules [default: info]
   AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL and the others of the AWS SDK, as everywhere
 
-With neither a file nor more than QUEUE_URL and SLACK_WEBHOOK_SECRET_ID, every event that is a problem goes to that webhook.";
+If only QUEUE_URL and SLACK_WEBHOOK_SECRET_ID are set, and there is no file, every event that is a problem goes to that webhook.";
 
 /// Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
 #[derive(Debug, Parser)]
@@ -59,8 +59,8 @@ enum Command {
         /// Also ask AWS: the queue is readable and has a dead-letter queue, and each webhook resolves. Posts nothing
         #[arg(long)]
         live: bool,
-        /// Also explain, for the EventBridge events in this file (as for `render`; `-` is standard input), which route takes each
-        /// and why the others do not, and which mute holds it
+        /// Also explain the routing of the EventBridge events in this file (as for `render`; `-` is standard input): which route
+        /// takes each event, why the others do not, and which mute holds it
         #[arg(long, value_name = "FILE")]
         event: Vec<PathBuf>,
     },
@@ -68,14 +68,14 @@ enum Command {
     Render {
         #[command(flatten)]
         events: Events,
-        /// A folder of ECS's answers, for what it would say about the services of the events: JSON files as `aws ecs
-        /// describe-services`, `describe-tasks` and `describe-task-definition` print them, under any names
+        /// A folder with answers of ECS about the services of the events: JSON files with any names, as `aws ecs describe-services`,
+        /// `describe-tasks` and `describe-task-definition` print them
         #[arg(long, value_name = "DIR")]
         ecs_answers: Option<PathBuf>,
     },
     /// Post events to Slack
     Send(Events),
-    /// Look at what the worker could not handle, or move it back to the queue
+    /// Show the messages that the worker could not handle, or move them back to the queue
     #[command(subcommand)]
     Dlq(Dlq),
     /// Ask the worker on this machine whether it is healthy and ready, for a container's health check
@@ -90,15 +90,15 @@ enum Dlq {
         file: ConfigFile,
         #[command(flatten)]
         from: From,
-        /// Look at no more messages than this
+        /// Read at most this many messages
         #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Move everything in the dead-letter queue back to the queue, by SQS's own message move task; Ctrl-C cancels it
     ///
-    /// That task does not serve the queue of undelivered events. From there, this command moves the messages itself: it sends each one to
-    /// the queue, then deletes it. If it is interrupted, the rest stays where it is; if it is killed, at most ten messages are in both
-    /// queues.
+    /// The move task does not work for the queue of undelivered events. From there, this command moves the messages itself: it sends each
+    /// one to the queue, then deletes it. If the command is interrupted, the rest stays where it is; if it is killed, at most ten messages
+    /// are in both queues.
     Redrive {
         #[command(flatten)]
         file: ConfigFile,
@@ -125,9 +125,9 @@ struct From {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Which {
-    /// The dead-letter queue of the queue: what the worker could not handle
+    /// The queue's dead-letter queue: messages that the worker could not handle
     Dlq,
-    /// The queue of what EventBridge could not deliver
+    /// The queue of events that EventBridge could not deliver
     Undelivered,
 }
 
@@ -170,7 +170,7 @@ impl Cli {
     /// # Errors
     /// When the configuration is bad ([`crate::config::ConfigError`], [`app::Misconfigured`]) or the work failed.
     pub async fn run(self) -> Result<bool> {
-        // First of all, so that no signal is lost. `run` has nothing to finish before it begins, so a signal then ends it with code 0.
+        // This comes first, so that no signal is lost. Before `run` begins, it has nothing to finish, so a signal ends it with code 0.
         let signals = Signals::listen(matches!(self.command, Command::Run(_))).context("cannot listen to signals")?;
         match self.command {
             Command::Run(file) => {

@@ -34,7 +34,7 @@ pub enum HeartbeatSource {
     Secret {
         /// Its name or ARN.
         id: String,
-        /// The object's key, where several of its values could be meant.
+        /// The object's key, needed if several of its values could be the URL.
         key: Option<String>,
     },
     /// The URL itself.
@@ -48,7 +48,7 @@ pub struct HeartbeatSettings {
     pub source: HeartbeatSource,
     /// The time between two heartbeats.
     pub interval: Duration,
-    /// No heartbeat is sent once this time has passed without a canary; none if canaries do not matter.
+    /// No heartbeat is sent if this time has passed without a canary. `None`: canaries do not matter.
     pub canary_within: Option<Duration>,
 }
 
@@ -71,7 +71,7 @@ pub struct Heartbeat {
     allowed: AllowedHosts,
     client: reqwest::Client,
     watched: Watched,
-    /// The URL from the last look-up; none after a refusal, because the secret may have changed.
+    /// The URL from the last look-up. `None` after a refusal, because the secret may have changed.
     url: Option<PingUrl>,
     last: Option<BeatResult>,
 }
@@ -156,7 +156,7 @@ impl Heartbeat {
         Ok(Self { settings, secrets, allowed, client, watched, url: None, last: None })
     }
 
-    /// Sends heartbeats until the drain begins. The first is due after one interval: a worker that ends sooner does not work.
+    /// Sends heartbeats until the drain begins. The first is due after one interval, so a worker that ends before that sends none.
     pub async fn run(mut self, mut stop: StopSignal) {
         let interval = self.settings.interval;
         let beats = async {
@@ -221,14 +221,14 @@ impl Heartbeat {
                 looked_up.map_err(|error| format!("its URL cannot be looked up: {error}"))?
             }
         };
-        let asked = async {
+        let exchange = async {
             let response = self.client.get(url.0.clone()).send().await?;
             let (status, mut body) = (response.status(), Vec::new());
             // The status is enough if the body ends early.
             let _ = read_body(response, &mut body).await;
             Ok::<_, reqwest::Error>((status, body))
         };
-        let answer = timeout(TIMEOUT, asked).await;
+        let answer = timeout(TIMEOUT, exchange).await;
         // Without an answer, the URL is kept: nothing shows that it is wrong.
         let keep = |heartbeat: &mut Self| heartbeat.url = Some(url);
         match answer {
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn https_to_any_host_passes_and_nothing_is_shown() {
+    fn https_to_any_host_is_accepted_and_the_url_is_not_shown() {
         let allowed = AllowedHosts::new(["127.0.0.1".to_owned()]).unwrap();
         for good in [
             "https://hc-ping.com/0ec9-sesame",
@@ -297,9 +297,9 @@ mod tests {
 
     #[test]
     fn only_a_success_counts() {
-        let judged = |status: u16, body: &str| check_response(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        let checked = |status: u16, body: &str| check_response(StatusCode::from_u16(status).unwrap(), body.as_bytes());
         for (status, body) in [(200, "OK"), (200, ""), (202, "queued"), (204, ""), (200, "OK (rate limited)")] {
-            assert_eq!(judged(status, body), Ok(()), "{status} {body}");
+            assert_eq!(checked(status, body), Ok(()), "{status} {body}");
         }
         for (status, body, part) in [
             (200, "OK (not found)\n", "does not know this check"),
@@ -307,7 +307,7 @@ mod tests {
             (404, "sesame", "404"),
             (500, "sesame", "500"),
         ] {
-            let error = judged(status, body).unwrap_err();
+            let error = checked(status, body).unwrap_err();
             assert!(error.contains(part) && !error.contains("sesame"), "{status} {body}: {error}");
         }
     }

@@ -39,7 +39,7 @@
 //!
 //! Monitoring must not harm the work. [`admin`] serves metrics and health. [`heartbeat`] reports to a service outside that the worker
 //! works, and canaries show that events arrive. [`log`] has a thread that writes; it drops and counts the lines that standard error
-//! does not take. [`signals`] has a thread that waits for signals. Neither thread panics, and nothing waits for them.
+//! does not take. [`signals`] has a thread that waits for signals. Neither thread panics, and the work never waits for them.
 //!
 //! # Commands
 //!
@@ -48,8 +48,8 @@
 //!
 //! # Reading order
 //!
-//! The groups of modules below, from the bottom up: a module imports from its own group and the groups before it. A test at the end of
-//! this file has the exact order and checks it.
+//! Read the groups of modules below from top to bottom: a module imports only from its own group and the groups before it. A test at
+//! the end of this file has the exact order and checks it.
 
 #![cfg_attr(
     not(test),

@@ -112,7 +112,7 @@ pub async fn send(config: Config, files: &[PathBuf]) -> Result<bool> {
     let (_never, stop) = watch::channel(None);
     let slack = app::start_slack(&config, aws.as_ref(), &stop).await?;
     let router = Router::new(config.routes, config.mutes);
-    // A person waits for this command: long enough for a usual 429 of Slack, but not for an outage.
+    // A person waits for this command. The limit is long enough for a usual 429 of Slack, but not for an outage.
     let patience = config.queue.visibility_timeout.min(Duration::from_secs(30));
     let mut all_accepted = true;
     let posts = poll_fn(|context| bodies.poll_recv(context))
@@ -166,7 +166,7 @@ async fn send_one(slack: &Slack, router: &Router, body: &str, start_by: Instant)
     join_all(sent).await.into_iter().flatten().collect()
 }
 
-/// The outcome of an alert that goes to no channel, and a reason where that may be a mistake.
+/// The outcome of an alert that goes to no channel, and the reason if that may be a mistake.
 fn not_posted(alert: &Alert, decision: &RouteDecision) -> Option<(&'static str, Option<String>)> {
     match decision {
         RouteDecision::Muted(mute) => Some(("muted", Some(mute.to_string()))),

@@ -42,8 +42,9 @@ enum NextSignal {
 pub struct Signals(Arc<Mutex<NextSignal>>);
 
 impl Signals {
-    /// Starts to listen for signals. Until [`Signals::drain`] a signal ends the process: with exit code 0 if `clean` (the process has
-    /// nothing to finish), else with 128 plus the signal's number, as shells report it. After this function returns, no signal is missed.
+    /// Starts to listen for signals. Until [`Signals::drain`] is called, a signal ends the process: with exit code 0 if `clean` (the
+    /// process has nothing to finish), else with 128 plus the signal's number, as shells report it. After this function returns, no
+    /// signal is missed.
     ///
     /// # Errors
     /// When the thread or the signal handlers cannot be set up.
@@ -52,7 +53,7 @@ impl Signals {
         let (ready, listening) = mpsc::channel();
         let shared = Arc::clone(&next);
         thread::Builder::new().name("signals".into()).spawn(move || {
-            // A runtime of its own, because the program's may be busy.
+            // This thread has its own runtime, because the program's runtime may be busy.
             let runtime = runtime::Builder::new_current_thread().enable_io().build();
             let _ = runtime
                 .map(|runtime| runtime.block_on(wait_for_signals(&shared, &ready)))
@@ -62,7 +63,7 @@ impl Signals {
         Ok(Self(next))
     }
 
-    /// From now on the first signal sets the instant by which all work must have ended, and logs `what`. The second signal ends the
+    /// From now on, the first signal sets the instant by which all work must have ended, and logs `what`. The second signal ends the
     /// process at once.
     pub fn drain(&self, grace: Duration, what: &'static str) -> StopSignal {
         let (sender, stop) = watch::channel(None);
@@ -93,7 +94,7 @@ fn handle(next: &NextSignal, kind: SignalKind) {
         NextSignal::Exit { clean } => end(if *clean { 0 } else { 128 + kind.as_raw_value() }),
         NextSignal::Drain { grace, what, stop } if stop.borrow().is_none() => {
             info!("{what}");
-            // The last part of the grace period is for putting back the messages that could not be finished.
+            // The last part of the grace period is for putting back messages whose work has not ended.
             let settling = Duration::from_secs(3).min(*grace / 4);
             stop.send_replace(Some(Instant::now() + *grace - settling));
         }

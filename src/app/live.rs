@@ -20,9 +20,9 @@ use crate::{
     sqs::{Queue, Redrive},
 };
 
-/// AWS's advice for a queue with a dead-letter queue.
+/// The smallest `maxReceiveCount` that AWS advises.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html>
-const LEAST_MAX_RECEIVE_COUNT: u32 = 5;
+const MIN_MAX_RECEIVE_COUNT: u32 = 5;
 
 /// Checks the queue, the roles, the webhooks and tokens, the heartbeat's URL and the table. Prints what it finds; a fault is an error.
 ///
@@ -44,9 +44,11 @@ pub async fn check_live(config: &Config) -> Result<()> {
         ))?;
     }
     match &state.redrive {
-        None => log::say("warning: the queue has no dead-letter queue; what cannot be decoded stays until it expires"),
-        Some(redrive) if redrive.max_receive_count < LEAST_MAX_RECEIVE_COUNT => log::say(format_args!(
-            "warning: maxReceiveCount is {}; AWS advises at least {LEAST_MAX_RECEIVE_COUNT}, and 10 suits alerts better",
+        None => log::say(
+            "warning: the queue has no dead-letter queue; messages that cannot be decoded stay until they expire",
+        ),
+        Some(redrive) if redrive.max_receive_count < MIN_MAX_RECEIVE_COUNT => log::say(format_args!(
+            "warning: maxReceiveCount is {}; AWS advises at least {MIN_MAX_RECEIVE_COUNT}, and 10 suits alerts better",
             redrive.max_receive_count
         )),
         Some(Redrive { dead_letter_arn, max_receive_count }) => {
@@ -56,7 +58,7 @@ pub async fn check_live(config: &Config) -> Result<()> {
     if let Some(settings) = &config.diagnose {
         for (action, cost) in diagnose::denied_actions(&aws, settings, &state.arn).await {
             log::say(format_args!(
-                "warning: the role may not {action} on a cluster of any name; where it may not, {cost}"
+                "warning: the role may not {action} on every cluster; for a cluster where it may not, {cost}"
             ));
         }
     }
@@ -112,7 +114,7 @@ async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) ->
             )));
         }
         None => output::print(format_args!(
-            "channel {channel}: whether the bot is in it is unknown without the scope channels:read"
+            "channel {channel}: membership of the bot is unknown without the scope channels:read"
         ))?,
     }
     match slack.fault_of(bot, &render::example(), timeout).await {

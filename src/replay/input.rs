@@ -1,4 +1,4 @@
-//! Reads events from files: the elements of an array, JSON values in sequence, or lines.
+//! Reads events from files: the elements of an array, a sequence of JSON values, or lines.
 //!
 //! Invariant: memory holds only the current event, and the line or two that are needed to see that an event is broken.
 
@@ -80,7 +80,7 @@ impl<R: BufRead> Bodies<R> {
         Ok(None)
     }
 
-    /// The value that begins here. If it is broken, the text up to where the next one may begin.
+    /// The value that begins here. If it is not valid JSON, the text up to where the next one may begin.
     fn value(&mut self) -> io::Result<String> {
         self.text.taken.clear();
         let mut values = Deserializer::from_reader(&mut self.text).into_iter::<IgnoredAny>();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_spoils_only_itself() {
+    fn a_bad_line_affects_no_other_line() {
         for (text, expected) in [
             ("{\"a\":1}\nnot json\n{\"b\":2}", vec![r#"{"a":1}"#, "not json", r#"{"b":2}"#]),
             ("oops\noh\n{\"b\":2}", vec!["oops", "oh", r#"{"b":2}"#]),
@@ -230,9 +230,9 @@ mod tests {
         }
     }
 
-    /// Fails when more than `limit` bytes were read before the first body was had.
+    /// The input has no end: bodies are returned while it is read, and memory does not grow.
     #[test]
-    fn what_was_read_is_given_out_before_more_is_read() {
+    fn bodies_are_returned_before_the_input_ends() {
         struct Endless(usize);
         impl Read for Endless {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

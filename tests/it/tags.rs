@@ -158,7 +158,7 @@ async fn where_tags_cannot_be_read_the_next_route_takes_the_alert() {
 
     let mut check = Worker::spawn(BINARY, with_ecs(&world, &ecs), &["check", "--live"]).unwrap();
     assert_eq!(check.wait(Duration::from_secs(20)).await.unwrap().code(), Some(0), "{check}");
-    let warning = "may not ecs:ListTagsForResource on a cluster of any name; where it may not, no pattern that names service-tags matches";
+    let warning = "may not ecs:ListTagsForResource on every cluster; for a cluster where it may not, no pattern that names service-tags matches";
     assert!(check.to_string().contains(warning), "{check}");
 }
 
