@@ -63,7 +63,8 @@ pub struct Diagnosis {
     pub stops: Vec<Stop>,
     /// The tasks of that deployment that failed to start.
     pub failed_starts: Vec<Stop>,
-    /// Whether ECS listed all stopped tasks; if not, `stops` and `failed_starts` are incomplete.
+    /// Whether ECS answered about the stopped tasks. If not, `stops` and `failed_starts` are incomplete. If there are very many, they
+    /// hold only the latest of those that were requested.
     pub tasks_known: bool,
     /// The service's latest event about a failure, in ECS's words, unless it is an example of one of the causes.
     pub latest_event: Option<String>,

@@ -170,11 +170,11 @@ impl Reporter {
         channel: ChannelId,
         recipient: Option<&Recipient>,
     ) -> Result<Reported, NotReported> {
-        // An incident knows its latest events, and a copy that arrives meanwhile shares the result of the report in progress. This
-        // covers most alerts. Caching each of them too would take several times the memory of all incidents.
+        // A problem needs no cache entry: its incident knows the latest events, and a copy that arrives during the report shares the
+        // result. Most alerts are problems, and their entries would take several times the memory of all incidents.
         let is_problem = to_report.alert.phase() == Phase::Problem && to_report.alert.severity >= Severity::Warning;
         if is_problem && self.incidents.is_some() {
-            // A copy of an event that ECS showed to be routine is not diagnosed again, and so looks like a problem.
+            // If ECS showed an event to be routine, a copy of it is not diagnosed again, so the copy looks like a problem.
             if self.reported.contains_key(&(to_report.identity, channel)) {
                 return Ok(Reported::Duplicate);
             }

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_described_without_a_value() {
+    fn an_unusable_secret_is_described_without_its_values() {
         for (secret, part) in [
             ("".to_owned(), "nothing"),
             (" \u{feff}\"\" ".to_owned(), "nothing"),

@@ -25,7 +25,7 @@ pub struct Answers {
 pub struct Facts {
     services: Vec<Value>,
     pub(super) tasks: Vec<Value>,
-    /// Whether `tasks` holds all stopped tasks that ECS remembers. It may then be empty.
+    /// Whether ECS answered about the stopped tasks. `tasks` may be empty even then.
     pub tasks_known: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::event::{Arn, list, text};
 pub struct ServiceDeployment {
     /// Its status.
     pub status: Status,
-    /// `BLUE_GREEN`, `LINEAR` or `CANARY`; `None` for a rolling update, or where ECS did not say.
+    /// `BLUE_GREEN`, `LINEAR` or `CANARY`; `None` for a rolling update, or if ECS did not say.
     pub strategy: Option<String>,
     /// `PRODUCTION_TRAFFIC_SHIFT` …; `None` for a rolling update.
     pub stage: Option<String>,
@@ -96,7 +96,7 @@ pub enum Outlook {
 }
 
 impl ServiceDeployment {
-    /// Reads a record; `None` where its status is missing or unknown.
+    /// Reads a record; `None` if its status is missing or unknown.
     pub(super) fn read(record: &Value) -> Option<Self> {
         let status = Status::read(text(record, "status")?)?;
         let configuration = record.get("deploymentConfiguration").unwrap_or(&Value::Null);

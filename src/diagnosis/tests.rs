@@ -80,7 +80,7 @@ fn stopped_tasks_are_counted_by_cause_and_exit_code() {
 
 /// The stops that count towards a crash loop.
 #[test]
-fn neither_user_stops_nor_scale_ins_count_whatever_a_sidecar_says() {
+fn user_stops_and_scale_ins_do_not_count_even_if_a_sidecar_failed() {
     let sidecar = json!({ "name": "xray", "image": "xray", "reason": "CannotPullContainerError: dial tcp 10.0.0.1:443: i/o timeout" });
     let task = |id, stop_code: &str, reason: &str, exit_code| {
         let mut task = stopped(id, "1", 7, 10, exit_code);

@@ -156,7 +156,8 @@ impl Flusher {
         }
     }
 
-    /// Answers the reports whose last start has passed. In a drain, also those whose request could not begin before its end.
+    /// Answers the reports that can no longer be sent in time. In a drain, these include all whose request could not begin before the
+    /// drain ends.
     fn expire(&mut self, clock: &mut Clock) {
         let stop_by = *self.stop.borrow();
         let now = Instant::now();

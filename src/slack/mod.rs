@@ -249,7 +249,7 @@ impl Slack {
         for state in self.states.borrow().iter() {
             match *state {
                 ChannelState::Open => return None,
-                // If a fallback can take its alerts, the fallback is open.
+                // A refused channel takes no post itself. If its fallback can take its alerts, the fallback is open.
                 ChannelState::Blocked { until } | ChannelState::Refused { until, .. } => {
                     earliest = Some(earliest.map_or(until, |so_far: Instant| so_far.min(until)))
                 }

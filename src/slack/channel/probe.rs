@@ -42,7 +42,7 @@ impl Probe {
         self.at = now + self.pause;
     }
 
-    /// The message that is sent. `fallbacks` are the channels that took the alerts meanwhile, in their order.
+    /// The message that is sent. `fallbacks` are the channels that may have the diverted alerts, in their order.
     pub(super) fn message(&self, now: Instant, fallbacks: &[&str]) -> Payload {
         let mut text = Text::with_limit(MAX_SECTION);
         text.markup(":large_green_circle: Slack takes alerts here again, after refusing them for ");
