@@ -1,15 +1,15 @@
 # make demo           sends an ECS event to a local page that looks like Slack; PORT=8009, ONCE=1, VERBOSE=1
 # make test           runs all checks; with SKIP=forbid (or CI=true) it fails if a tool is missing;
 #                     ADVISORY_DB=… is a copy of the RustSec database, for a machine that cannot reach it
-# make bench          compares what the worker and its alternatives cost, in a few minutes; PARTS="storm idle" runs a part of it
-# make chaos          causes random kills and faults, and checks the promises after them, in a few minutes; SEED=…, ROUNDS=12, ROUND=… for one
-# make soak           checks for an hour that no resource grows; MINUTES=10 for less
-# make fuzz           fuzzes the program, SECONDS=60 for each TARGET='message pattern config'; docs/fuzzing.md
+# make bench          compares the costs of the worker with those of other consumers, in a few minutes; PARTS="storm idle" runs only these parts
+# make chaos          kills workers and causes faults at random, then checks the promises, in a few minutes; SEED=…, ROUNDS=12, ROUND=… for one
+# make soak           checks for an hour that the worker's use of resources does not grow; MINUTES=10 for less
+# make fuzz           fuzzes the program; SECONDS=60 for each target, TARGET='message pattern config'; docs/fuzzing.md
 # make dist           builds a release for this machine's architecture, into dist/; docs/releasing.md
 # make .venv          installs the AWS stand-in, which most of these need
 
 SHELL := /bin/bash
-# What was not checked and why, one line each.
+# The file that collects what was not checked, and why: one line each.
 UNCHECKED := target/unchecked
 CARGO_DENY := .tools/cargo-deny-0.20.2
 CARGO_FUZZ := .tools/cargo-fuzz-0.13.2
@@ -20,10 +20,11 @@ ifdef CI
 SKIP ?= forbid
 endif
 
-# Node.js knows only the certificate authorities it was built with. npm shall trust those of this machine too, as pip and cargo do.
+# Node.js trusts only the certificate authorities that it was built with. npm must also trust those of this machine, as pip and cargo do.
 export NODE_EXTRA_CA_CERTS ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 
-.PHONY: demo bench chaos dist dist-binary fuzz soak test format lint cargo-test licences advisories workflows terraform dashboards grafana kubernetes runbook
+.PHONY: demo bench chaos dist dist-binary fuzz soak test format lint cargo-test licences advisories workflows terraform dashboards grafana kubernetes \
+	runbook .venv
 
 demo: .venv
 	$(call need,cargo)
@@ -42,7 +43,7 @@ cargo build --locked --release --no-default-features --bin ecs-slack-alerts --bi
 endef
 
 # For reliable figures, nothing else should run on the machine.
-bench: .venv target/peers
+bench: .venv target/peers/installed
 	$(BUILD_BENCH)
 	@target/release/bench $(PARTS)
 
@@ -58,13 +59,13 @@ dist-binary: $(CARGO_AUDITABLE) $(CARGO_CYCLONEDX)
 	$(call need,python3)
 	@infra/dist.sh
 
-# The consumers that the worker is compared with.
-target/peers: $(wildcard tests/lab/peers/*)
+# The consumers that `make bench` compares with the worker.
+target/peers/installed: $(wildcard tests/lab/peers/*)
 	$(call need,python3)
 	$(call need,npm)
-	@rm -rf $@ && mkdir -p $@ && cp $^ $@ && python3 -m venv $@/venv && \
-	$@/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $@/requirements.txt && \
-	npm ci --prefix $@ --no-audit --no-fund --loglevel=error || { rm -rf $@; exit 1; }
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	$(call venv,$(@D)/venv,$(@D)/requirements.txt)
+	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 test:
@@ -77,8 +78,8 @@ test:
 TARGET ?= message pattern config
 SECONDS ?= 60
 
-# No sanitizer: sanitizers find faults of unsafe code, which the project forbids, and they need a nightly compiler. A run continues with
-# the corpus of the last one.
+# No sanitizer: sanitizers find faults of unsafe code, which the project forbids, and they need a nightly compiler. A run starts from the
+# corpus of the previous run.
 fuzz: $(CARGO_FUZZ)
 	$(call need,cargo)
 	@set -ex; for target in $(TARGET); do \
@@ -137,53 +138,59 @@ dashboards: .venv grafana
 # Checks the dashboards against Grafana's own types.
 grafana:
 	@if ! command -v npm >/dev/null; then $(call skip,grafana,npm is not installed); exit 0; fi; \
-	$(MAKE) --no-print-directory target/grafana; set -ex; cd target/grafana; \
+	$(MAKE) --no-print-directory target/grafana/installed || exit 1; set -ex; cd target/grafana; \
 	for board in on-call maintainer; do \
 		{ echo 'import type { Board } from "./grafana"; export const board: Board ='; cat ../../dashboards/$$board.json; } >$$board.ts; \
 	done; node_modules/.bin/tsc --project .
 
-target/grafana: $(wildcard dashboards/schema/*)
-	@rm -rf $@ && mkdir -p $@ && cp $^ $@ && npm ci --prefix $@ --no-audit --no-fund --loglevel=error || { rm -rf $@; exit 1; }
+target/grafana/installed: $(wildcard dashboards/schema/*)
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # A separate environment: the manifest checker and the AWS stand-in must not share packages.
-kubernetes: target/kubernetes
+kubernetes: target/kubernetes/installed
 	@if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then $(call skip,kubernetes,neither kubectl nor kustomize is installed); \
 	else target/kubernetes/bin/python infra/kubernetes/check.py; fi
 
-# Runs offline: what the workflows refer to, such as the actions, is not looked up.
-workflows: target/workflows
+# Runs offline: the actions and other things that the workflows refer to are not looked up.
+workflows: target/workflows/installed
 	@export PATH="$$PWD/target/workflows/bin:$$PATH"; set -ex; actionlint; zizmor --offline --quiet .github; \
 	shellcheck .ci/* infra/*.sh infra/*/*.sh
 
-target/kubernetes target/workflows: target/%: infra/%/requirements.txt
+target/kubernetes/installed target/workflows/installed: target/%/installed: infra/%/requirements.txt
 	$(call need,python3)
-	@rm -rf $@ && python3 -m venv $@
-	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
+	$(call venv,$(@D),$<)
 	@touch $@
 
-# Runs every command of the runbook. For commands that the AWS stand-in does not serve, the tools check only the arguments.
-runbook: .venv target/awscli
+# Runs every command of the runbook. If the AWS stand-in does not serve a command, the command's own tool checks the arguments.
+runbook: .venv target/awscli/installed
 	$(call need,cargo)
 	@if ! command -v jq >/dev/null; then $(call skip,runbook,jq is not installed); exit 0; fi; set -e; \
 	command -v kubectl >/dev/null || $(call skip,the runbook on Kubernetes,kubectl is not installed); \
 	cargo build --locked --bin ecs-slack-alerts; \
 	AWSCLI=target/awscli/bin/aws python3 tests/runbook/check.py target/debug/ecs-slack-alerts
 
-# A separate environment: it needs another version of botocore than the AWS stand-in.
-target/awscli: tests/runbook/requirements.txt
+# A separate environment: the AWS CLI and the AWS stand-in need different versions of botocore.
+target/awscli/installed: tests/runbook/requirements.txt
 	$(call need,python3)
-	@rm -rf $@ && python3 -m venv $@
-	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || { rm -rf $@; exit 1; }
+	$(call venv,$(@D),$<)
 	@touch $@
 
-.venv: tests/lab/requirements.txt
+.venv: .venv/installed
+
+.venv/installed: tests/lab/requirements.txt
 	$(call need,python3)
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo 'python3 lacks its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
-	@rm -rf $@ && python3 -m venv $@
-	@$@/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< || \
-		{ rm -rf $@; echo 'The AWS stand-in could not be installed: see the output of pip above (no network?)' >&2; exit 1; }
+	$(call venv,$(@D),$<) || { echo 'The AWS stand-in could not be installed: see the output of pip above (no network?)' >&2; exit 1; }
 	@touch $@
+
+# A file `installed` in the folder of an installation is written last. If it is missing, the installation was interrupted, and make starts it
+# anew. $(call venv,FOLDER,REQUIREMENTS) makes a Python environment.
+define venv
+@rm -rf $(1) && python3 -m venv $(1) && \
+	$(1)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $(2) || { rm -rf $(1); false; }
+endef
 
 # .tools/PROGRAM-VERSION
 .tools/cargo-%:
