@@ -1,25 +1,26 @@
-//! Decide, post, then record: what happens to the alerts of one incident between the workers, the store and Slack. All but the
-//! last message are problems; the last, if so wanted, is the recovery, and newer than they are.
+//! What happens to the alerts of one incident between the workers, the store and Slack: decide, post, record. The messages are problems.
+//! If the test asks for a recovery, it is the last message, and newer than the problems.
 //!
-//! The steps stand for these lines of `src/incident/log.rs`:
+//! The steps, and the code in `src/incident` that they model. Functions without a file are in `log.rs`:
 //!
-//! | step | stands for |
+//! | step | code |
 //! |---|---|
-//! | `Note` | `open_in`: a recovery is noted before leases are looked at |
-//! | `Read`, `Join` | `decide`, up to its write: load, `next`, and who else has a report under way |
-//! | `Fold`, `Claim`, `Conflict` | `decide`: the conditional write of what repeats, or of the lease |
-//! | `Learn` | `check_noted_recovery`: asked once the lease is taken |
-//! | `Begin`, `Accept`, `Refuse`, `AnswerLost`, `GiveUp` | `log/record.rs`, `keep_lease`, with the post as the caller makes it |
-//! | `Record`, `RecordFails` | `log/record.rs`, `record`, which merges with what others wrote meanwhile |
-//! | `ExpireLease`, `ExpireHeldLease` | a lease whose holder is gone, or too slow to extend it |
-//! | `ClaimFails` | `store/ledger.rs`: the table does not answer, and the alert goes out without a lease |
-//! | `Crash` | the process dies: its tasks are gone, and without a table its store |
+//! | `Note` | `open_in`: a recovery is noted before leases are read |
+//! | `Read`, `Join` | `decide`, up to its write: it loads the incident, calls `next`, and checks whether another report is in progress |
+//! | `Duplicate`, `NoIncident` | `decide`: the incident has counted the event, or the recovery concerns no open incident |
+//! | `Fold`, `Claim`, `Conflict` | `decide`: the conditional write of a repeat, or of the lease |
+//! | `Check` | `check_noted_recovery`: called after the lease is taken |
+//! | `Begin`, `Accept`, `Refuse`, `AnswerLost`, `GiveUp` | `log/record.rs`, `keep_lease`: the post, which the caller passes in |
+//! | `Record`, `RecordFails` | `log/record.rs`, `record`: merges with what others wrote meanwhile |
+//! | `ExpireLease`, `ExpireHeldLease` | a lease expires because its holder is gone, or is too slow to extend it |
+//! | `ClaimFails` | `store/ledger.rs`: the table does not answer, and the alert is posted without a lease |
+//! | `Crash` | the process ends: its tasks are lost and, without a table, its store |
 //!
-//! Of the queue there is what matters here: it delivers again, until it dead-letters.
+//! The queue is simple: it delivers a message again until it moves it to the dead-letter queue. [`super::protocol`] has the details.
 
 mod state;
 
-use self::state::{At, Place, Slack, State, Store, Task, accept, give_back, wake};
+use self::state::{At, Place, Slack, State, Store, Task, accept, release_lease, wake};
 use crate::search::{Faulty, Model, Next, Steps};
 
 const WORKERS: usize = 2;
@@ -28,11 +29,11 @@ const WORKERS: usize = 2;
 pub enum Rule {
     /// What the program does.
     AsIs,
-    /// The broken ones, which the search must find out.
+    // The broken rules. The search must find the error in each.
     FoldBeforeTheRoot,
     RecordBeforeTheAnswer,
     NoLease,
-    LearnBeforeTheLease,
+    CheckBeforeTheLease,
     RecoverWithoutWaiting,
 }
 
@@ -53,24 +54,25 @@ use Fault::*;
 
 pub const ALL: &[Fault] =
     &[Refuse, AnswerLost, Late, ClaimFails, RecordFails, ExpireHeldLease, ExpireHeld, DeleteFail, Crash];
-/// A post that Slack has and no worker knows of, or a state in which two may post at once.
+/// The faults after which Slack may have a post that no worker knows, or two workers may post at once.
 const EXPLAIN_TWO_ROOTS: &[Fault] = &[AnswerLost, ClaimFails, RecordFails, ExpireHeldLease, Crash];
+/// The other faults. None of them explains a second root.
 pub const EXPLAIN_NONE: &[Fault] = &[Refuse, Late, ExpireHeld, DeleteFail];
 
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
     pub rule: Rule,
     pub problems: u8,
-    /// Whether a recovery follows them.
+    /// Whether a recovery follows the problems.
     pub recovers: bool,
     pub max_receives: u8,
     pub faults: &'static [Fault],
     pub max_faults: u8,
-    /// Whether the workers share a table; else each has a memory of its own.
+    /// Whether the workers share a table. Otherwise each has its own memory.
     pub table: bool,
 }
 
-/// What happened, to which message, and with which receipt or by which worker.
+/// The name of the step, the message, and the receipt or the worker. For `Crash`: whether the request under way arrives, and the worker.
 type Step = (&'static str, u8, u8);
 
 impl Model for Protocol {
@@ -119,7 +121,8 @@ impl Model for Protocol {
         }
         let is_deleted = |(place, _): &(Place, u8)| *place == Place::Deleted;
         let is_over = self.recovers && self.is_done(state) && state.messages.iter().all(is_deleted);
-        (is_over && state.slack.roots > 0 && !state.slack.recovered).then(|| "over, and Slack does not show it".into())
+        (is_over && state.slack.roots > 0 && !state.slack.recovered)
+            .then(|| "recovered, and Slack does not show it".into())
     }
 
     fn is_done(&self, state: &State) -> bool {
@@ -232,14 +235,14 @@ impl Steps<'_, Protocol> {
                 });
                 self.fault(ClaimFails, named("ClaimFails"), |state| set(state, At::Claimed));
             }
-            At::Claimed => self.step(named("Learn"), |state| {
-                if protocol.rule != Rule::LearnBeforeTheLease {
+            At::Claimed => self.step(named("Check"), |state| {
+                if protocol.rule != Rule::CheckBeforeTheLease {
                     state.tasks[index].over = store.noted;
                 }
                 set(state, At::Waiting);
             }),
             At::Waiting if task.late => self.step(named("GiveUp"), |state| {
-                give_back(protocol.store(&mut state.stores, task.worker), task.worker);
+                release_lease(protocol.store(&mut state.stores, task.worker), task.worker);
                 set(state, At::Done { delete: false });
                 wake(state, task.worker, At::Done { delete: false });
             }),
@@ -261,7 +264,7 @@ impl Steps<'_, Protocol> {
                     store.recovered = if store.root { store.recovered | is_recovery } else { task.over };
                     store.root = true;
                     store.events |= bit;
-                    give_back(store, task.worker);
+                    release_lease(store, task.worker);
                     state.counted |= bit;
                     set(state, At::Done { delete: true });
                     wake(state, task.worker, At::ToDo);
@@ -279,19 +282,19 @@ impl Steps<'_, Protocol> {
         }
     }
 
-    /// Reads and decides, and waits for who has a report under way: then there is no step until that ends.
+    /// Reads the incident and decides. While the task must wait for another worker's report, it has no step.
     fn read(&mut self, index: usize, store: Store) {
         let (protocol, state) = (self.model, self.state);
         let task = state.tasks[index];
         let named = |what| (what, task.message, task.receipt);
         let is_recovery = protocol.is_recovery(task.message);
-        // A task of the worker has its turn; it ends with the write.
+        // Another task of this worker has the turn, which ends with its write.
         if state.tasks.iter().any(|other| other.worker == task.worker && matches!(other.at, At::Read(..))) {
             return;
         }
         let set = |state: &mut State, at| {
             state.tasks[index].at = at;
-            if protocol.rule == Rule::LearnBeforeTheLease {
+            if protocol.rule == Rule::CheckBeforeTheLease {
                 state.tasks[index].over = store.noted;
             }
         };
@@ -315,7 +318,7 @@ impl Steps<'_, Protocol> {
             return;
         }
         if is_recovery && (!store.root || store.recovered) {
-            return self.step(named("AsBefore"), |state| set(state, At::Done { delete: true }));
+            return self.step(named("NoIncident"), |state| set(state, At::Done { delete: true }));
         }
         self.step(named("Read"), |state| set(state, At::Read(store.version, has_root)));
     }

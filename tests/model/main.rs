@@ -1,9 +1,11 @@
-//! The protocols that the worker rests on, in every interleaving within small bounds: see [`protocol`] for what becomes of a message,
-//! [`incident`] for what becomes of the alerts of one incident. Exhaustive, so what holds
-//! here needs no luck; a model, so what holds here holds of the program as far as each step says which of its lines it stands for.
+//! Models of the two protocols that the worker depends on. A search checks every interleaving of their steps within small bounds.
+//! [`protocol`] models what happens to a message, [`incident`] what happens to the alerts of one incident.
 //!
-//! The search is a breadth-first one of our own: the checkers that are maintained bring a web server and some forty crates.
-//! What can be driven as it is, is: the interleavings of the real batcher are in `src/batch/interleavings.rs`.
+//! The search misses no interleaving within its bounds, but it runs a model, not the program. So each model has a table that names the
+//! code behind each step. A result holds for the program as far as that table is right.
+//!
+//! The breadth-first search is our own, because the maintained model checkers bring a web server and some forty crates. The batcher needs
+//! no model: `src/batch/interleavings.rs` runs the real one in every order.
 
 #![allow(unreachable_pub, reason = "one binary, one crate")]
 
@@ -14,8 +16,8 @@ mod search;
 use protocol::{ALL, EXPLAIN_NONE, Fault, Fault::*, Protocol, Rule};
 use search::{Counterexample, Model, search};
 
-/// One event for two channels, and all that may go wrong, in any combination of two. With three there are 537,723 states and no
-/// counterexample either, but that takes ten seconds.
+/// One message for two channels, with every combination of up to two faults. Three faults give 537,723 states and no counterexample
+/// either, but take ten seconds.
 const TWO_WORKERS: Protocol = Protocol {
     rule: Rule::AsIs,
     workers: 2,
@@ -53,8 +55,8 @@ fn two_messages_are_never_lost_whatever_fails() {
 }
 
 #[test]
-fn one_worker_has_nothing_posted_twice_however_often_it_comes() {
-    // Everything it knows about Slack is true, and it is alive; only SQS fails.
+fn one_worker_posts_no_message_twice_however_often_it_receives_it() {
+    // Only SQS fails: the worker gets every answer of Slack, and does not crash.
     const OF_SQS: &[Fault] = &[ReceiveLost, Refuse, Late, DeleteLost, DeleteFail, PutBackFail, ExpireHeld];
     holds(Protocol { workers: 1, faults: OF_SQS, max_accepted: Some(1), ..TWO_WORKERS });
 }
@@ -65,33 +67,33 @@ fn without_a_crash_a_lost_answer_or_an_expiry_nothing_is_posted_twice() {
 }
 
 #[test]
-fn while_nothing_expires_that_is_worked_on_no_two_hold_it() {
+fn two_tasks_hold_one_message_only_if_its_visibility_timeout_ends_during_the_work() {
     const IN_TIME: &[Fault] = &[ReceiveLost, Refuse, AnswerLost, Late, DeleteLost, DeleteFail, PutBackFail, Crash];
     holds(Protocol { faults: IN_TIME, may_overlap: false, ..TWO_WORKERS });
-    // The deadline is what keeps it so.
+    // The program ends its work on a message before that, so that this fault does not happen.
     fails(Protocol { may_overlap: false, ..TWO_WORKERS }, "two tasks hold one message");
 }
 
 #[test]
-fn an_event_for_two_channels_may_reach_one_of_them_twice_when_the_other_fails() {
-    // What a worker has posted only it knows: it is put back for the other channel, and another worker takes it.
+fn a_message_for_two_channels_may_be_posted_twice_to_one_of_them_if_the_other_fails() {
+    // The message is put back for the channel that failed. Another worker may receive it, which does not know about the first post.
     let partial = Protocol { faults: EXPLAIN_NONE, max_accepted: Some(1), ..TWO_WORKERS };
     fails(partial, "posted twice for no reason");
     holds(Protocol { workers: 1, ..partial });
 }
 
 #[test]
-fn a_broken_protocol_is_found_out() {
+fn the_search_finds_each_broken_rule() {
     let broken = |rule| Protocol { rule, ..TWO_WORKERS };
-    fails(broken(Rule::DeleteOnReceive), "deleted, and a channel never had it");
-    fails(broken(Rule::DeleteWhenOneChannelHasIt), "deleted, and a channel never had it");
-    fails(broken(Rule::RememberBeforeTheAnswer), "deleted, and a channel never had it");
-    fails(broken(Rule::HoldWhatFailed), "a dead end");
+    fails(broken(Rule::DeleteOnReceive), "deleted, and a channel never got it");
+    fails(broken(Rule::DeleteAfterOneChannel), "deleted, and a channel never got it");
+    fails(broken(Rule::RememberBeforeTheAnswer), "deleted, and a channel never got it");
+    fails(broken(Rule::NeverPutBack), "a dead end");
     let one_worker = Protocol { workers: 1, faults: &[ExpireHeld], max_accepted: Some(1), ..TWO_WORKERS };
     fails(Protocol { rule: Rule::ForgetWhatWasPosted, ..one_worker }, "posted twice for no reason");
 }
 
-/// Two problems of one incident at two workers that share a table, and all that may go wrong, in any combination of two.
+/// Two problems of one incident, and two workers that share a table, with every combination of up to two faults.
 const ONE_INCIDENT: incident::Protocol = incident::Protocol {
     rule: incident::Rule::AsIs,
     problems: 2,
@@ -103,9 +105,9 @@ const ONE_INCIDENT: incident::Protocol = incident::Protocol {
 };
 
 #[test]
-fn what_is_folded_is_in_an_incident_that_slack_has_whatever_fails() {
+fn a_folded_alert_is_in_an_incident_that_slack_has_whatever_fails() {
     holds(ONE_INCIDENT);
-    // Likewise if each worker has a memory of its own; then each opens it.
+    // The same if each worker has its own memory. Then each of them opens the incident.
     holds(incident::Protocol { table: false, ..ONE_INCIDENT });
 }
 
@@ -117,24 +119,24 @@ fn an_incident_has_one_root_unless_a_crash_or_a_lost_answer_explains_another() {
 }
 
 #[test]
-fn what_is_over_is_shown_as_over_in_whatever_order_it_comes() {
+fn a_recovered_incident_is_shown_as_recovered_in_any_order_of_messages() {
     use incident::Fault::{AnswerLost, Crash, DeleteFail, ExpireHeld, ExpireHeldLease, Late, Refuse};
     const TABLE_ANSWERS: &[incident::Fault] = &[Refuse, Late, AnswerLost, Crash, DeleteFail, ExpireHeld];
     let one = incident::Protocol { problems: 1, recovers: true, faults: TABLE_ANSWERS, ..ONE_INCIDENT };
     holds(one);
     holds(incident::Protocol { problems: 2, max_receives: 2, max_faults: 1, ..one });
-    // A holder that is too slow to extend its lease may open an incident that the recovery did not see.
-    fails(incident::Protocol { faults: &[ExpireHeldLease], ..one }, "over, and Slack does not show it");
+    // If the lease of a slow worker expires during its post, the recovery may find no incident, and the worker then opens one.
+    fails(incident::Protocol { faults: &[ExpireHeldLease], ..one }, "recovered, and Slack does not show it");
 }
 
 #[test]
-fn a_broken_protocol_of_incidents_is_found_out() {
+fn the_search_finds_each_broken_rule_for_incidents() {
     let broken = |rule| incident::Protocol { rule, ..ONE_INCIDENT };
     let lost = "deleted, and Slack does not have its incident";
     fails(broken(incident::Rule::FoldBeforeTheRoot), lost);
     fails(broken(incident::Rule::RecordBeforeTheAnswer), lost);
     let calm = |rule| incident::Protocol { recovers: true, faults: &[], ..broken(rule) };
     fails(calm(incident::Rule::NoLease), "two roots for no reason");
-    fails(calm(incident::Rule::LearnBeforeTheLease), "over, and Slack does not show it");
-    fails(calm(incident::Rule::RecoverWithoutWaiting), "over, and Slack does not show it");
+    fails(calm(incident::Rule::CheckBeforeTheLease), "recovered, and Slack does not show it");
+    fails(calm(incident::Rule::RecoverWithoutWaiting), "recovered, and Slack does not show it");
 }

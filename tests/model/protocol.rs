@@ -1,22 +1,26 @@
-//! Receive, post, then settle: what happens to messages between SQS, the workers and Slack.
+//! What happens to a message between SQS, the workers and Slack: receive, post, settle.
 //!
-//! The steps stand for these lines:
+//! The steps, and the code in `src` that they model:
 //!
-//! | step | stands for |
+//! | step | code |
 //! |---|---|
-//! | `Receive`, `ReceiveLost` | `consumer.rs`, `Consumer::poll` and `begin`: a message that was received has a task of its own |
-//! | `Enter`, `Join`, `Known` | `pipeline.rs`, `Posted::once`: the first posts, who comes meanwhile shares its end, later ones know |
-//! | `Begin` | `slack/channel.rs`, `Flusher::flush`: an attempt begins, never after `start_by` |
-//! | `Accept`, `Refuse`, `AnswerLost` | `slack/channel.rs`, `Flusher::learn`; what was not accepted waits for another attempt |
-//! | `Late`, `GiveUp` | `consumer.rs`, `ConsumerSettings::work_time`; `slack/channel.rs`, `Flusher::expire` |
-//! | `Settle` | `pipeline.rs`, `Pipeline::post`: an outcome if all channels have it; `consumer/settle.rs`, `Consumer::settle` |
-//! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs/settle.rs`, `Queue::delete`, with its retries, which may come to an end |
+//! | `Receive` | `consumer.rs`, `Consumer::poll` and `Consumer::begin`: each received message has its own task |
+//! | `ReceiveLost` | SQS hides the message, but its answer does not arrive |
+//! | `Enter`, `Join`, `Known` | `reporter.rs`, `Reporter::report`: the first copy is posted, a copy that arrives meanwhile shares the result, a later copy is a duplicate |
+//! | `Begin` | `slack/channel.rs`, `Flusher::flush`: a request begins, never after `start_by` |
+//! | `Accept` | `slack/channel.rs`, `Flusher::settle`: Slack accepted the request |
+//! | `Refuse`, `AnswerLost` | `slack/clock.rs`, `Clock::learn`: Slack did not accept it, or accepted it and the answer was lost; the alert waits for another request |
+//! | `Late`, `GiveUp` | `consumer.rs`, `ConsumerSettings::work_time`: the time for the work has passed; `slack/channel.rs`, `Flusher::expire` |
+//! | `Settle` | `pipeline.rs`, `Outcome::of_all`: an outcome only if every channel has the alert; `consumer/settle.rs`, `Consumer::settle` |
+//! | `Delete`, `DeleteLost`, `DeleteFail` | `sqs/settle.rs`, `Queue::delete`, which retries a limited number of times |
 //! | `PutBack`, `PutBackFail` | `sqs/settle.rs`, `Queue::put_back` |
-//! | `Crash` | the process dies: its tasks and `pipeline.rs`'s `Posted` are gone; what was on its way to Slack may arrive |
-//! | `Expire`, `ExpireHeld`, `DeadLetter` | SQS: the visibility timeout of a message ends, while no worker holds it or while one works on it; the redrive policy |
+//! | `NoEffect` | SQS does nothing for a receipt that is not the latest one |
+//! | `Crash` | the process ends: its tasks and the cache of `reporter.rs` are lost; a request to Slack that is under way may still arrive |
+//! | `Expire`, `ExpireHeld` | SQS: the visibility timeout of a message ends, without or during the work on it |
+//! | `DeadLetter` | SQS: the redrive policy |
 //!
-//! Not in it: several alerts in one post (they share its answer, which is the batcher's part), and time, but for its order. That
-//! nothing expires while it is worked on is what `ConsumerSettings` is reckoned for, and is a fault here that can be left out.
+//! The model leaves out requests that carry several alerts, because all of them share the answer. It has no durations, only an order of
+//! steps. `ConsumerSettings` makes all work end within the visibility timeout, so `ExpireHeld` is a fault, which a test may exclude.
 
 use std::collections::BTreeSet;
 
@@ -28,12 +32,12 @@ const CHANNELS: usize = 2;
 pub enum Rule {
     /// What the program does.
     AsIs,
-    /// The broken ones, which the search must find out.
+    // The broken rules. The search must find the error in each.
     DeleteOnReceive,
-    DeleteWhenOneChannelHasIt,
+    DeleteAfterOneChannel,
     RememberBeforeTheAnswer,
     ForgetWhatWasPosted,
-    HoldWhatFailed,
+    NeverPutBack,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +57,9 @@ use Fault::*;
 
 pub const ALL: &[Fault] =
     &[ReceiveLost, Refuse, AnswerLost, Late, DeleteLost, DeleteFail, PutBackFail, ExpireHeld, Crash];
-/// What leaves a message accepted by Slack and yet in the queue, so that it may be posted again.
+/// The faults after which a message that Slack accepted is still in the queue, so that it may be posted again.
 const EXPLAIN_A_DUPLICATE: &[Fault] = &[AnswerLost, DeleteFail, ExpireHeld, Crash];
+/// The other faults. None of them explains a duplicate.
 pub const EXPLAIN_NONE: &[Fault] = &[ReceiveLost, Refuse, Late, DeleteLost, PutBackFail];
 
 #[derive(Debug, Clone, Copy)]
@@ -62,12 +67,12 @@ pub struct Protocol {
     pub rule: Rule,
     pub workers: u8,
     pub messages: u8,
-    /// Of [`CHANNELS`], so many are to have each message.
+    /// How many channels each message is for; at most [`CHANNELS`].
     pub channels: usize,
     pub max_receives: u8,
     pub faults: &'static [Fault],
     pub max_faults: u8,
-    /// So often may one message be accepted for one channel; none if as often as there were faults that explain it.
+    /// How often Slack may accept one message for one channel. `None`: once, and once more for each fault that explains a duplicate.
     pub max_accepted: Option<u8>,
     /// Whether two tasks may hold one message.
     pub may_overlap: bool,
@@ -76,19 +81,21 @@ pub struct Protocol {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     messages: Vec<Message>,
-    /// By (message, receipt).
+    /// Sorted by message and receipt.
     tasks: Vec<Task>,
-    /// What each worker knows to be posted: (worker, message, channel).
+    /// The posts that each worker remembers: worker, message, channel.
     posted: BTreeSet<(u8, u8, usize)>,
     faults: u8,
+    /// How many duplicates the faults explain.
     explained: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Message {
     place: Place,
-    /// Also the number of its latest receipt.
+    /// How often it was received. This is also the number of its latest receipt.
     receives: u8,
+    /// How often Slack accepted it for each channel.
     accepted: [u8; CHANNELS],
 }
 
@@ -105,15 +112,17 @@ struct Task {
     worker: u8,
     message: u8,
     receipt: u8,
+    /// Its `start_by` has passed.
     late: bool,
     posts: [Post; CHANNELS],
+    /// How it settles its message; `None` while it posts.
     settles: Option<Settle>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Post {
     ToDo,
-    /// For another task of the same worker that posts the same.
+    /// Waits for another task of the same worker, which posts the same message.
     Joined,
     /// In the channel's inbox.
     Waiting,
@@ -128,7 +137,7 @@ enum Settle {
     PutBack,
 }
 
-/// What happened, to which message, and with which receipt or by which worker.
+/// The name of the step, the message, and the receipt or the worker. For `Crash`: whether the requests under way arrive, and the worker.
 type Step = (&'static str, u8, u8);
 
 impl Model for Protocol {
@@ -162,7 +171,7 @@ impl Model for Protocol {
         for message in &state.messages {
             let accepted = &message.accepted[..self.channels];
             if message.place == Place::Deleted && accepted.contains(&0) {
-                return Some("deleted, and a channel never had it".into());
+                return Some("deleted, and a channel never got it".into());
             }
             if message.place == Place::DeadLettered && message.receives < self.max_receives {
                 return Some("in the dead-letter queue too soon".into());
@@ -291,12 +300,12 @@ impl Steps<'_, Protocol> {
         if task.posts.iter().all(|post| matches!(post, Post::Done | Post::Failed)) {
             let done = task.posts[..self.model.channels].iter().filter(|post| **post == Post::Done).count();
             let has_outcome = match self.model.rule {
-                Rule::DeleteWhenOneChannelHasIt => done > 0,
+                Rule::DeleteAfterOneChannel => done > 0,
                 _ => done == self.model.channels,
             };
             self.step(named("Settle"), |state| {
                 state.tasks[index].settles = Some(if has_outcome { Settle::Delete } else { Settle::PutBack });
-                // Another worker does not know which channel has it.
+                // Another worker does not know which channel has it, and posts to both.
                 state.explained += u8::from(!has_outcome && done > 0);
             });
         }
@@ -324,7 +333,7 @@ impl Steps<'_, Protocol> {
                 self.fault(DeleteLost, named("DeleteLost"), delete);
                 self.fault(DeleteFail, named("DeleteFail"), leave);
             }
-            Settle::PutBack if self.model.rule == Rule::HoldWhatFailed => {}
+            Settle::PutBack if self.model.rule == Rule::NeverPutBack => {}
             Settle::PutBack => {
                 self.step(named("PutBack"), |state| {
                     if let Place::Hidden { put_back } = &mut state.messages[at].place {
@@ -335,15 +344,15 @@ impl Steps<'_, Protocol> {
                 self.fault(PutBackFail, named("PutBackFail"), leave);
             }
         }
-        // By a receipt that is not the latest SQS may do it, or say so and not do it.
+        // With a receipt that is not the latest, SQS may do it, or only answer that it did.
         if !is_current {
-            self.step(named("InVain"), leave);
+            self.step(named("NoEffect"), leave);
         }
     }
 
     fn crash(&mut self, worker: u8) {
         let is_idle = !self.state.tasks.iter().any(|task| task.worker == worker);
-        if is_idle && !self.state.posted.iter().any(|(knows, ..)| *knows == worker) {
+        if is_idle && !self.state.posted.iter().any(|(by, ..)| *by == worker) {
             return;
         }
         for arrives in [false, true] {
@@ -354,13 +363,13 @@ impl Steps<'_, Protocol> {
                     }
                 }
                 state.tasks.retain(|task| task.worker != worker);
-                state.posted.retain(|(knows, ..)| *knows != worker);
+                state.posted.retain(|(by, ..)| *by != worker);
             });
         }
     }
 }
 
-/// Ends the post of a task, and of those that joined it.
+/// Ends the post of a task, and the wait of the tasks that joined it.
 fn resolve(state: &mut State, index: usize, channel: usize, post: Post) {
     let Task { worker, message, .. } = state.tasks[index];
     state.tasks[index].posts[channel] = post;

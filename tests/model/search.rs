@@ -1,44 +1,44 @@
-//! Every state that a model can reach, breadth first, so that a counterexample is a shortest one.
+//! Searches every state that a model can reach, breadth first. So a counterexample has as few steps as possible.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// Something that goes from state to state.
+/// A system that goes from state to state in steps.
 pub trait Model {
     type State: Clone + Eq + Hash;
     type Step: Clone + Debug;
 
     fn start(&self) -> Self::State;
 
-    /// Everything that can happen next.
+    /// Every step that is possible in this state.
     fn next(&self, state: &Self::State) -> Vec<Next<Self>>;
 
-    /// What must never be, if this state is such.
+    /// What is wrong with this state, if it must never occur.
     fn wrong(&self, state: &Self::State) -> Option<String>;
 
-    /// Whether all is done, so that nothing more need happen.
+    /// Whether all work is done, so that no further step is needed.
     fn is_done(&self, state: &Self::State) -> bool;
 }
 
 pub struct Next<M: Model + ?Sized> {
     pub step: M::Step,
     pub state: M::State,
-    /// Something went wrong, which it need not have.
+    /// Whether the step is a fault. A fault may happen, but nothing may depend on it.
     pub is_fault: bool,
 }
 
-/// A model in which faults can happen: some kinds, and a limited number in all.
+/// A model in which faults of certain kinds can happen, up to a total number.
 pub trait Faulty: Model {
     type Fault: Copy;
 
-    /// Brings a state into its canonical form, so that equal states are found equal.
+    /// Brings a state into its canonical form, so that states with the same meaning are equal.
     fn canonicalize(state: &mut Self::State);
 
     /// Whether this fault can happen in this state.
     fn can_fail(&self, fault: Self::Fault, state: &Self::State) -> bool;
 
-    /// Counts the fault.
+    /// Counts a fault that happened.
     fn count_fault(&self, fault: Self::Fault, state: &mut Self::State);
 }
 
@@ -78,20 +78,20 @@ impl<'a, M: Faulty> Steps<'a, M> {
     }
 }
 
-/// What is wrong, and the steps that lead there.
+/// What is wrong with a state, and the steps from the start to it.
 #[derive(Debug)]
 pub struct Counterexample {
     pub what: String,
     pub steps: Vec<String>,
 }
 
-/// The number of states, if none is wrong, and if from each of them, without another fault, everything that can happen ends
-/// where all is done.
+/// Returns the number of states, if none of them is wrong, and if every sequence of steps without another fault, from any of them, ends in
+/// a state in which all work is done.
 pub fn search<M: Model>(model: &M) -> Result<usize, Counterexample> {
     let mut places = HashMap::from([(model.start(), 0)]);
     let mut states = vec![model.start()];
     let mut came_from: Vec<Option<(usize, M::Step)>> = vec![None];
-    // The steps without a fault, backwards, and how many there are out of each state.
+    // For each state: the states from which a step without a fault leads to it, and the number of such steps that leave it.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
     let mut open: Vec<usize> = Vec::new();
     let counterexample = |came_from: &[Option<(usize, M::Step)>], what: String, mut place: usize| {
@@ -126,7 +126,7 @@ pub fn search<M: Model>(model: &M) -> Result<usize, Counterexample> {
         }
         place += 1;
     }
-    // Repeatedly remove the states whose every step leads to a removed one. The states that are left run in circles.
+    // Repeatedly remove the states whose steps all lead to removed states. From those that are left, steps may go in circles.
     let mut ended: Vec<usize> = (0..states.len()).filter(|place| open[*place] == 0).collect();
     let mut count = 0;
     while let Some(place) = ended.pop() {
@@ -140,7 +140,7 @@ pub fn search<M: Model>(model: &M) -> Result<usize, Counterexample> {
     }
     match open.iter().position(|open| *open > 0) {
         Some(place) if count < states.len() => {
-            Err(counterexample(&came_from, "it may go in circles from here".into(), place))
+            Err(counterexample(&came_from, "from here it may run in circles".into(), place))
         }
         _ => Ok(states.len()),
     }

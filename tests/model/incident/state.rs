@@ -1,18 +1,20 @@
-//! What there is: messages, the tasks that work on them, the store and Slack.
+//! The state of the model: messages, the tasks that work on them, the stores and Slack.
 
 use super::WORKERS;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
+    /// Where each message is, and how often it was received. The count is also the number of its latest receipt.
     pub(super) messages: Vec<(Place, u8)>,
-    /// By (message, receipt).
+    /// Sorted by message and receipt.
     pub(super) tasks: Vec<Task>,
-    /// One for each worker; only the first is used if they share a table.
+    /// One for each worker. If the workers share a table, only the first one is used.
     pub(super) stores: [Store; WORKERS],
     pub(super) slack: Slack,
-    /// What was ever recorded as counted.
+    /// The events that any store has ever counted: a bit for each message.
     pub(super) counted: u8,
     pub(super) faults: u8,
+    /// How many further roots the faults explain.
     pub(super) explained: u8,
 }
 
@@ -27,21 +29,23 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Store {
     pub(super) version: u8,
-    /// Who has the lease, and whether for the recovery.
+    /// The worker that holds the lease, and whether it reports the recovery.
     pub(super) lease: Option<(u8, bool)>,
+    /// Whether a root is recorded, so that the incident is in Slack.
     pub(super) root: bool,
     pub(super) recovered: bool,
-    /// A bit for each message.
+    /// The events that the incident has counted: a bit for each message.
     pub(super) events: u8,
+    /// Whether a recovery was noted.
     pub(super) noted: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Slack {
     pub(super) roots: u8,
-    /// A bit for each message that a post carried.
+    /// The messages that a post carried: a bit for each.
     pub(super) carried: u8,
-    /// The latest root is green.
+    /// Whether the latest root is green.
     pub(super) recovered: bool,
 }
 
@@ -50,22 +54,30 @@ pub(super) struct Task {
     pub(super) worker: u8,
     pub(super) message: u8,
     pub(super) receipt: u8,
+    /// Its `start_by` has passed.
     pub(super) late: bool,
-    /// A recovery was noted after the problem, as far as the task knows.
+    /// Whether the task knows that a recovery was noted after its problem.
     pub(super) over: bool,
     pub(super) at: At,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum At {
+    /// Will note the recovery.
     ToNote,
+    /// Will read the incident and decide.
     ToDo,
-    /// This version was read, and the incident is Slack's; or it is not.
+    /// Has read this version of the incident, and whether Slack has the incident.
     Read(u8, bool),
+    /// Waits for the post of another task of the same worker.
     Joined,
+    /// Has taken the lease.
     Claimed,
+    /// Waits for its request to Slack.
     Waiting,
+    /// Its request to Slack is under way.
     UnderWay,
+    /// Slack has accepted the request.
     Accepted,
     Done {
         delete: bool,
@@ -78,20 +90,20 @@ impl At {
     }
 }
 
-/// Slack has the post.
+/// Slack accepts the task's post.
 pub(super) fn accept(slack: &mut Slack, task: Task, is_recovery: bool) {
     slack.carried |= 1 << task.message;
     slack.roots += u8::from(!is_recovery);
     slack.recovered = is_recovery || task.over;
 }
 
-/// Gives the lease back, if the worker has it.
-pub(super) fn give_back(store: &mut Store, worker: u8) {
+/// Releases the lease, if the worker holds it.
+pub(super) fn release_lease(store: &mut Store, worker: u8) {
     store.version += 1;
     store.lease = store.lease.filter(|(holder, _)| *holder != worker);
 }
 
-/// Ends the wait of those that joined a post of the worker.
+/// Ends the wait of the tasks that joined a post of this worker. They continue at `at`.
 pub(super) fn wake(state: &mut State, worker: u8, at: At) {
     for task in state.tasks.iter_mut().filter(|task| task.worker == worker && task.at == At::Joined) {
         task.at = at;
