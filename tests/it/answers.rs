@@ -1,5 +1,5 @@
-//! What answers in Slack's place: a proxy's page, a body without end, a connection that is dead. Nothing is taken for success
-//! that Slack did not say, and nothing is read without bounds.
+//! Answers that do not come from Slack or are broken: a proxy's page, an endless body, a dead connection. Only Slack's own success deletes a
+//! message, and the worker never reads a body without a limit.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn a_200_that_is_not_slacks_loses_no_alert() {
         Answer::Status(200, ""),
         Answer::Status(204, ""),
         Answer::Status(200, r#"{"ok":false,"error":"internal_error"}"#),
-        // "ok", compressed, though nobody asked for that.
+        // "ok", compressed, which the worker did not ask for.
         Answer::Raw(
             b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\ncontent-length: 22\r\n\r\n\
               \x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb\xcf\x06\x00\x47\xdd\xdc\x79\x02\x00\x00\x00",
@@ -54,7 +54,7 @@ async fn a_200_that_is_not_slacks_loses_no_alert() {
 }
 
 #[tokio::test]
-async fn a_json_success_is_one() {
+async fn ok_true_as_json_is_a_success() {
     let world = World::new().await;
     let body = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 27\r\n\r\n{\"ok\":true, \"ts\":\"1.2\"}    ";
     world.slack.always(&world.name, Answer::Raw(body.as_bytes()));
@@ -71,7 +71,7 @@ async fn an_answer_without_end_costs_neither_memory_nor_time() {
     let worker = world.worker().await;
     let resident = async || worker.metrics().await.unwrap().get("process_resident_memory_bytes", &[]).unwrap();
     let before = resident().await;
-    // A 404 is judged by its status, after which the webhook is looked up; the others are tried again after a second or two.
+    // After the 404, the worker reads the webhook's secret again; its body does not matter. The others are retried after a second or two.
     world.slack.script(&world.name, [200, 404, 500].map(Answer::Endless));
     let begun = Instant::now();
     world.queue.send_events(&[Ecs::default().start_impaired("bounded")]).await.unwrap();
@@ -102,13 +102,13 @@ async fn an_answer_that_stalls_is_given_up_in_time_and_its_retry_after_is_kept()
 
     stalled(b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 3600\r\ncontent-length: 200\r\n\r\nnot yet");
     world.queue.send_events(&[Ecs::default().start_impaired("limited")]).await.unwrap();
-    // An hour is believed for five minutes.
+    // The worker waits at most five minutes of the hour.
     let said = worker.wait_for_line(|line| line.message().contains("rate limited for 3600 s"), LIMIT).await.unwrap();
     assert!(said.message().contains("trying again in 300."), "{}", said.text);
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_is_dead_costs_the_next_alert_little() {
+async fn a_dead_connection_in_the_pool_delays_the_next_alert_only_a_little() {
     let world = World::new().await;
     let worker = world.worker().await;
     let ecs = Ecs::default();
@@ -116,7 +116,7 @@ async fn a_kept_connection_that_is_dead_costs_the_next_alert_little() {
     world.posted(&["first"]).await;
     world.queue_is_empty().await;
 
-    // Slack closes it in good order: the next post is made by another, at once.
+    // Slack closes the connection properly: the next post opens another one at once.
     world.slack.close_connections();
     world.queue.send_events(&[ecs.start_impaired("second")]).await.unwrap();
     world.posted(&["second"]).await;

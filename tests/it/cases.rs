@@ -1,7 +1,7 @@
-//! What `render` prints for inputs that people met in the wild.
+//! What `render` prints for events that people reported.
 //!
-//! A folder of `tests/cases` holds an event and, where ECS is asked, its `answers`. `expect.json` says what the alert of each
-//! must be; `siblings.json` holds more of the same kind, each as what it changes in the task of one of those events.
+//! Each folder of `tests/cases` holds an event and, if ECS is asked, its `answers`. `expect.json` has the expected alert of each case.
+//! `siblings.json` has variants of these cases, as the changes to the event's task.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ pub(crate) fn expectations(file: &str) -> BTreeMap<String, Value> {
     expectations.into_iter().collect()
 }
 
-/// The lines that `render` prints for the events, one each.
+/// The lines that `render` prints: one for each event.
 pub(crate) fn rendered(events: &[Value], answers: Option<&Path>) -> Vec<Value> {
     let mut render = Command::new(BINARY);
     render.env_clear().arg("render").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -44,7 +44,7 @@ pub(crate) fn rendered(events: &[Value], answers: Option<&Path>) -> Vec<Value> {
     String::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// All that a person could read of the payload.
+/// All text of the payload that a person could read.
 fn words(payload: &Value) -> String {
     match payload {
         Value::String(text) => text.clone() + "\n",
@@ -58,11 +58,13 @@ fn words(payload: &Value) -> String {
     }
 }
 
-/// What is wrong with the line, by the checks that the expectation lists:
+/// What is wrong with the line, by the checks in the expectation:
 ///
-/// * `outcome`; with `allow_unrouted`, `unrouted` is as good;
-/// * `severity` and `cause`: one of these;
-/// * `has` and `hasnot`: parts of what the payload says; with `ci`, of either case; `text_has`: of its top-level text.
+/// * `outcome`: exactly this; with `allow_unrouted`, also `unrouted`;
+/// * `severity`, `cause`: one of these;
+/// * `has`, `hasnot`: words that the payload contains or does not contain;
+/// * `text_has`: words in the payload's top-level text;
+/// * `ci`: the words are compared without regard to case.
 pub(crate) fn faults(line: &Value, expected: &Value) -> Vec<String> {
     let list = |key: &str| expected[key].as_array().into_iter().flatten().map(|item| item.as_str().unwrap());
     let flag = |key: &str| expected[key].as_bool().unwrap_or_default();
@@ -91,7 +93,7 @@ pub(crate) fn faults(line: &Value, expected: &Value) -> Vec<String> {
     faults
 }
 
-/// Panics with all that is wrong, not only the first.
+/// Panics with all faults, not only the first.
 pub(crate) fn check(results: impl Iterator<Item = (String, Vec<String>)>) {
     let wrong: Vec<_> = results.filter(|(_, faults)| !faults.is_empty()).collect();
     let report = wrong.iter().map(|(name, faults)| format!("{name}: {}\n", faults.join("; ")));
@@ -99,7 +101,7 @@ pub(crate) fn check(results: impl Iterator<Item = (String, Vec<String>)>) {
 }
 
 #[test]
-fn each_case_gets_the_alert_that_is_right() {
+fn each_case_gets_its_expected_alert() {
     check(expectations("expect.json").into_iter().map(|(name, expected)| {
         let (event, answers) = (folder().join(&name).join("event.json"), folder().join(&name).join("answers"));
         let lines = rendered(&[read(&event)], Some(answers.as_path()).filter(|answers| answers.is_dir()));
@@ -107,9 +109,9 @@ fn each_case_gets_the_alert_that_is_right() {
     }));
 }
 
-/// `like` names the case; the keys of `task` replace those of its detail, where null is as good as none.
+/// `like` names the case. The keys of `task` replace those of its detail; null means the same as a missing key.
 #[test]
-fn each_sibling_gets_the_alert_that_is_right() {
+fn each_sibling_gets_its_expected_alert() {
     let siblings = expectations("siblings.json");
     let events = siblings.values().map(|expected| {
         let mut event = read(&folder().join(expected["like"].as_str().unwrap()).join("event.json"));

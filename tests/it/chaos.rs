@@ -1,4 +1,4 @@
-//! A few short rounds of what `make chaos` plays for minutes.
+//! A few short rounds of `make chaos`, which takes minutes.
 
 use lab::chaos::{self, Size, Tally};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ async fn nothing_is_lost_in_a_few_seconds_of_chaos() {
         let again = format!("`make chaos SEED={SEED} ROUND={round} SHORT=1` repeats it");
         tally.add(&played.unwrap_or_else(|error| panic!("round {round}, {again}: {error:#}")));
     }
-    // Else it would prove little.
+    // Without these events the rounds would test little.
     let happened = ["SIGKILL", "DLQ: cannot be decoded", "fault: Slack answers 429", "fault: AWS answers 500"];
     let of_incidents = ["fault: the table", "settled as folded", "recovery shown, table", "incidents by a bot"];
     for what in happened.into_iter().chain(of_incidents) {

@@ -69,7 +69,7 @@ async fn check_live_warns_of_a_small_max_receive_count() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_at_start_in_one_clear_message() {
+async fn a_wrong_queue_secret_or_region_is_refused_at_start_in_one_clear_message() {
     let world = World::new().await;
     let missing = world.queue.url.replace(&world.name, "no-such-queue");
     let evil = unique("evil");
@@ -94,7 +94,7 @@ async fn what_is_not_there_is_refused_at_start_in_one_clear_message() {
 }
 
 #[tokio::test]
-async fn a_region_that_is_none_or_not_the_queues_is_refused() {
+async fn an_invalid_region_or_one_other_than_the_queues_is_refused() {
     let world = World::new().await;
     let elsewhere = "https://sqs.us-east-1.amazonaws.com/123456789012/q";
     for (more, parts) in [
@@ -108,7 +108,7 @@ async fn a_region_that_is_none_or_not_the_queues_is_refused() {
             assert!(parts.iter().all(|part| said.replace('\\', "").contains(part)), "{more:?} {command:?}: {said}");
         }
     }
-    // Where somebody says where requests go, the URL's host says nothing.
+    // With an endpoint in the environment, the region in the queue's URL does not matter.
     let (code, said) = outcome(with(&world.environment(), &[("QUEUE_URL", elsewhere)]), &["check"]).await;
     assert_eq!(code, Some(0), "{said}");
 }
@@ -178,7 +178,7 @@ fn render_prints_what_would_be_posted_and_needs_no_configuration() {
 }
 
 #[test]
-fn render_tells_what_it_cannot_decode_and_goes_on() {
+fn render_reports_what_it_cannot_decode_and_goes_on() {
     let good = Ecs::default().start_impaired("api").to_string();
     let output = run(&["render", "-"], &[], &format!("{good}\nnot json\n[1]\n"));
     assert_eq!(output.status.code(), Some(1));
@@ -203,7 +203,7 @@ fn render_and_send_take_every_record_and_all_json() {
     assert!(lines[1]["payload"].to_string().contains("two is unable"), "{}", lines[1]);
 }
 
-/// Lines of a megabyte: the first is answered before the second is written, and all together take the memory of one.
+/// Each event has a megabyte. The output for one is read before the next is written, and all of them together need the memory of one.
 #[test]
 #[cfg(target_os = "linux")]
 fn render_prints_as_it_reads_and_holds_one_event_at_a_time() {
@@ -250,7 +250,7 @@ async fn send_posts_what_render_shows() {
 }
 
 #[tokio::test]
-async fn send_fails_when_slack_does_not_take_it() {
+async fn send_fails_if_slack_does_not_accept_the_alert() {
     let slack = lab::slack::Slack::start().await.unwrap();
     slack.always("laptop", lab::slack::Answer::Status(404, "no_service"));
     let environment = with(
@@ -269,21 +269,21 @@ async fn send_fails_when_slack_does_not_take_it() {
 }
 
 #[tokio::test]
-async fn health_tells_a_container_engine_how_the_worker_is() {
+async fn health_exits_with_0_for_a_healthy_worker_and_with_1_without_one() {
     let world = World::new().await;
     let worker = world.worker().await;
     let address = worker.url("").await.unwrap().replace("http://127.0.0.1", "0.0.0.0");
     let health = |address: String| run(&["health"], &with(&[], &[("LISTEN_ADDR", &address)]), "");
     let output = health(address);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    // Nobody listens on the discard port.
+    // No process listens on the discard port.
     let output = health("127.0.0.1:9".into());
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("127.0.0.1:9"), "{}", stderr(&output));
 }
 
 #[tokio::test]
-async fn what_is_valid_but_hardly_meant_is_a_warning_at_check_and_at_start() {
+async fn a_valid_setting_that_is_probably_a_mistake_is_a_warning_of_check_and_run() {
     let world = World::new().await;
     let channels = ["search", "platform", "unused"].map(|name| {
         let url = world.slack.url(name);

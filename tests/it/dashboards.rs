@@ -1,5 +1,5 @@
-//! The dashboards and rules against what the worker really exports. Ignored unless asked for: they need `promtool` and
-//! `prometheus`, and `make test` asks for them where those are.
+//! Checks the dashboards and rules against the metrics of a real worker. These tests are ignored by default, because they need `promtool`
+//! and `prometheus`. `make test` runs them if both are installed.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// What a schedule sends to show that events arrive.
+/// The event that a schedule sends to show that events arrive.
 fn canary() -> Value {
     json!({
         "version": "0", "id": "ecs-slack-alerts-canary", "source": "ecs-slack-alerts.canary",
@@ -39,7 +39,7 @@ fn check(program: &str, arguments: &[&str], input: String) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs promtool"]
-async fn the_metrics_are_well_formed_and_no_panel_names_another() {
+async fn the_metrics_are_well_formed_and_panels_use_no_other() {
     let world = World::new().await;
     let worker = world.worker().await;
     let (_, metrics) = worker.get("/metrics").await.unwrap();
@@ -57,7 +57,7 @@ async fn every_expression_of_a_panel_or_rule_returns_data_on_a_worker_under_load
     let load = tokio::spawn(async move {
         for number in 0u64.. {
             let ecs = Ecs::default();
-            // Ever new services, as what repeats an incident is folded and not posted.
+            // A new service every few events, because a repeat of an incident is folded and not posted.
             let service = format!("service-{}", number / 3);
             let events = [ecs.start_impaired(&service), ecs.out_of_memory(&service), ecs.steady_state(&service)];
             queue.send_events(&events).await.unwrap();

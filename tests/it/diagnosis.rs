@@ -1,5 +1,4 @@
-//! Alerts that have already asked ECS: the realistic failures, from recorded answers and over the wire, and every way in
-//! which ECS may not answer.
+//! Diagnoses: realistic failures, with recorded answers of ECS and with live ones, and every way in which ECS may fail to answer.
 
 use std::{
     path::{Path, PathBuf},
@@ -220,7 +219,7 @@ impl Scenario {
     }
 }
 
-/// A worker before ECS's stand-in, which knows every scenario.
+/// A worker that asks a stand-in for ECS, which knows every scenario.
 async fn worker(world: &World) -> (EcsApi, Worker) {
     let ecs = EcsApi::start(&SCENARIOS.each_ref().map(Scenario::path)).await.unwrap();
     let mut environment = world.environment();
@@ -250,8 +249,8 @@ fn render_shows_the_diagnosis_from_recorded_answers() {
 }
 
 #[tokio::test]
-async fn a_live_alert_says_the_same_as_a_recorded_one() {
-    // The recorded tasks stopped too long ago for a live worker to judge by their number.
+async fn a_live_alert_is_the_same_as_one_from_recorded_answers() {
+    // The recorded tasks stopped too long ago for a live worker to count them as a crash loop.
     let config = "[diagnose]\nlog_lines = 10\ncrash_loop.enabled = false";
     let world = World::new().await.config(config);
     let (ecs, worker) = worker(&world).await;
@@ -267,7 +266,7 @@ async fn a_live_alert_says_the_same_as_a_recorded_one() {
 }
 
 #[tokio::test]
-async fn no_value_of_an_environment_gets_into_the_log_even_of_the_sdk() {
+async fn no_value_of_a_containers_environment_gets_into_the_log_not_even_from_the_sdk() {
     let world = World::new().await;
     let ecs = EcsApi::start(&[SCENARIOS[0].path()]).await.unwrap();
     let mut environment = world.environment();
@@ -352,7 +351,7 @@ async fn a_load_balancer_that_hangs_costs_only_its_answer() {
     let unhealthy = SCENARIOS.iter().find(|scenario| scenario.folder == "failed_health_check").unwrap();
     ecs.always("DescribeTargetHealth", Answer::Hang);
     world.queue.send_events(&[unhealthy.event()]).await.unwrap();
-    // What the check is the load balancer said in time; what came of it, ECS's event does.
+    // The load balancer answered in time what the health check expects. The answer that the check got is from ECS's event.
     let words = ["Target group storefront: answered 502, 200 is expected, GET /health on 8080\n", "app port mappings"];
     world.posted(&words.map(|words| words.trim_end())).await;
     diagnoses(&worker, "partial", 1).await;
@@ -380,7 +379,7 @@ async fn without_the_task_definitions_the_rest_is_still_reported() {
     diagnoses(&worker, "partial", 1).await;
 }
 
-/// Events of a service's task that exited with 1 these minutes ago, which ECS remembers.
+/// Events of a service's tasks that exited with 1 these minutes ago. ECS still knows the tasks.
 fn exits(ecs: &EcsApi, service: &str, minutes_ago: &[i64]) -> Vec<Value> {
     let arn = |resource: &str| format!("arn:aws:ecs:eu-west-1:123456789012:{resource}");
     let task_definition = arn(&format!("task-definition/{service}:42"));
@@ -402,7 +401,7 @@ fn exits(ecs: &EcsApi, service: &str, minutes_ago: &[i64]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_crash_loop_is_one_alert_however_many_replicas_there_are() {
+async fn a_crash_loop_is_one_alert_with_any_number_of_replicas() {
     let world = World::new().await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let events = exits(&ecs, "looper", &[8, 7, 5, 4, 1]);
@@ -414,7 +413,7 @@ async fn a_crash_loop_is_one_alert_however_many_replicas_there_are() {
         worker.wait_ready().await.unwrap();
         workers.push(worker);
     }
-    // One message each, so that both replicas get some.
+    // One request for each message, so that both replicas receive some.
     for event in events.iter().rev() {
         world.queue.send_events(std::slice::from_ref(event)).await.unwrap();
     }
@@ -458,7 +457,7 @@ async fn a_single_exit_is_routine_and_goes_only_where_a_pattern_asks_for_it() {
 async fn an_exit_that_cannot_be_judged_is_an_alert() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
-    // Its message waited for so long that ECS has forgotten what else stopped.
+    // The message waited so long that ECS no longer knows the other stopped tasks.
     world.queue.send_events(&exits(&ecs, "late", &[60])).await.unwrap();
     outcome_line(&worker, "late", "posted").await;
     ecs.always("DescribeTasks", Answer::Error(400, "ThrottlingException"));
@@ -468,7 +467,7 @@ async fn an_exit_that_cannot_be_judged_is_an_alert() {
 }
 
 #[tokio::test]
-async fn exits_that_come_one_by_one_are_counted_afresh() {
+async fn exits_that_arrive_one_by_one_become_one_crash_loop_alert() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
     for _ in 0..2 {
@@ -498,7 +497,7 @@ async fn a_log_is_read_only_if_configured_and_a_failure_costs_only_the_log() {
 }
 
 #[tokio::test]
-async fn throttling_a_failure_and_an_unknown_service_cost_only_the_diagnosis() {
+async fn if_ecs_throttles_fails_or_does_not_know_the_service_the_alert_has_no_diagnosis() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;
     ecs.script(
@@ -541,7 +540,7 @@ async fn a_stopping_worker_does_not_wait_for_ecs() {
     assert_eq!(world.posts_mentioning("*checkout* is unable"), 1);
 }
 
-/// Each answer that an alert waits for in turn makes it later.
+/// Requests one after the other would delay the alert.
 #[tokio::test]
 async fn task_definitions_are_requested_without_waiting_for_the_tasks() {
     let world = World::new().await.config("[diagnose]\ntimeout = \"30s\"");
@@ -578,7 +577,7 @@ async fn sections_of_a_digest_carry_the_cause_in_a_few_words() {
 }
 
 #[tokio::test]
-async fn disabled_it_asks_nothing() {
+async fn a_disabled_diagnosis_asks_nothing() {
     let world = World::new().await.config("[diagnose]\nenabled = false");
     let (ecs, worker) = worker(&world).await;
     world.queue.send_events(&[SCENARIOS[0].event()]).await.unwrap();

@@ -1,4 +1,4 @@
-//! The dead-letter queue: seen without being consumed, and moved back.
+//! The dead-letter queue: listed without consuming it, and moved back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ fn start(world: &World, proxy: Option<&FaultyAws>, arguments: &[&str]) -> Worker
     Worker::spawn(BINARY, environment, arguments).unwrap()
 }
 
-/// The exit code and everything it wrote.
+/// Waits for the end of the command. Returns its exit code and everything it wrote.
 async fn end(mut command: Worker) -> (i32, String) {
     let status = command.wait(LIMIT).await.unwrap();
     (status.code().unwrap(), command.lines().into_iter().map(|line| line.text + "\n").collect())
@@ -30,7 +30,7 @@ async fn run(world: &World, arguments: &[&str]) -> (i32, String) {
     end(start(world, None, arguments)).await
 }
 
-/// What lies in the dead-letter queue: all visible, each received so many times.
+/// How often each message of the dead-letter queue was received. All of them must be visible.
 async fn received(world: &World) -> Vec<u64> {
     let messages = world.dlq.messages().await.unwrap();
     assert!(messages.iter().all(|message| message.visible), "{messages:?}");
@@ -42,18 +42,18 @@ async fn dead(world: &World, count: usize) {
     world.dlq.send_events(&bodies).await.unwrap();
 }
 
-/// Whether this was asked of AWS so many times.
+/// Whether AWS was asked this exactly `count` times.
 fn asked(calls: &[Call], operation: &str, count: usize) -> bool {
     calls.iter().filter(|call| call.operation == operation).count() == count
 }
 
-/// A line that reports progress, more than none.
+/// Whether the line reports that at least one message was moved.
 fn has_moved(line: &Line) -> bool {
     line.text.ends_with(" of about 60 moved") && !line.text.starts_with("0 ")
 }
 
 #[tokio::test]
-async fn list_groups_what_lies_there_oldest_first_and_takes_nothing() {
+async fn list_groups_the_messages_oldest_first_and_consumes_none() {
     let world = World::new().await;
     let ecs = Ecs::default();
     world.dlq.send_events(&vec![ecs.start_impaired("api"); 12]).await.unwrap();
@@ -92,7 +92,7 @@ async fn list_groups_what_lies_there_oldest_first_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn of_a_message_with_several_events_list_names_the_first_that_anybody_would_hear_of() {
+async fn for_a_message_with_several_events_list_names_the_first_one_that_a_route_takes() {
     let world = World::new().await;
     let ecs = Ecs::default();
     let events = [ecs.steady_state("calm"), ecs.start_impaired("api"), ecs.image_missing("web")];
@@ -174,7 +174,7 @@ async fn redrive_keeps_to_its_rate_and_shows_how_far_it_is() {
     assert!(began.elapsed() >= Duration::from_secs(1), "three messages at two a second: {:?}", began.elapsed());
     assert!(said.contains("at most 2 a second"), "{said}");
     let progress: Vec<&str> = said.lines().filter(|line| line.ends_with(" of about 3 moved")).collect();
-    assert!(progress.len() >= 2, "more than the end is shown: {said}");
+    assert!(progress.len() >= 2, "progress is shown before the end: {said}");
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_second_redrive_reports_the_first() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("a move is running already, since "), "{said}");
     assert!(said.contains(&world.queue.arn) && said.contains(" of about 60 moved"), "{said}");
-    assert_eq!(proxy.calls("StartMessageMoveTask").len(), 1, "only the first has asked for one");
+    assert_eq!(proxy.calls("StartMessageMoveTask").len(), 1, "only the first one has started a move");
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn a_move_that_fails_says_why() {
 async fn a_missing_queue_or_permission_is_bad_configuration() {
     let world = World::new().await;
     dead(&world, 1).await;
-    // The dead-letter queue has none itself.
+    // The dead-letter queue itself has no dead-letter queue.
     let mut environment = world.environment();
     environment.push(("QUEUE_URL".into(), world.dlq.url.clone()));
     for command in [&["dlq", "list"], &["dlq", "redrive"]] {
@@ -285,8 +285,8 @@ async fn a_missing_queue_or_permission_is_bad_configuration() {
     }
 }
 
-/// A queue as EventBridge fills it, which is no queue's dead-letter queue, with these many events; and a worker's environment
-/// that knows it.
+/// A queue with `count` events that EventBridge could not deliver, which is not the dead-letter queue of another queue. Also returns an
+/// environment that names it.
 async fn undelivered(world: &World, count: usize) -> (Queue, Vec<(String, String)>) {
     let (queue, _) = world.aws.queue_with_dlq(&unique("undelivered"), 1000, Duration::from_secs(30)).await.unwrap();
     let attributes = [("ERROR_CODE", "NO_PERMISSIONS"), ("RULE_ARN", "arn:aws:events:eu-west-1:123456789012:rule/ecs")];
@@ -334,7 +334,7 @@ async fn undelivered_events_are_listed_and_moved_and_the_worker_posts_them() {
 }
 
 #[tokio::test]
-async fn what_the_queue_does_not_take_stays_where_it_was() {
+async fn a_message_that_the_queue_does_not_accept_stays_where_it_was() {
     let world = World::new().await;
     let (queue, environment) = undelivered(&world, 12).await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();

@@ -1,5 +1,5 @@
-//! What `render` prints for every event in `tests/fixtures`, against the snapshots in `tests/it/snapshots`. After a wanted
-//! change: `INSTA_UPDATE=always cargo test --test it fixtures`, and read the difference.
+//! Compares what `render` prints for every event in `tests/fixtures` with the snapshots in `tests/it/snapshots`. After an intended
+//! change, run `INSTA_UPDATE=always cargo test --test it fixtures` and review the difference.
 
 use std::{path::Path, process::Command};
 

@@ -1,5 +1,4 @@
-//! The dead man's switch gets heartbeats while the worker works, and only then. Canaries show that
-//! events arrive.
+//! The worker sends heartbeats to a dead man's switch while it works, and only then. Canaries show that events arrive.
 
 use std::{
     path::Path,
@@ -18,10 +17,10 @@ use serde_json::{Value, json};
 
 use crate::world::{BINARY, LIMIT, World, metric_is, outcome, with};
 
-/// What every URL here ends in, to be looked for where it must not be.
+/// The end of every URL here. It must not appear in a log or a metric.
 const SECRET: &str = "opensesame";
 
-/// Exactly what an EventBridge rule with a constant input delivers.
+/// The event that an EventBridge rule with a constant input delivers.
 fn canary() -> Value {
     json!({
         "version": "0", "id": "ecs-slack-alerts-canary", "source": "ecs-slack-alerts.canary",
@@ -38,7 +37,7 @@ async fn watched(more: &str) -> (World, Switch, String) {
     (world, switch, secret)
 }
 
-/// How many lines have this message, and this in their reason or error.
+/// How many lines have this message, and contain `why` in their reason or error.
 fn count(worker: &Worker, message: &str, why: &str) -> usize {
     let says = |line: &&Line| {
         let reason = [line.field("reason"), line.field("error")].map(|field| field.as_str().unwrap_or_default());
@@ -47,7 +46,7 @@ fn count(worker: &Worker, message: &str, why: &str) -> usize {
     worker.lines().iter().filter(says).count()
 }
 
-/// Waits until `act` has made the worker say so, once more.
+/// Calls `act`, then waits until the worker has logged this message exactly once more.
 async fn says(worker: &Worker, message: &str, why: &str, act: impl AsyncFnOnce()) {
     let before = count(worker, message, why);
     act().await;
@@ -56,7 +55,7 @@ async fn says(worker: &Worker, message: &str, why: &str, act: impl AsyncFnOnce()
     assert_eq!(count(worker, message, why), before + 1, "one line: {worker}");
 }
 
-/// Two more are due and not sent.
+/// Waits until two more heartbeats are withheld, and checks that none is sent.
 async fn none_is_sent(worker: &Worker, switch: &Switch) {
     let withheld = async || {
         worker.metrics().await.map(|metrics| metrics.get("heartbeats_total", &[("outcome", "withheld")]).unwrap())
@@ -86,7 +85,7 @@ async fn heartbeats_are_sent_while_the_worker_works_and_not_after() {
 }
 
 #[tokio::test]
-async fn it_is_withheld_while_slack_is_down_and_sent_again_after() {
+async fn heartbeats_are_withheld_while_slack_is_down_and_sent_afterwards() {
     let (world, switch, _) = watched("").await;
     let worker = world.worker().await;
     switch.wait_for(1, LIMIT).await.unwrap();
@@ -104,7 +103,7 @@ async fn it_is_withheld_while_slack_is_down_and_sent_again_after() {
 }
 
 #[tokio::test]
-async fn it_is_withheld_while_the_queue_is_out_of_reach() {
+async fn heartbeats_are_withheld_while_no_receive_succeeds() {
     let (world, switch, _) = watched("").await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let worker = world.worker_through(&proxy).await;
@@ -140,7 +139,7 @@ async fn a_switch_that_fails_costs_no_alert_and_shows_no_url() {
         world.posted(&["unhurt"]).await;
     })
     .await;
-    // The check is another now, as after a rotation.
+    // The secret now holds the URL of another check, as after a rotation.
     world.aws.update_secret(&secret, &switch.url(&format!("new-{SECRET}"))).await.unwrap();
     says(&worker, "heartbeat failed", "410", async || switch.answers(Answer::Status(410, "gone"))).await;
     says(&worker, "heartbeat sent", "", async || switch.answers(Answer::Ok)).await;
@@ -150,8 +149,8 @@ async fn a_switch_that_fails_costs_no_alert_and_shows_no_url() {
 }
 
 #[tokio::test]
-async fn a_canary_is_counted_and_deleted_and_nobody_hears_of_it() {
-    // The route would take it, by its pattern.
+async fn a_canary_is_counted_and_deleted_and_never_posted() {
+    // The first route's pattern matches every event, also a canary.
     let world = World::new().await;
     let channel = format!("[[channel]]\nname = 'a'\nwebhook_secret_id = '{}'\n", world.name);
     let routes = "[[route]]\nchannel = 'a'\npattern = { source = [{ prefix = '' }] }\n[[route]]\nchannel = 'a'\n";
@@ -162,7 +161,7 @@ async fn a_canary_is_counted_and_deleted_and_nobody_hears_of_it() {
     assert_eq!(metrics.get("last_canary_timestamp_seconds", &[]), Some(0.0));
     let mut dated = canary();
     dated["time"] = "2026-11-25T10:00:00Z".into();
-    // The same one again and again, as a constant input is.
+    // The same event several times: a rule with a constant input always sends the same one.
     world.queue.send_events(&[canary(), canary(), dated]).await.unwrap();
     metric_is(&worker, "canaries_total", &[], 3.0).await;
     metric_is(&worker, "messages_total", &[("outcome", "canary")], 3.0).await;
@@ -173,7 +172,7 @@ async fn a_canary_is_counted_and_deleted_and_nobody_hears_of_it() {
 
     assert!(world.slack.requests().is_empty(), "nothing was posted");
 
-    // What only calls itself a canary hides nothing: not its own detail, and not what came with it.
+    // An event that only has a canary's name is posted. A real canary does not hide another event in the same message.
     let ecs = Ecs::default();
     let mut spoofed = canary();
     spoofed["detail"] = ecs.start_impaired("disguised")["detail"].clone();
@@ -199,14 +198,14 @@ async fn without_canaries_the_heartbeat_is_withheld() {
     assert!(switch.pings().len() > before);
 }
 
-/// Each is made elsewhere, by a schedule: of the Terraform module, or as the documentation has it.
+/// A schedule sends these canaries: that of the Terraform module, and the one that the documentation shows.
 #[tokio::test]
 async fn the_worker_recognises_the_canaries_of_the_module_and_of_the_documentation() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for place in ["infra/terraform/modules/messaging/canary.tf", "docs/operations.md"] {
         let text = std::fs::read_to_string(root.join(place)).unwrap();
         let mut events = text.lines().map(str::trim).filter(|line| line.starts_with('{') && line.contains("canary"));
-        // EventBridge puts the time there, with its quotes.
+        // EventBridge replaces `<time>` with the time in quotes.
         let event = events.next().unwrap().replace("<time>", "\"2026-11-25T10:00:00Z\"");
         assert_eq!(events.next(), None, "{place}");
         let file = std::env::temp_dir().join(unique("canary"));
@@ -220,7 +219,7 @@ async fn the_worker_recognises_the_canaries_of_the_module_and_of_the_documentati
 }
 
 #[tokio::test]
-async fn render_and_send_show_a_canary_as_one() {
+async fn render_and_send_show_the_outcome_canary() {
     let world = World::new().await;
     let file = std::env::temp_dir().join(unique("canary"));
     std::fs::write(&file, canary().to_string()).unwrap();
@@ -236,7 +235,7 @@ async fn render_and_send_show_a_canary_as_one() {
 }
 
 #[tokio::test]
-async fn check_live_looks_the_url_up_and_does_not_ask_it() {
+async fn check_live_reads_the_url_from_its_secret_and_does_not_request_it() {
     let (world, switch, secret) = watched("").await;
     let (code, said) = outcome(world.environment(), &["check", "--live"]).await;
     assert_eq!(code, Some(0), "{said}");
@@ -252,7 +251,7 @@ async fn check_live_looks_the_url_up_and_does_not_ask_it() {
         assert!(said.contains(found) && said.contains("HEARTBEAT_URL_SECRET_ID"), "{value}: {said}");
         assert!(!said.contains(SECRET), "{said}");
     }
-    // Given by a variable, and in the file wrongly.
+    // Variables with wrong and right values.
     let environment = world.environment();
     for (variables, code, part) in [
         (vec![("HEARTBEAT_URL", "http://example.com/opensesame")], 2, "HEARTBEAT_URL: it must begin with https://"),

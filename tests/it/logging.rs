@@ -1,4 +1,4 @@
-//! Whatever becomes of the log, alerts are posted and deleted, health is answered and signals are obeyed.
+//! Whatever happens to the log, the worker posts alerts, deletes messages, answers health checks and obeys signals.
 
 use std::{
     fs::File,
@@ -16,10 +16,10 @@ use tokio::net::unix::pipe;
 
 use crate::world::{BINARY, LIMIT, World, metric_is};
 
-/// The grace of [`World::environment`], and some for the test's own machine.
+/// The `SHUTDOWN_GRACE` of [`World::environment`], and a second more for a slow machine.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A worker with a verbose log that goes there, and is ready.
+/// A worker that writes a verbose log there, and is ready.
 async fn worker(world: &World, log: Log) -> Worker {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut environment = world.environment();
@@ -34,7 +34,7 @@ async fn dropped(worker: &Worker) -> f64 {
     worker.metrics().await.unwrap().get("log_lines_dropped_total", &[]).unwrap()
 }
 
-/// Sends events until the log loses lines, and then some more: what is received is posted and deleted, and nothing hangs.
+/// Sends events until the log loses lines, and then some more. Checks that all of them are posted and deleted.
 async fn works_without_its_log(world: &World, worker: &Worker) {
     let ecs = Ecs::default();
     let mut services: Vec<String> = Vec::new();
@@ -51,7 +51,7 @@ async fn works_without_its_log(world: &World, worker: &Worker) {
     }
     let sent = send(3).await;
     world.queue_is_empty().await;
-    // Each was deleted after its post: none came again as a duplicate.
+    // Each message was deleted after its post, so none was received again as a duplicate.
     metric_is(worker, "in_flight_messages", &[], 0.0).await;
     metric_is(worker, "messages_total", &[("outcome", "posted")], sent as f64).await;
     assert_eq!(worker.get("/healthz").await.unwrap(), (200, "ok\n".into()));
@@ -81,7 +81,7 @@ async fn the_disk_that_holds_the_log_is_full() {
 }
 
 #[tokio::test]
-async fn nobody_reads_the_log() {
+async fn the_log_is_not_read() {
     let world = World::new().await;
     let worker = worker(&world, Log::Unread).await;
     works_without_its_log(&world, &worker).await;
@@ -89,7 +89,7 @@ async fn nobody_reads_the_log() {
 }
 
 #[tokio::test]
-async fn nobody_reads_the_log_and_its_pipe_does_not_block() {
+async fn the_log_is_not_read_and_its_pipe_does_not_block() {
     let world = World::new().await;
     let (sender, _unread) = pipe::pipe().unwrap();
     let worker = worker(&world, Log::To(sender.into_nonblocking_fd().unwrap().into())).await;
@@ -98,7 +98,7 @@ async fn nobody_reads_the_log_and_its_pipe_does_not_block() {
 }
 
 #[tokio::test]
-async fn what_was_dropped_is_reported_once_when_the_log_is_read_again() {
+async fn dropped_lines_are_reported_once_when_the_log_is_read_again() {
     let world = World::new().await;
     let mut worker = worker(&world, Log::Unread).await;
     works_without_its_log(&world, &worker).await;
@@ -110,7 +110,7 @@ async fn what_was_dropped_is_reported_once_when_the_log_is_read_again() {
     let reported = notice.field("dropped").as_f64().unwrap();
     assert!(notice.message().starts_with(&format!("{reported} log lines")), "{}", notice.text);
     assert_eq!(dropped(&worker).await, reported);
-    // From here on the log is whole again, and its end is flushed.
+    // From here on the log is complete again, and its end is flushed.
     world.queue.send_events(&[Ecs::default().start_impaired("logged")]).await.unwrap();
     crate::world::outcome_line(&worker, "logged", "posted").await;
     worker.terminate().await.unwrap();
@@ -122,7 +122,7 @@ async fn what_was_dropped_is_reported_once_when_the_log_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_a_worker_whose_log_nobody_reads() {
+async fn a_second_signal_ends_a_worker_whose_log_is_not_read() {
     let world = World::new().await;
     world.slack.always(&world.name, lab::slack::Answer::Hang);
     let mut worker = worker(&world, Log::Unread).await;
@@ -134,7 +134,7 @@ async fn a_second_signal_ends_a_worker_whose_log_nobody_reads() {
     assert_eq!(worker.wait(Duration::from_secs(2)).await.unwrap().code(), Some(1));
 }
 
-/// Runs a command whose standard output goes there, and gives its exit code and what it wrote to standard error.
+/// Runs a command that writes to `output`. Returns its exit code, and what it wrote to standard error.
 fn run(
     arguments: &[&str],
     environment: &[(&str, &str)],
@@ -150,7 +150,7 @@ fn run(
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have seen enough before it has read everything.
+    // The command may end before it has read everything.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -162,7 +162,7 @@ fn closed_pipe() -> Stdio {
 }
 
 #[test]
-fn a_command_whose_output_nobody_reads_any_more_ends_quietly() {
+fn a_command_whose_output_is_closed_ends_quietly() {
     let queue = ("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q");
     let environment = [queue, ("SLACK_WEBHOOK_SECRET_ID", "x")];
     assert_eq!(run(&["check"], &environment, "", closed_pipe()), (Some(0), String::new()));
@@ -181,7 +181,7 @@ fn a_reader_that_takes_one_line_gets_it() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_a_failure() {
+fn a_command_that_cannot_write_its_output_fails() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (code, said) = run(&["render"], &[], &Ecs::default().image_missing("web").to_string(), full);
     assert_eq!(code, Some(1), "{said}");
@@ -189,7 +189,7 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn a_level_that_is_none_is_refused() {
+fn an_invalid_log_level_is_refused() {
     for (level, named) in [("inof", "\"inof\""), ("ecs_slack_alert=debug", "\"ecs_slack_alert\"")] {
         for command in ["run", "render"] {
             let environment =

@@ -1,5 +1,5 @@
-//! The whole program over real sockets: the built binary, the AWS SDK over HTTP against an emulator, and a strict stand-in for
-//! Slack. Each test is a story with a queue, webhooks and a worker of its own.
+//! Tests of the whole program over real sockets: the built binary, the AWS SDK over HTTP against an emulator, and a strict stand-in for
+//! Slack. Each test has its own queue, webhooks and worker.
 
 #![allow(unreachable_pub, reason = "one binary, one crate")]
 

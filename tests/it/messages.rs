@@ -1,4 +1,4 @@
-//! What a message may be: which are copies of each other, what is JSON, and several events in one.
+//! The content of messages: copies of an event, unusual JSON, and several events in one message.
 
 use lab::{events::Ecs, fault::FaultyAws, slack::Answer, worker::Worker};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn record(id: &str, body: impl ToString) -> Value {
     json!({ "messageId": id, "receiptHandle": "handle", "body": body.to_string(), "eventSource": "aws:sqs" })
 }
 
-/// The same JSON, with the keys in the opposite order and other white space.
+/// The same JSON with the keys in reverse order and with other white space.
 fn rewritten(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
@@ -70,7 +70,7 @@ async fn an_event_without_id_and_time_is_recognised_by_its_message() {
     let text = json!({ "text": "checkout failed" }).to_string();
     world.queue.send(&[text.clone(), text]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "posted")], 2.0).await;
-    // The id that SNS gave outlasts a move from the dead-letter queue, which gives a message a new one.
+    // The id from SNS stays the same when a message moves from the dead-letter queue. SQS then gives the message a new id.
     let notification = in_sns(&json!({ "text": "billing failed" }), "10");
     world.queue.send(&[notification.clone(), notification]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "posted")], 3.0).await;
@@ -97,7 +97,7 @@ async fn an_event_moved_from_the_dead_letter_queue_is_still_a_copy() {
 }
 
 #[tokio::test]
-async fn all_json_is_json() {
+async fn unusual_json_is_posted() {
     let world = World::new().await;
     let worker = world.worker().await;
     let ecs = Ecs::default();
@@ -112,7 +112,7 @@ async fn all_json_is_json() {
         with("deep", &deep(5_000, r#"{"environment":[{"name":"PASSWORD","value":"hunter2"}]}"#)),
         with("half-emoji", r#""\ud83e""#),
         with("all-of-it", &format!("[1e999, {}, \"\\udd80\"]", deep(100, "1e-999"))),
-        // Only as deep as it may be after a wrapper came off.
+        // Nested inside a record, which is removed first.
         record("m", with("wrapped", &deep(300, "-1e999"))).to_string(),
     ];
     world.queue.send(&bodies).await.unwrap();
@@ -123,7 +123,7 @@ async fn all_json_is_json() {
 }
 
 #[tokio::test]
-async fn every_record_of_a_message_is_posted_and_only_then_is_it_deleted() {
+async fn a_message_is_deleted_only_after_all_of_its_records_are_posted() {
     let world = World::new().await;
     let (up, down) = (world.slack.url("up"), world.slack.url("down"));
     let world = world.config(&format!(
@@ -148,11 +148,11 @@ async fn every_record_of_a_message_is_posted_and_only_then_is_it_deleted() {
     assert_eq!(world.queue.counts().await.unwrap().total(), 1, "it is put back");
 
     world.slack.always("down", Answer::Judge);
-    // The put-back keeps the message away for half a minute; a copy stands in for its return.
+    // The message that was put back stays hidden for half a minute. So the test sends a copy instead of waiting.
     world.queue.send(&[body.to_string()]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "posted")], 1.0).await;
     outcome_line(&worker, "punctual", "duplicate").await;
-    // The first may have come back meanwhile, and be deleted too.
+    // The first message may have become visible meanwhile, and is then deleted too.
     world.queue.wait_for(|counts| counts.total() <= 1, LIMIT).await.unwrap();
     for name in ["prompt", "punctual", "late"] {
         assert_eq!(world.posts_mentioning(name), 1, "{name}");
@@ -160,7 +160,7 @@ async fn every_record_of_a_message_is_posted_and_only_then_is_it_deleted() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_no_event_is_shown_among_those_that_are() {
+async fn a_record_that_is_not_an_event_is_posted_with_the_others() {
     let world = World::new().await;
     let worker = world.worker().await;
     let body =
@@ -168,7 +168,7 @@ async fn a_record_that_is_no_event_is_shown_among_those_that_are() {
     world.queue.send(&[body.to_string()]).await.unwrap();
     world.posted(&["good", "the disk is full"]).await;
     world.queue_is_empty().await;
-    // Not again, when it comes again.
+    // A copy of the message is not posted.
     world.queue.send(&[body.to_string()]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "duplicate")], 1.0).await;
     world.nothing_more_is_posted(&worker).await;
@@ -176,7 +176,7 @@ async fn a_record_that_is_no_event_is_shown_among_those_that_are() {
 }
 
 #[tokio::test]
-async fn a_dot_in_a_name_joins_as_it_does_in_eventbridge() {
+async fn a_dot_in_a_key_separates_names_as_in_eventbridge() {
     let world = World::new().await;
     let (dotted, other) = (world.slack.url("dotted"), world.slack.url("other"));
     let world = world.config(&format!(

@@ -14,7 +14,7 @@ use crate::world::{LIMIT, World, metric_is, outcome_line};
 const CHANNEL_BLOCKED: &str = "channel_blocked";
 const DEFAULT: [(&str, &str); 1] = [("channel", "default")];
 
-/// What /healthz says once it answers 503.
+/// The reason that /healthz gives, once it answers 503.
 async fn unhealthy(worker: &Worker) -> String {
     let mut reason = String::new();
     lab::eventually("healthz notices", LIMIT, async || {
@@ -29,7 +29,7 @@ async fn unhealthy(worker: &Worker) -> String {
 
 #[tokio::test]
 async fn an_outage_leaves_the_dead_letter_queue_empty() {
-    // The message may be received twice only; it must get through nevertheless.
+    // After two receives a message goes to the dead-letter queue. It must be posted before that.
     let world = World::with(2, None).await;
     world.slack.always(&world.name, Answer::Status(503, "unavailable"));
     let worker = world.worker().await;
@@ -54,7 +54,7 @@ async fn while_slack_is_down_nothing_more_is_received() {
     let ecs = Ecs::default();
     world.queue.send_events(&[ecs.start_impaired("probe")]).await.unwrap();
     metric_is(&worker, CHANNEL_BLOCKED, &DEFAULT, 1.0).await;
-    // The receive that was in flight when Slack went down may still come back; none begins after it.
+    // A receive that was open when Slack went down may still return. No other one begins.
     let received = proxy.calls("ReceiveMessage").len();
     world.queue.send_events(&["later-1", "later-2"].map(|name| ecs.start_impaired(name))).await.unwrap();
     let tried = world.slack.requests().len();
@@ -68,7 +68,7 @@ async fn while_slack_is_down_nothing_more_is_received() {
 }
 
 #[tokio::test]
-async fn when_no_message_is_held_a_single_one_probes() {
+async fn without_a_message_in_flight_a_single_one_is_received_to_probe_slack() {
     let world = World::new().await.config("[queue]\nvisibility_timeout = '4s'");
     world.slack.always(&world.name, Answer::Status(500, "rollup_error"));
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
@@ -76,7 +76,7 @@ async fn when_no_message_is_held_a_single_one_probes() {
     let ecs = Ecs::default();
     world.queue.send_events(&[ecs.start_impaired("first")]).await.unwrap();
     outcome_line(&worker, "first", "deferred").await;
-    // It is hidden for half a minute now; other messages are visible.
+    // The first message is now hidden for half a minute. Other messages are visible.
     let before = proxy.calls("ReceiveMessage").len();
     let names: Vec<String> = (0..20).map(|i| format!("waiting-{i:02}")).collect();
     world.queue.send_events(&names.iter().map(|name| ecs.start_impaired(name)).collect::<Vec<_>>()).await.unwrap();
@@ -86,7 +86,7 @@ async fn when_no_message_is_held_a_single_one_probes() {
     // A receive that began before the outage was noticed may ask for ten.
     assert!(probes.iter().skip(1).all(|call| call.body["MaxNumberOfMessages"] == 1), "{probes:?}");
     world.slack.always(&world.name, Answer::Judge);
-    // All but the few that probed, which are hidden for a while too.
+    // All of them, except the few that probed: they are still hidden.
     let most = |requests: &[lab::slack::Request]| {
         let posted = |name: &&String| requests.iter().any(|request| request.accepted && request.mentions(name));
         names.iter().filter(posted).count() >= 16
@@ -114,7 +114,7 @@ async fn retry_after_is_obeyed_to_the_second() {
 }
 
 #[tokio::test]
-async fn retry_after_is_obeyed_whatever_the_status() {
+async fn retry_after_is_also_obeyed_with_a_503() {
     let world = World::new().await;
     world.slack.script(&world.name, [Answer::Unavailable(4)]);
     let _worker = world.worker().await;
@@ -140,13 +140,13 @@ async fn a_slack_that_always_answers_429_stops_receives() {
     let requests = world.slack.wait_for(|requests| requests.len() >= 4, LIMIT).await.unwrap();
     let gaps: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(gaps.iter().all(|gap| *gap >= Duration::from_secs(1)), "{gaps:?}");
-    // The receive that was in flight when the first 429 came may have brought ten more.
+    // The receive that was open when the first 429 came may have returned ten more.
     let received = worker.metrics().await.unwrap().get("messages_received_total", &[]).unwrap();
     assert!(received <= 11.0, "{received} received while Slack took nothing");
 }
 
 #[tokio::test]
-async fn an_alert_for_a_blocked_channel_goes_back_within_its_own_time() {
+async fn an_alert_for_a_blocked_channel_is_put_back_within_its_visibility_timeout() {
     let world = World::new().await;
     let (open, shut) = (world.slack.url("open"), world.slack.url("shut"));
     let world = world.config(&format!(
@@ -156,7 +156,7 @@ async fn an_alert_for_a_blocked_channel_goes_back_within_its_own_time() {
     world.slack.always("shut", Answer::RateLimited(600));
     let worker = world.worker().await;
     let ecs = Ecs::default();
-    // The second comes when nothing waits any more, long before Slack's ten minutes are over.
+    // The second alert arrives when no other one waits, long before Slack's ten minutes end.
     for service in ["first", "second"] {
         world.queue.send_events(&[ecs.start_impaired(service)]).await.unwrap();
         let line = outcome_line(&worker, service, "deferred").await;
@@ -185,7 +185,7 @@ async fn a_storm_keeps_to_slacks_rate_and_names_every_service() {
 }
 
 #[tokio::test]
-async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
+async fn a_post_is_retried_after_slack_hangs_resets_or_breaks_off() {
     let world = World::new().await.config("[queue]\nvisibility_timeout = '40s'");
     world.slack.script(&world.name, [Answer::Reset, Answer::Hang]);
     let worker = world.worker().await;
@@ -193,7 +193,7 @@ async fn a_slack_that_hangs_resets_or_breaks_off_is_tried_again() {
     let done = |requests: &[lab::slack::Request]| requests.iter().any(|request| request.status == Some(200));
     world.slack.wait_for(done, LIMIT).await.unwrap();
     world.queue_is_empty().await;
-    // A 200 whose body breaks off may be anybody's: posted twice is better than lost.
+    // A 200 whose body breaks off may come from something else than Slack. Posting twice is better than losing the alert.
     world.slack.script(&world.name, [Answer::Cut]);
     world.queue.send_events(&[Ecs::default().start_impaired("broken-off")]).await.unwrap();
     world.nothing_more_is_posted(&worker).await;
@@ -226,7 +226,7 @@ async fn a_message_whose_webhook_stays_refused_is_put_back_and_not_deleted() {
     metric_is(&worker, "messages_total", &[("outcome", "deferred")], 1.0).await;
     let stored = world.queue.messages().await.unwrap();
     assert_eq!((stored.len(), stored[0].receive_count), (1, 1));
-    assert!(!stored[0].visible, "it stays away for a while");
+    assert!(!stored[0].visible, "it is hidden for a while");
     let refused = [("channel", "default"), ("outcome", "refused")];
     assert!(worker.metrics().await.unwrap().get("slack_requests_total", &refused) > Some(0.0));
 }
@@ -259,7 +259,7 @@ async fn the_worker_survives_receive_errors_of_any_class() {
 async fn healthz_reports_a_queue_that_hangs_and_the_worker_survives_it() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
-    // One second of grace means one second of waiting, so that three times the wait is soon over.
+    // With one second of grace a long poll takes one second. /healthz fails after three times that.
     let mut environment = world.environment();
     environment.extend(proxy.environment());
     environment.push(("SHUTDOWN_GRACE".into(), "1s".into()));
@@ -284,14 +284,14 @@ async fn an_idle_worker_has_one_long_poll() {
     let begun = Instant::now();
     let worker = Worker::spawn(crate::world::BINARY, environment, &["run"]).unwrap();
     worker.wait_ready().await.unwrap();
-    // A burst wakes the other pollers; they must go back to sleep.
+    // A burst of messages wakes the other pollers. They must pause again.
     let ecs = Ecs::default();
     let burst: Vec<_> = (0..60).map(|i| ecs.start_impaired(&format!("burst-{i}"))).collect();
     world.queue.send_events(&burst).await.unwrap();
     world.queue_is_empty().await;
     let receives = || proxy.calls("ReceiveMessage");
     let mut last = receives().len();
-    lab::eventually("it calms down", LIMIT, async || {
+    lab::eventually("only one poller receives", LIMIT, async || {
         lab::for_a_while(Duration::from_secs(2), "no receive begins in it").await;
         Ok(std::mem::replace(&mut last, receives().len()) == last)
     })
@@ -312,14 +312,14 @@ async fn healthz_reports_messages_that_are_never_settled() {
     assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
     let reason = unhealthy(&worker).await;
     assert!(reason.contains("no message was settled"), "{reason}");
-    // The delete is given up after ten seconds and repeated.
+    // The delete request times out after ten seconds and is retried.
     world.queue_is_empty().await;
     metric_is(&worker, "in_flight_messages", &[], 0.0).await;
     assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
 }
 
 #[tokio::test]
-async fn a_queue_that_does_not_wait_for_messages_is_not_asked_without_pause() {
+async fn a_queue_that_answers_empty_at_once_is_polled_with_pauses() {
     let sqs = lab::sqs::Sqs::start().await.unwrap();
     let (queue, _dlq) = sqs.queue_with_dlq("hasty", 10);
     let slack = lab::slack::Slack::start().await.unwrap();
@@ -340,7 +340,7 @@ async fn a_queue_that_does_not_wait_for_messages_is_not_asked_without_pause() {
     lab::for_a_while(Duration::from_secs(3), "receives are counted").await;
     let hasty = receives().await;
     assert!((2.0..10.0).contains(&hasty), "{hasty} receives in some three seconds");
-    // Alerts still come through; and when the queue waits again, so does the worker.
+    // Alerts are still posted. When the queue waits for messages again, the worker makes long polls again.
     let ecs = Ecs::default();
     let mentions = |service: &'static str| {
         move |requests: &[lab::slack::Request]| requests.iter().any(|request| request.mentions(service))

@@ -67,7 +67,7 @@ async fn a_drain_does_not_receive_what_it_gives_back() {
     world.slack.always(&world.name, Answer::Hang);
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let held = Arc::new(Semaphore::new(0));
-    // A full batch wakes the second poller; then one receive is held on its way, and the other, on an empty queue, waits.
+    // A full batch wakes the second poller. Then the proxy holds the receive of one poller, and the other waits on an empty queue.
     proxy.script("ReceiveMessage", [Fault::None, Fault::Held(Arc::clone(&held))]);
     let names = storm(&world, 20).await;
     let mut environment = world.environment();
@@ -78,7 +78,7 @@ async fn a_drain_does_not_receive_what_it_gives_back() {
     proxy.wait_for(both_wait, LIMIT).await.unwrap();
     worker.terminate().await.unwrap();
     worker.wait_for_line(|line| line.message().starts_with("stopping"), LIMIT).await.unwrap();
-    // What comes now is for one of the two receives to bring; given back at once, it would come to the other.
+    // One of the two open receives returns these messages. If the worker gave them back at once, the other would receive them again.
     held.add_permits(1);
     storm(&world, 5).await;
     assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "{worker}");
@@ -127,7 +127,7 @@ async fn sigkill_in_a_storm_loses_nothing() {
     for kill in 1..=3 {
         let mut worker = world.worker().await;
         let accepted = world.slack.accepted().len();
-        // Somewhere in the middle: right after a post, with deletes still to be made.
+        // Kills it in the middle of the work: right after a post, before all its messages are deleted.
         let _ =
             world.slack.wait_for(|r| r.iter().filter(|r| r.accepted).count() > accepted, Duration::from_secs(9)).await;
         worker.kill().await.unwrap();
@@ -162,10 +162,10 @@ async fn a_second_signal_stops_at_once() {
     assert_eq!(worker.wait(Duration::from_secs(5)).await.unwrap().code(), Some(1), "{worker}");
 }
 
-/// Waits until the process listens to these signals; their numbers are bits of a mask, from 1.
-async fn listens_to(worker: &Worker, signals: &[u32]) {
+/// Waits until the process handles these signals. The kernel shows them as a mask, in which signal 1 is the lowest bit.
+async fn handles_signals(worker: &Worker, signals: &[u32]) {
     let status = format!("/proc/{}/status", worker.id().unwrap());
-    lab::eventually("it listens to signals", LIMIT, async || {
+    lab::eventually("it handles signals", LIMIT, async || {
         let status = std::fs::read_to_string(&status)?;
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
         let mask = u64::from_str_radix(mask.trim(), 16)?;
@@ -190,7 +190,7 @@ async fn every_signal_that_asks_for_an_end_begins_a_drain() {
         world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
         worker.signal(signal).await.unwrap();
         assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "SIG{signal}: {worker}");
-        assert_eq!(world.queue.counts().await.unwrap().total(), 0, "SIG{signal}: what had begun is finished");
+        assert_eq!(world.queue.counts().await.unwrap().total(), 0, "SIG{signal}: the work in progress is finished");
     }
 }
 
@@ -200,10 +200,10 @@ async fn a_signal_before_the_configuration_is_read_ends_cleanly() {
     let file = std::env::temp_dir().join(name);
     assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
     for signal in ["TERM", "HUP", "QUIT", "INT"] {
-        // Reading it waits for a writer, who never comes.
+        // The worker waits for a writer of the FIFO, and there is none.
         let environment = [("CONFIG_FILE".to_owned(), file.display().to_string())];
         let mut worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
-        listens_to(&worker, &[HUP, INT, QUIT, TERM]).await;
+        handles_signals(&worker, &[HUP, INT, QUIT, TERM]).await;
         worker.signal(signal).await.unwrap();
         assert_eq!(worker.wait(LIMIT).await.unwrap().code(), Some(0), "SIG{signal}: {worker}");
     }
@@ -228,14 +228,14 @@ async fn a_command_ends_at_once_on_a_signal_even_while_it_reads() {
     let file = std::env::temp_dir().join(lab::unique("fifo"));
     assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
     let mut worker = Worker::spawn(BINARY, [], &["render", &file.display().to_string()]).unwrap();
-    listens_to(&worker, &[TERM]).await;
+    handles_signals(&worker, &[TERM]).await;
     worker.terminate().await.unwrap();
     assert_eq!(worker.wait(Duration::from_secs(5)).await.unwrap().code(), Some(128 + 15), "{worker}");
     std::fs::remove_file(file).unwrap();
 }
 
 #[tokio::test]
-async fn a_terminal_that_closes_hurries_nobody_and_nohup_is_respected() {
+async fn a_closed_terminal_does_not_shorten_a_drain_and_nohup_is_respected() {
     let world = World::new().await;
     world.slack.always(&world.name, Answer::Late(Duration::from_secs(1)));
     let mut worker = world.worker().await;

@@ -1,4 +1,4 @@
-//! Owners by the tags of services: routes that name them, what alerts show of them, and what happens where they cannot be read.
+//! Service tags: routes by them, alerts that show them, and what happens if they cannot be read.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::world::{BINARY, LIMIT, World, metric_is, outcome_line, with};
 
-/// The search team's channel takes what its tag says, the platform's the rest.
+/// The search team's channel takes the services with its tag, the platform's channel takes the rest.
 async fn world(diagnose: &str) -> World {
     let world = World::new().await;
     let (search, platform) = (world.slack.url("search"), world.slack.url("platform"));
@@ -35,7 +35,7 @@ fn with_ecs(world: &World, ecs: &EcsApi) -> Vec<(String, String)> {
     world.environment().into_iter().chain(ecs.environment()).collect()
 }
 
-/// What DescribeServices says of a service that is well, with these tags.
+/// DescribeServices's answer about a healthy service with these tags.
 fn described(service: &str, tags: &[(&str, &str)]) -> Value {
     let arn = |resource: &str| format!("arn:aws:ecs:eu-west-1:123456789012:{resource}");
     let tags: Vec<Value> = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
@@ -90,7 +90,7 @@ async fn a_tag_routes_an_alert_and_its_recovery() {
     tags(&worker, "ok", 2).await;
     let asked = ecs.calls("DescribeServices");
     assert!(asked.len() == 2 && asked.iter().all(|call| call["include"] == json!(["TAGS"])), "{asked:?}");
-    // More of the same asks nothing, and an end that ECS confirms goes where the trouble went.
+    // A repeat does not ask ECS. A recovery that ECS confirms goes to the channel that has the problem.
     world.queue.send_events(&[Ecs::default().start_impaired("indexer")]).await.unwrap();
     outcome_line(&worker, "indexer", "folded").await;
     assert_eq!(ecs.calls("DescribeServices").len(), 2);
@@ -101,12 +101,12 @@ async fn a_tag_routes_an_alert_and_its_recovery() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_no_problem_costs_one_request_for_tags_that_decide() {
+async fn an_event_that_is_not_a_problem_needs_one_request_for_tags_that_decide_its_route() {
     let world = world("").await;
     let (ecs, worker) = worker(&world).await;
     ecs.record(described("indexer", &[("team", "search")]));
     ecs.record(described("checkout", &[]));
-    // Never in trouble, so nobody is asked whether it has recovered.
+    // These services have no incident, so ECS is not asked whether they have recovered.
     let begun = |service| Ecs::default().deployment_begun(service);
     settle(&world, &worker, "indexer", begun("indexer")).await;
     world.queue.send_events(&[begun("checkout")]).await.unwrap();
@@ -131,7 +131,7 @@ async fn tags_are_read_only_if_a_pattern_or_the_configuration_needs_them() {
 }
 
 #[tokio::test]
-async fn where_tags_cannot_be_read_the_next_route_takes_the_alert() {
+async fn if_tags_cannot_be_read_the_next_route_takes_the_alert() {
     let world = world("timeout = '500ms'\ntags = ['team']").await;
     let (ecs, worker) = worker(&world).await;
     let services = ["indexer", "ranker", "crawler", "suggester"];
@@ -145,7 +145,7 @@ async fn where_tags_cannot_be_read_the_next_route_takes_the_alert() {
         tags(&worker, outcome, 1).await;
         assert_eq!(channels(&world, &format!("*{service}*")), ["platform"]);
     }
-    // All else is still said where only the tags are refused.
+    // If only the tags are refused, the rest of the diagnosis is still there.
     ecs.refuse_tags();
     for service in ["crawler", "suggester"] {
         settle(&world, &worker, service, impaired(service)).await;
@@ -163,7 +163,7 @@ async fn where_tags_cannot_be_read_the_next_route_takes_the_alert() {
 }
 
 #[tokio::test]
-async fn an_event_cannot_bring_tags_and_what_has_no_service_has_none() {
+async fn an_event_cannot_contain_tags_and_without_a_service_there_are_none() {
     let world = world("").await;
     let (ecs, worker) = worker(&world).await;
     ecs.record(described("checkout", &[("team", "shop")]));
@@ -181,7 +181,7 @@ async fn an_event_cannot_bring_tags_and_what_has_no_service_has_none() {
 }
 
 #[tokio::test]
-async fn render_shows_offline_whose_an_alert_is() {
+async fn render_routes_by_tags_offline_and_shows_them() {
     let world = world("tags = ['runbook']").await;
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("tags");
     std::fs::create_dir_all(&folder).unwrap();
@@ -200,7 +200,7 @@ async fn render_shows_offline_whose_an_alert_is() {
     assert_eq!(line["channel"], "search");
     assert!(line.to_string().contains("runbook: <https://wiki.example.com/indexer>"), "{line}");
     assert_eq!(rendered(world.environment(), &[])["channel"], "platform");
-    // Nothing says whose it is where ECS is not asked.
+    // A pattern that needs tags is an error if ECS may not be asked.
     let config = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
     let config = config.replace("[diagnose]", "[diagnose]\nenabled = false");
     let environment = with(&world.environment(), &[("CONFIG_CONTENT", &config)]);

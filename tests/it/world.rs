@@ -1,4 +1,4 @@
-//! What every story needs: a queue with its dead-letter queue, a Slack, and the worker between them.
+//! What every test needs: a queue with its dead-letter queue, a stand-in for Slack, and the worker between them.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct World {
 }
 
 impl World {
-    /// A queue that sends messages to its dead-letter queue after ten receives, and a Slack with no limit to the rate.
+    /// A queue that moves messages to its dead-letter queue after ten receives, and a Slack without a rate limit.
     pub async fn new() -> Self {
         Self::with(10, None).await
     }
@@ -42,7 +42,7 @@ impl World {
         Self { aws, queue, dlq, slack, name, config: String::new() }
     }
 
-    /// The configuration file's text, besides what the environment sets.
+    /// Sets the text of the configuration file. The environment sets the rest.
     pub fn config(mut self, toml: &str) -> Self {
         self.config = toml.to_owned();
         self
@@ -50,7 +50,7 @@ impl World {
 
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.aws.environment();
-        // Drains and long polls are short, so that tests are.
+        // Short drains and long polls keep the tests short.
         let own = [
             ("QUEUE_URL", self.queue.url.as_str()),
             ("SLACK_ALLOWED_HOSTS", "127.0.0.1"),
@@ -97,8 +97,8 @@ impl World {
         self.queue.wait_for(|counts| counts.total() == 0, LIMIT).await.unwrap();
     }
 
-    /// Waits until no post can follow from what was sent so far: the queue holds no message, visible, in flight or delayed, and then
-    /// the worker holds none. The posts that Slack has then are all there will be.
+    /// Waits until the messages that were sent so far can cause no further post: the queue holds none, visible, in flight or delayed, and
+    /// then the worker holds none.
     pub async fn nothing_more_is_posted(&self, worker: &Worker) {
         self.queue_is_empty().await;
         metric_is(worker, "in_flight_messages", &[], 0.0).await;
@@ -116,7 +116,7 @@ pub fn with(environment: &[(String, String)], more: &[(&str, &str)]) -> Vec<(Str
     environment.iter().cloned().chain(more).collect()
 }
 
-/// Waits for the end of a command; its exit code and what it wrote.
+/// Runs a command to its end. Returns its exit code and what it wrote.
 pub async fn outcome(environment: Vec<(String, String)>, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Worker::spawn(BINARY, environment, arguments).unwrap();
     let status = command.wait(LIMIT).await.unwrap();

@@ -1,4 +1,4 @@
-//! Slack's Web API refuses requests; and the bot token stays secret.
+//! Requests that Slack's Web API refuses. The bot token stays secret.
 
 use lab::{
     events::Ecs,
@@ -35,9 +35,9 @@ async fn a_post_that_fails_at_slack_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_blocks_the_channel_until_the_secret_holds_another() {
+async fn a_revoked_token_blocks_the_channel_until_the_secret_holds_another() {
     let world = bot_world(NO_DIAGNOSIS).await;
-    // Slack does not know the token of the start any more.
+    // The worker starts with this token, which Slack refuses.
     world.aws.update_secret(&world.name, "xoxb-000000000000-revoked").await.unwrap();
     let worker = world.worker().await;
     world.slack.script(CHANNEL, [Answer::Status(200, "token_revoked")]);
@@ -80,7 +80,7 @@ async fn blocks_that_slack_refuses_are_posted_as_plain_text() {
 }
 
 #[tokio::test]
-async fn check_live_asks_who_the_bot_is_and_what_it_may() {
+async fn check_live_names_the_bot_and_the_scopes_that_it_lacks() {
     let world = bot_world("").await;
     let (code, said) = outcome(world.environment(), &["check", "--live"]).await;
     assert_eq!(code, Some(0), "{said}");

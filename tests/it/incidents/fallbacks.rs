@@ -1,4 +1,4 @@
-//! Incidents of a channel that Slack refuses, by bot token: in its fallback, and in the channel again when it works.
+//! Incidents of a channel that Slack refuses. They are reported in its fallback, and in the channel again once Slack accepts it.
 
 use lab::{
     events::Ecs,
@@ -31,7 +31,7 @@ async fn send(world: &World, event: serde_json::Value) {
 }
 
 #[tokio::test]
-async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_of_its_end() {
+async fn an_incident_moves_to_the_fallback_and_back_and_its_recovery_reaches_both() {
     let world = two_channels().await;
     let (worker, ecs) = worker_and_ecs(&world).await;
     describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
@@ -42,7 +42,7 @@ async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_o
     assert!(root.mentions(LINE) && root.mentions("checkout"), "{root:?}");
     metric_is(&worker, "fallback_active", &[("channel", "ops")], 1.0).await;
 
-    // A repeat is counted there, and the line stays.
+    // A repeat is counted in the fallback's root, which keeps its line about #ops.
     send(&world, Ecs::default().start_impaired("checkout")).await;
     eventually("the root counts two events", || {
         in_channel(&world, FALLBACK).iter().any(|root| says(&root.payload, "2 events") && root.mentions(LINE))
@@ -50,7 +50,7 @@ async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_o
     .await;
     world.nothing_more_is_posted(&worker).await;
 
-    // The channel works again: what is news opens a root there, as soon as an attempt is due.
+    // Slack accepts the channel again. The next news opens a root there, as soon as an attempt is due.
     world.slack.always(CHANNEL, Answer::Judge);
     let mut news = vec![Ecs::default().deployment_failed("checkout"), Ecs::default().rollback("checkout")];
     news.extend([Ecs::default().image_missing("checkout"), Ecs::default().no_route("checkout")]);
@@ -80,7 +80,7 @@ async fn an_incident_moves_to_the_fallback_and_back_and_all_who_were_told_hear_o
 }
 
 #[tokio::test]
-async fn the_end_of_what_only_the_fallback_was_told_is_said_there_alone() {
+async fn the_recovery_of_an_incident_that_only_the_fallback_has_is_posted_only_there() {
     let world = two_channels().await;
     let (worker, ecs) = worker_and_ecs(&world).await;
     describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
@@ -97,7 +97,7 @@ async fn the_end_of_what_only_the_fallback_was_told_is_said_there_alone() {
 }
 
 #[tokio::test]
-async fn news_and_end_of_what_the_channel_was_told_go_to_the_fallback_when_it_is_archived() {
+async fn news_and_recovery_go_to_the_fallback_after_the_channel_is_archived() {
     let world = two_channels().await;
     let (worker, ecs) = worker_and_ecs(&world).await;
     describe(&ecs, described("checkout", 88, "IN_PROGRESS", 0));
@@ -119,7 +119,7 @@ async fn news_and_end_of_what_the_channel_was_told_go_to_the_fallback_when_it_is
 }
 
 #[tokio::test]
-async fn by_webhook_the_end_reaches_all_who_were_told() {
+async fn by_webhook_the_recovery_reaches_both_channels() {
     let world = World::new().await;
     let channel = |name: &str| format!("[[channel]]\nname = '{name}'\nwebhook_url = '{}'\n", world.slack.url(name));
     let config = format!("{}fallback = 'backup'\n{}[[route]]\nchannel = 'ops'\n", channel("ops"), channel("backup"));

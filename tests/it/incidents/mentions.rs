@@ -1,4 +1,4 @@
-//! Whom messages mention: once, by the message that opens or escalates an incident, and by nothing that an event says.
+//! Mentions: the message that opens or escalates an incident mentions once. The text of an event mentions nobody.
 
 use lab::{
     events::Ecs,
@@ -11,7 +11,7 @@ use crate::world::{LIMIT, World, metric_is};
 
 const GROUP: &str = "<!subteam^S0123456789>";
 
-/// How often the payload mentions somebody by markup that Slack obeys.
+/// How many mentions in Slack's markup the payload has.
 fn mentions(payload: &Value) -> usize {
     let text = payload.to_string();
     ["<!", "<@"].iter().map(|markup| text.replace("<!date^", "").matches(markup).count()).sum()
@@ -30,7 +30,8 @@ async fn by_webhook_an_incident_mentions_when_it_opens_and_when_it_escalates() {
     let world = webhook_world(&format!("mention = '{GROUP}'\nmention_from = 'warning'"), "").await;
     let worker = world.worker().await;
     let ecs = Ecs::default();
-    // A warning opens; the second repeats it; a critical event escalates; another cause is news of equal severity; the end.
+    // A warning opens the incident; a critical event escalates it, and a second one repeats it; another cause is news of equal severity;
+    // the service recovers.
     let story = [
         (ecs.rollback("checkout"), "posted", 1, Some(1)),
         (ecs.start_impaired("checkout"), "posted", 2, Some(1)),
@@ -45,7 +46,7 @@ async fn by_webhook_an_incident_mentions_when_it_opens_and_when_it_escalates() {
             let posts = world.slack.accepted();
             let last = &posts.last().unwrap().payload;
             assert_eq!(mentions(last), mentioned, "{last}");
-            // The top-level text is shown and makes the notification; an attachment is neither.
+            // The mention must be in the top-level text: Slack notifies by it, and not by an attachment.
             assert_eq!(last["text"].as_str().unwrap().ends_with(GROUP), mentioned == 1, "{last}");
         }
     }
@@ -55,7 +56,7 @@ async fn by_webhook_an_incident_mentions_when_it_opens_and_when_it_escalates() {
 }
 
 #[tokio::test]
-async fn a_bots_root_mentions_and_later_the_reply_that_escalates_but_no_edit() {
+async fn by_bot_token_the_root_and_a_reply_that_escalates_mention_but_no_edit() {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let config = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
     let world = world.config(&format!("{config}\nmention = '<!here>'"));
@@ -79,7 +80,7 @@ async fn a_bots_root_mentions_and_later_the_reply_that_escalates_but_no_edit() {
 }
 
 #[tokio::test]
-async fn a_route_says_otherwise_and_what_an_event_says_mentions_nobody() {
+async fn a_route_overrides_the_mention_and_the_text_of_an_event_mentions_nobody() {
     let routes = "incidents = { enabled = false }\n\
                   [[route]]\nchannel = 'ops'\nmention = ''\npattern = { resources = [{ wildcard = '*quiet*' }] }\n\
                   [[route]]\nchannel = 'ops'\nmention = '<@U0123456789>'\npattern = { resources = [{ wildcard = '*own*' }] }\n\
@@ -94,7 +95,7 @@ async fn a_route_says_otherwise_and_what_an_event_says_mentions_nobody() {
         let name = "SERVICE_TASK_START_IMPAIRED";
         ecs.service_action(service, event_type, name, Some("<!channel> <@U9999999999> <!here>"))
     };
-    // Each alert is a message, and opens what it is about.
+    // Without incidents each alert is a message, and mentions like one that opens an incident.
     let story =
         [("quiet", None), ("own", Some("<@U0123456789>")), ("other", Some("<!here>")), ("other", Some("<!here>"))];
     for (number, (service, whom)) in (1..).zip(story) {
@@ -108,10 +109,10 @@ async fn a_route_says_otherwise_and_what_an_event_says_mentions_nobody() {
 }
 
 #[tokio::test]
-async fn a_storm_mentions_once_however_many_incidents_it_opens_and_messages_it_takes() {
+async fn a_storm_of_many_incidents_and_messages_mentions_once() {
     let world = World::new().await;
     let (url, other) = (world.slack.url("ops"), world.slack.url("other"));
-    // With another channel that is open, receives go on while this one is blocked.
+    // The other channel is open, so the worker goes on receiving while this channel is blocked.
     let world = world.config(&format!(
         "[queue]\nmax_in_flight = 2000\n[diagnose]\nenabled = false\n\
          [[channel]]\nname = 'ops'\nwebhook_url = '{url}'\nmention = '<!here>'\n\
@@ -133,7 +134,7 @@ async fn a_storm_mentions_once_however_many_incidents_it_opens_and_messages_it_t
     assert_eq!((mentioned[0], mentioned.iter().sum::<usize>()), (1, 1), "{mentioned:?}");
 }
 
-/// A bot's channel that mentions everybody who is active in it.
+/// A channel by bot token that mentions everybody who is active in it.
 async fn mentioning_bot() -> World {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let config = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
@@ -147,7 +148,7 @@ async fn an_escalation_mentions_once_although_the_root_is_gone_after_its_reply()
     let ecs = Ecs::default();
     world.queue.send_events(&[ecs.rollback("checkout")]).await.unwrap();
     outcomes(&worker, "posted", 1).await;
-    // Slack takes a reply to a message that somebody deleted, and no edit of it.
+    // Slack accepts a reply to a deleted message, but refuses an edit of it.
     world.slack.script(EDITS, [Answer::Status(200, "message_not_found")]);
     world.queue.send_events(&[ecs.start_impaired("checkout")]).await.unwrap();
     outcomes(&worker, "posted", 2).await;
@@ -167,14 +168,14 @@ async fn replies_in_one_thread_do_not_take_the_mention_from_another_incident() {
         };
         world.slack.wait_for(is_tried, LIMIT).await.unwrap();
     };
-    // Two warnings wait together behind a 429, so that one message is the root of both.
+    // After a 429 two warnings wait together, so that one message is the root of both.
     world.slack.script(CHANNEL, [Answer::RateLimited(2)]);
     world.queue.send_events(&[ecs.rollback("alpha")]).await.unwrap();
     tried("alpha").await;
     world.queue.send_events(&[ecs.rollback("beta")]).await.unwrap();
     outcomes(&worker, "posted", 2).await;
     assert_eq!(roots(&world).len(), 1);
-    // Both escalate together, and the first incident of another service waits behind them.
+    // Both incidents escalate together. The first alert about another service waits behind them.
     world.slack.script(CHANNEL, [Answer::RateLimited(3)]);
     world.queue.send_events(&[ecs.start_impaired("alpha")]).await.unwrap();
     let escalation =
@@ -189,7 +190,7 @@ async fn replies_in_one_thread_do_not_take_the_mention_from_another_incident() {
 }
 
 #[tokio::test]
-async fn however_often_slack_fails_one_message_mentions_and_plain_text_does_too() {
+async fn after_failures_of_slack_one_message_mentions_and_so_does_plain_text() {
     let world = webhook_world(&format!("mention = '{GROUP}'"), "").await;
     let worker = world.worker().await;
     let ecs = Ecs::default();
@@ -200,7 +201,7 @@ async fn however_often_slack_fails_one_message_mentions_and_plain_text_does_too(
     world.slack.script("ops", [Answer::RefuseBlocksWith("plain".into()), Answer::RefuseBlocksWith("plain".into())]);
     world.queue.send_events(&[ecs.start_impaired("plain")]).await.unwrap();
     outcomes(&worker, "posted", 2).await;
-    // One of those that wait together mentions.
+    // Three alerts wait together and become one message, which mentions once.
     let waiting = world.slack.requests().len();
     world.slack.script("ops", [Answer::RateLimited(2)]);
     world.queue.send_events(&[ecs.rollback("first")]).await.unwrap();

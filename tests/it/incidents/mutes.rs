@@ -15,12 +15,12 @@ fn mute(service: &str, from: i64, until: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_a_mute_holds_is_deleted_and_counted_and_the_next_alert_after_it_opens_the_incident() {
+async fn a_muted_alert_is_deleted_and_counted_and_the_next_alert_after_the_mute_opens_the_incident() {
     let config = format!("[diagnose]\nenabled = false\n{}", mute("sandbox", 600, &utc(300)));
     let world = World::new().await.config(&config);
     let worker = world.worker().await;
     let ecs = Ecs::default();
-    // The event's own time decides, although it is handled after the end of the mute.
+    // The time of the event decides, although the worker handles it after the end of the mute.
     world.queue.send_events(&[ago(ecs.start_impaired("sandbox"), 400)]).await.unwrap();
     let line = outcome_line(&worker, "sandbox", "muted").await;
     assert_eq!(line["reason"], "load test <!channel>", "{line}");
@@ -31,12 +31,12 @@ async fn what_a_mute_holds_is_deleted_and_counted_and_the_next_alert_after_it_op
     outcomes(&worker, "posted", 2).await;
     metric_is(&worker, "incidents_total", &[("channel", "default"), ("transition", "opened")], 2.0).await;
     world.nothing_more_is_posted(&worker).await;
-    assert_eq!(world.posts_mentioning("load test"), 0, "a reason is for the log");
+    assert_eq!(world.posts_mentioning("load test"), 0, "the reason appears only in the log");
     metric_is(&worker, "unrouted_problems_total", &[("severity", "critical")], 0.0).await;
 }
 
 #[tokio::test]
-async fn the_recovery_of_an_incident_from_before_a_mute_is_reported() {
+async fn the_recovery_of_an_incident_that_began_before_a_mute_is_reported() {
     let config = format!("[diagnose]\nenabled = false\n{}", mute("*", 300, "forever"));
     let world = World::new().await.config(&config);
     let worker = world.worker().await;
@@ -57,7 +57,7 @@ async fn the_recovery_of_an_incident_from_before_a_mute_is_reported() {
 }
 
 #[tokio::test]
-async fn check_lists_mutes_run_logs_them_and_render_shows_what_they_hold() {
+async fn check_lists_mutes_run_logs_them_and_render_shows_muted_events() {
     let mutes = [mute("sandbox", 600, "forever"), mute("later", -600, &utc(-1200)), mute("old", 600, &utc(300))];
     let world = World::new().await.config(&mutes.concat());
     let (code, said) = outcome(world.environment(), &["check"]).await;

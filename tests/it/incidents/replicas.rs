@@ -1,4 +1,4 @@
-//! Several replicas that share a table, and what the table does to them.
+//! Several replicas that share a table, and a table that fails.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -35,7 +35,7 @@ async fn three_replicas(world: &World, ecs: &EcsApi, table: &str) -> [Worker; 3]
 
 #[tokio::test]
 async fn three_replicas_report_one_incident_although_two_are_killed() {
-    // Messages of a killed replica return soon.
+    // The messages of a killed replica become visible soon.
     let world = bot_world("[queue]\nvisibility_timeout = '8s'").await;
     let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
@@ -54,7 +54,7 @@ async fn three_replicas_report_one_incident_although_two_are_killed() {
     replicas[1].kill().await.unwrap();
     let limit = Duration::from_secs(60);
     world.queue.wait_for(|counts| counts.total() == 0, limit).await.unwrap();
-    // The next replica makes the edit that a killed one did not make: the recovery shows every event.
+    // A killed replica may not have made its edit. The next replica makes it, so the recovery shows every event.
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
     super::eventually("the root is green", || roots(&world).last().is_some_and(|root| color(&root.payload) == "good"))
         .await;
@@ -96,7 +96,7 @@ async fn three_replicas_by_webhook_send_no_more_than_one() {
 }
 
 #[tokio::test]
-async fn what_one_replica_opened_another_recovers_and_knows_its_copies() {
+async fn a_replica_recovers_an_incident_that_another_one_opened_and_knows_its_events() {
     let world = bot_world("").await;
     let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_replica_that_stops_does_not_wait_for_the_report_of_another() {
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
     world.slack.wait_for(|requests| !requests.is_empty(), LIMIT).await.unwrap();
     let mut stopping = replica(&world, &ecs, &table).await;
-    lab::eventually("the other has one of the same incident", LIMIT, async || {
+    lab::eventually("the other replica holds a message of the same incident", LIMIT, async || {
         world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await?;
         Ok(stopping.metrics().await?.get("in_flight_messages", &[]) >= Some(1.0))
     })
@@ -152,7 +152,7 @@ async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
     super::eventually("Slack has the root", || roots(&world).len() == 1).await;
     crashing.kill().await.unwrap();
-    // The message is hidden, and the incident leased, until the timeout.
+    // The first message is still hidden, and the incident's lease has not expired yet.
     let other = replica(&world, &ecs, &table).await;
     world.queue.send_events(&[Ecs::default().start_impaired("checkout")]).await.unwrap();
     outcomes(&other, "posted", 2).await;
@@ -165,7 +165,7 @@ async fn a_root_whose_record_was_lost_in_a_crash_is_posted_again_once() {
 }
 
 #[tokio::test]
-async fn in_another_slack_channel_an_incident_is_opened_anew() {
+async fn an_incident_is_opened_anew_after_the_configuration_names_another_slack_channel() {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let table = table(&world).await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
@@ -178,7 +178,7 @@ async fn in_another_slack_channel_an_incident_is_opened_anew() {
     before.terminate().await.unwrap();
     assert!(before.wait(LIMIT).await.unwrap().success(), "{before}");
 
-    // Somebody archives the channel, and has the alerts go to another.
+    // Somebody archives the channel, and configures another one.
     world.slack.always(CHANNEL, Answer::Status(200, "is_archived"));
     world.slack.script(EDITS, [Answer::Status(200, "is_archived")]);
     let other = "C9876543210";
@@ -186,7 +186,7 @@ async fn in_another_slack_channel_an_incident_is_opened_anew() {
     environment.iter_mut().for_each(|(_, value)| *value = value.replace(CHANNEL, other));
     let after = Worker::spawn(BINARY, environment, &["run"]).unwrap();
     after.wait_ready().await.unwrap();
-    // A repeat, news, an end.
+    // A repeat, news, and a recovery.
     let events = [
         Ecs::default().start_impaired("checkout"),
         Ecs::default().placement_failure("billing"),

@@ -1,4 +1,5 @@
-//! An incident's life: recoveries that ECS confirms or refutes, reopenings, deleted roots, storms, starts that heal.
+//! The life of an incident: recoveries that ECS confirms or denies, reopenings, deleted roots, storms, and failed starts that may recover by
+//! themselves.
 
 use lab::{
     events::{Ecs, Stop},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::world::{World, metric_is, outcome_line};
 
-/// CloudWatch's event about an alarm, so many seconds ago.
+/// CloudWatch's event about an alarm, from this many seconds ago.
 fn alarm(state: &str, seconds_ago: i64) -> Value {
     let (id, at) = (lab::unique("alarm"), super::utc(seconds_ago));
     json!({
@@ -28,13 +29,13 @@ fn alarm(state: &str, seconds_ago: i64) -> Value {
 }
 
 #[tokio::test]
-async fn a_recovery_that_ecs_refutes_is_put_back() {
+async fn a_recovery_that_ecs_denies_is_put_back() {
     let world = World::new().await.config("[diagnose.crash_loop]\nwithin = '1m'");
     let (worker, ecs) = worker_and_ecs(&world).await;
     world.queue.send_events(&bad_deploy(&ecs, "checkout")[..3]).await.unwrap();
     world.posted(&["checkout"]).await;
     world.queue_is_empty().await;
-    // One of two tasks runs.
+    // Only one of two tasks runs.
     describe(&ecs, described("checkout", 89, "COMPLETED", 1));
     world.queue.send_events(&[Ecs::default().steady_state("checkout")]).await.unwrap();
     let line = outcome_line(&worker, "checkout", "deferred").await;
@@ -43,7 +44,7 @@ async fn a_recovery_that_ecs_refutes_is_put_back() {
     assert_eq!(world.posts_mentioning("has recovered"), 0);
     let counts = world.queue.counts().await.unwrap();
     assert_eq!((counts.total(), counts.visible), (1, 0));
-    // Another event of the same kind, once it is true.
+    // Another event of the same kind, after the service has really recovered.
     world.queue.send_events(&fix(&ecs, "checkout")[1..]).await.unwrap();
     world.posted(&["*checkout* has recovered"]).await;
 }
@@ -104,7 +105,7 @@ async fn an_incident_whose_root_was_deleted_is_opened_anew() {
     eventually("the root is there", || roots(&world).len() == 1).await;
     world.nothing_more_is_posted(&worker).await;
     world.slack.delete_message(CHANNEL, &roots(&world)[0].ts);
-    // By a repeat, which would edit the root, and by news, which would reply to it.
+    // A repeat, which would edit the root, and news, which would reply to it, each open the incident anew.
     for event in [Ecs::default().start_impaired("checkout"), Ecs::default().placement_failure("checkout")] {
         world.queue.send_events(&[event]).await.unwrap();
         eventually("the root is there again", || roots(&world).len() == 1).await;
@@ -135,7 +136,7 @@ async fn without_incidents_each_alert_is_a_message() {
 }
 
 #[tokio::test]
-async fn a_recovery_is_posted_wherever_the_problem_was_and_nowhere_else() {
+async fn a_recovery_is_posted_in_every_channel_that_has_the_problem_and_in_no_other() {
     let world = World::new().await;
     let channels = ["search", "others", "nobody"]
         .map(|name| format!("[[channel]]\nname = '{name}'\nwebhook_url = '{}'\n", world.slack.url(name)));
@@ -173,7 +174,7 @@ async fn a_recovery_is_posted_wherever_the_problem_was_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn two_channels_of_one_bot_have_a_thread_each() {
+async fn two_channels_with_one_bot_token_have_a_thread_each() {
     let other = "C9876543210";
     let world = bot_world("[[route]]\nchannel = 'ops'\ncontinue = true\n[[route]]\nchannel = 'also'").await;
     let one = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
@@ -205,7 +206,7 @@ async fn a_storm_of_recoveries_is_one_green_message_that_names_every_service() {
     world.queue.send_events(&troubles).await.unwrap();
     outcomes(&worker, "posted", 30).await;
     let before = world.slack.accepted().len();
-    // Slack lets them gather.
+    // While Slack is rate-limited, the recoveries gather.
     world.slack.script(&world.name, [Answer::RateLimited(2)]);
     let ends: Vec<Value> = services.iter().map(|service| Ecs::default().steady_state(service)).collect();
     world.queue.send_events(&ends).await.unwrap();
@@ -221,7 +222,7 @@ async fn a_storm_of_recoveries_is_one_green_message_that_names_every_service() {
 }
 
 #[tokio::test]
-async fn a_storm_by_bot_is_one_message_and_its_recoveries_one_reply() {
+async fn a_storm_by_bot_token_is_one_message_and_its_recoveries_one_reply() {
     let world = bot_world("[diagnose]\nenabled = false").await;
     let worker = world.worker().await;
     let services: Vec<String> = (0..30).map(|number| format!("service-{number:02}")).collect();
@@ -230,7 +231,7 @@ async fn a_storm_by_bot_is_one_message_and_its_recoveries_one_reply() {
     world.queue.send_events(&troubles).await.unwrap();
     outcomes(&worker, "posted", 30).await;
     let [root] = &roots(&world)[..] else { panic!("{:?}", roots(&world)) };
-    // While Slack lets reports gather, the last service gets worse and all others recover.
+    // While Slack is rate-limited, reports gather: the last service gets worse, and all others recover.
     world.slack.script(CHANNEL, [Answer::RateLimited(2)]);
     let (last, well) = services.split_last().unwrap();
     let mut events: Vec<Value> = well.iter().map(|service| Ecs::default().steady_state(service)).collect();
@@ -243,12 +244,12 @@ async fn a_storm_by_bot_is_one_message_and_its_recoveries_one_reply() {
     let ([green], [other]) = (&greens[..], &others[..]) else { panic!("{thread:?}") };
     assert!(well.iter().all(|service| says(&green.payload, service)), "{}", green.payload);
     assert!(says(&other.payload, last) && !says(&green.payload, last), "{thread:?}");
-    // The digest says more than each of them, so it is not edited.
+    // The digest is about other services too, so it is not edited.
     assert_eq!((roots(&world).len(), roots(&world)[0].edits), (1, 0));
 }
 
 #[tokio::test]
-async fn a_start_that_may_heal_is_reported_when_it_does_not() {
+async fn a_failed_start_that_may_recover_by_itself_is_reported_when_a_second_one_fails() {
     let world = World::new().await;
     let (worker, ecs) = worker_and_ecs(&world).await;
     let failed_start = || {
@@ -259,7 +260,7 @@ async fn a_start_that_may_heal_is_reported_when_it_does_not() {
         ecs.record(json!({ "tasks": [event["detail"]] }));
         event
     };
-    // All that should run does.
+    // As many tasks run as are desired.
     describe(&ecs, described("checkout", 88, "COMPLETED", 2));
     world.queue.send_events(&[failed_start()]).await.unwrap();
     outcomes(&worker, "unrouted", 1).await;
