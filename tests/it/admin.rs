@@ -1,4 +1,4 @@
-//! The port for metrics and health, which anybody near may reach: it answers those who ask, and cannot be used to hurt an alert.
+//! The port for metrics and health. Anybody in the network may reach it: it answers valid requests, and no client can delay an alert.
 
 use std::{io, time::Duration};
 
@@ -22,19 +22,19 @@ async fn worker_with(world: &World, descriptors: u32) -> (Worker, String) {
 
 async fn connect(address: &str, first: &str) -> TcpStream {
     let mut client = TcpStream::connect(address).await.unwrap();
-    // It may have been closed already, to make room for another.
+    // The server may have closed it already, to make room for another connection.
     let _ = client.write_all(first.as_bytes()).await;
     client
 }
 
-/// Everything that comes until the other end closes, or why it did not.
+/// Everything that arrives until the other end closes the connection.
 async fn read_to_end(client: &mut TcpStream) -> io::Result<String> {
     let mut text = Vec::new();
     client.read_to_end(&mut text).await?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// How long until the server closes the connection, whatever it sends before.
+/// How long it takes until the server closes the connection. What the server sends before is ignored.
 async fn closed_after(mut client: TcpStream, limit: Duration) -> Duration {
     let begun = Instant::now();
     let mut sink = [0; 4096];
@@ -44,14 +44,14 @@ async fn closed_after(mut client: TcpStream, limit: Duration) -> Duration {
 }
 
 #[tokio::test]
-async fn more_connections_than_descriptors_keep_no_alert_from_slack() {
+async fn more_connections_than_descriptors_delay_no_alert() {
     let world = World::new().await;
     let (worker, address) = worker_with(&world, 256).await;
     let memory = async || worker.metrics().await.unwrap().get("process_resident_memory_bytes", &[]).unwrap();
     let before = memory().await;
     let mut clients = Vec::new();
     for number in 0..600 {
-        // Every other one has begun a request, and will never end it.
+        // Every second one begins a request that never ends.
         let first = if number % 2 == 0 { "" } else { "GET /metrics HTTP/1.1\r\nhost: here\r\nx-slow: " };
         clients.push(connect(&address, first).await);
     }
@@ -59,7 +59,7 @@ async fn more_connections_than_descriptors_keep_no_alert_from_slack() {
     world.posted(&["unhurt"]).await;
     world.queue_is_empty().await;
 
-    // Who comes last is served at once, and the first have had to go.
+    // The last client is answered at once. The server has closed the first ones.
     let begun = Instant::now();
     let metrics = worker.metrics().await.unwrap();
     assert_eq!(worker.get("/healthz").await.unwrap().0, 200);
@@ -72,10 +72,10 @@ async fn more_connections_than_descriptors_keep_no_alert_from_slack() {
 }
 
 #[tokio::test]
-async fn short_of_descriptors_it_gives_its_own_to_slack() {
+async fn with_few_descriptors_the_worker_uses_them_for_slack_and_not_for_clients() {
     let world = World::new().await;
     let (worker, address) = worker_with(&world, 36).await;
-    // To read them it needs a descriptor itself.
+    // To read them, the worker needs a descriptor itself, so the metric may be missing at first.
     let cpu = async || {
         let mut seconds = None;
         let asked = lab::eventually("the processor's seconds are there", LIMIT, async || {
@@ -109,13 +109,13 @@ async fn connections_without_a_request_or_a_reader_are_closed() {
     let idle = connect(&address, "").await;
     let slow = connect(&address, "GET /metrics HTTP/1.1\r\n").await;
     let kept = connect(&address, "GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
-    // So much that it does not fit into the buffers on the way.
+    // So many answers that they do not fit into the buffers on the way.
     let mut unread = connect(&address, "").await;
     let request = "GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n".repeat(1_000_000);
     let unread = async {
         let begun = Instant::now();
         let written = timeout(LIMIT, unread.write_all(request.as_bytes())).await.expect("it is closed");
-        assert!(written.is_err(), "nobody reads so much");
+        assert!(written.is_err(), "the server cannot read all of it");
         begun.elapsed()
     };
     let few = Duration::from_secs(12);
@@ -129,7 +129,7 @@ async fn connections_without_a_request_or_a_reader_are_closed() {
 }
 
 #[tokio::test]
-async fn prometheus_is_answered_and_others_are_told_what_there_is() {
+async fn prometheus_is_answered_and_other_requests_get_an_error_status() {
     let world = World::new().await;
     let worker = world.worker().await;
     let address = worker.url("").await.unwrap().replace("http://", "");
@@ -150,7 +150,7 @@ async fn prometheus_is_answered_and_others_are_told_what_there_is() {
         (format!("GET /healthz?verbose HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 200 OK"),
         (format!("GET / HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 404 Not Found"),
         (format!("DELETE /metrics HTTP/1.1\r\n{close}\r\n"), "HTTP/1.1 405 Method Not Allowed"),
-        // A body that never comes is not waited for.
+        // The server does not wait for a body that never arrives.
         (
             format!("POST /metrics HTTP/1.1\r\n{close}content-length: 999999999\r\n\r\n"),
             "HTTP/1.1 405 Method Not Allowed",
@@ -167,7 +167,7 @@ async fn prometheus_is_answered_and_others_are_told_what_there_is() {
 }
 
 #[tokio::test]
-async fn health_tells_what_is_wrong_with_the_address() {
+async fn health_says_what_is_wrong_with_the_address() {
     let health = async |address: String| {
         let environment = [("LISTEN_ADDR".to_owned(), address)];
         let mut health = Worker::spawn(BINARY, environment, &["health"]).unwrap();
@@ -178,7 +178,7 @@ async fn health_tells_what_is_wrong_with_the_address() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    // The listener takes connections and says nothing.
+    // The listener accepts connections and answers nothing.
     let said = health(address.clone()).await;
     assert!(said.contains(&format!("nothing answers on {address} within 3 s")), "{said}");
     let parrot = tokio::spawn(async move {

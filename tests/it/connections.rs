@@ -1,4 +1,4 @@
-//! Proxies and certificates: AWS and Slack are reached by the same rules.
+//! Proxies and certificates. The same settings apply to AWS and to Slack.
 
 use std::{fs, net::SocketAddr};
 
@@ -12,13 +12,13 @@ fn emulator(world: &World) -> SocketAddr {
     world.aws.endpoint().trim_start_matches("http://").parse().unwrap()
 }
 
-/// The environment without the endpoint of the emulator: AWS is where AWS is.
+/// The environment without the emulator's endpoint: requests go to the real names of AWS.
 fn real_aws(world: &World) -> Vec<(String, String)> {
     world.environment().into_iter().filter(|(name, _)| name != "AWS_ENDPOINT_URL").collect()
 }
 
 #[tokio::test]
-async fn https_goes_through_a_tunnel_of_the_proxy_to_aws_and_slack_alike() {
+async fn requests_to_aws_and_slack_go_through_a_tunnel_of_the_proxy() {
     let world = World::new().await.config("[diagnose]\nenabled = false");
     let authority = Authority::new().unwrap();
     let aws = authority.before(emulator(&world), &AWS_HOSTS).await.unwrap();
@@ -54,14 +54,14 @@ async fn https_goes_through_a_tunnel_of_the_proxy_to_aws_and_slack_alike() {
                 .all(|asked| asked.tunnel && asked.authorization.as_deref() == Some("Basic dXNlcjpvcGVuc2VzYW1l"))
         );
         assert!(!worker.to_string().contains("opensesame"), "{worker}");
-        // Its last receive must not take what is for the next.
+        // The worker must end before the next one starts, or its last receive takes the next worker's message.
         worker.terminate().await.unwrap();
         worker.wait(LIMIT).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_certificate_authority_that_is_not_named_is_not_trusted() {
+async fn an_unknown_certificate_authority_is_trusted_only_if_a_variable_names_it() {
     let world = World::new().await;
     let authority = Authority::new().unwrap();
     let aws = authority.before(emulator(&world), &["127.0.0.1"]).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_certificate_authority_that_is_not_named_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn certificates_that_cannot_be_used_are_refused_by_variable_file_and_fault() {
+async fn an_error_about_certificates_names_the_variable_the_file_and_the_fault() {
     let world = World::new().await;
     let folder = std::env::temp_dir().join(unique("certificates"));
     fs::create_dir(&folder).unwrap();
@@ -118,7 +118,7 @@ async fn certificates_that_cannot_be_used_are_refused_by_variable_file_and_fault
         outcome(with(&world.environment(), &[("SSL_CERT_DIR", empty.to_str().unwrap())]), &["check"]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("SSL_CERT_DIR") && said.contains("no CA certificates"), "{said}");
-    // One that nobody understands, among a system's many, does no harm.
+    // A file with valid certificates may contain one that cannot be read.
     let authority = Authority::new().unwrap();
     let mixed = fs::read_to_string(&nonsense).unwrap() + &fs::read_to_string(authority.file()).unwrap();
     let mixed = file("mixed.pem", &mixed);
@@ -126,14 +126,14 @@ async fn certificates_that_cannot_be_used_are_refused_by_variable_file_and_fault
         let (code, said) = outcome(with(&world.environment(), &[(variable, &mixed)]), &["check", "--live"]).await;
         assert_eq!(code, Some(0), "{variable}: {said}");
     }
-    // Empty is how compose files spell "unset".
+    // An empty variable counts as unset: compose files can only set it to nothing.
     let (code, said) = outcome(with(&world.environment(), &[("AWS_CA_BUNDLE", "")]), &["check", "--live"]).await;
     assert_eq!(code, Some(0), "{said}");
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test]
-async fn a_proxy_of_another_sort_is_refused_without_its_password() {
+async fn a_proxy_with_another_scheme_is_refused_without_showing_its_password() {
     let world = World::new().await;
     for (variable, value) in [
         ("HTTPS_PROXY", "socks5://user:opensesame@proxy.example.com:1080"),
@@ -169,14 +169,14 @@ async fn a_proxy_never_sees_a_request_for_credentials() {
 }
 
 #[tokio::test]
-async fn the_addresses_of_ecs_and_eks_are_asked_directly_whatever_no_proxy_says() {
+async fn the_credential_addresses_of_ecs_and_eks_are_asked_directly_even_if_no_proxy_does_not_name_them() {
     let world = World::new().await;
     let proxy = Proxy::start([]).await.unwrap();
     let no_keys =
         [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("ALL_PROXY", &*proxy.url()), ("NO_PROXY", "")];
     let environment = with(&world.environment(), &no_keys);
     let ask = async |variable: &str, value: &str| {
-        // Nothing answers there, or not with credentials.
+        // No credentials come from there.
         let (code, said) = outcome(with(&environment, &[(variable, value)]), &["check", "--live"]).await;
         assert_eq!(code, Some(1), "{value}: {said}");
     };

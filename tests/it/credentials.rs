@@ -1,4 +1,4 @@
-//! Credentials come from an endpoint that may fail, and may end before their time.
+//! Credentials from an endpoint. The endpoint may fail, and credentials may expire earlier than they say.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ async fn expired_credentials_are_fetched_again_at_once() {
     };
     proxy.wait_for(|calls| receives(calls, "first") > 0, LIMIT).await.unwrap();
     assert_eq!(credentials.asked(), 1, "one set of credentials for every client");
-    // They say that they are good for six hours.
+    // According to their expiration time, the first ones are valid for six hours.
     credentials.give("second");
     proxy.expire("first");
     proxy.wait_for(|calls| receives(calls, "second") > 0, LIMIT).await.unwrap();
@@ -47,7 +47,7 @@ async fn expired_credentials_are_fetched_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_look_up_with_expired_credentials_is_made_again_at_once() {
+async fn a_secret_is_read_again_at_once_after_its_credentials_expired() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let credentials = Credentials::start("first").await.unwrap();
@@ -66,7 +66,7 @@ async fn a_look_up_with_expired_credentials_is_made_again_at_once() {
 }
 
 #[tokio::test]
-async fn credentials_that_aws_no_longer_knows_are_fetched_again() {
+async fn credentials_that_aws_does_not_accept_any_more_are_fetched_again() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let credentials = Credentials::start("first").await.unwrap();
@@ -84,7 +84,7 @@ async fn credentials_that_aws_no_longer_knows_are_fetched_again() {
         proxy.script("ReceiveMessage", [Fault::Error(403, code)]);
         proxy.wait_for(received(token), LIMIT).await.unwrap();
     }
-    // Another error is none of their business.
+    // After another error they are not fetched again.
     proxy.script("ReceiveMessage", [Fault::Error(400, "AccessDeniedException"), Fault::Error(500, "InternalFailure")]);
     let logged =
         |line: &lab::worker::Line| line.field("error").as_str().is_some_and(|e| e.contains("AWS server error"));
@@ -98,7 +98,7 @@ async fn the_worker_survives_an_endpoint_for_credentials_that_fails_at_start() {
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let survived = async |answer: Answer| {
         let credentials = Credentials::start("good").await.unwrap();
-        // The SDK asks up to three times by itself.
+        // The SDK itself asks up to three times.
         credentials.script(std::iter::repeat_n(answer.clone(), 3));
         let worker = Worker::spawn(BINARY, environment(&world, &proxy, &credentials), &["run"]).unwrap();
         let ready = async || Ok(worker.get("/readyz").await?.0 == 200);
@@ -116,7 +116,7 @@ async fn the_worker_survives_an_endpoint_for_credentials_that_fails_at_start() {
     );
 }
 
-/// Takes a minute, for that is what it is about.
+/// Takes a minute, because the worker gives up after that time.
 #[tokio::test]
 async fn an_endpoint_for_credentials_that_stays_down_ends_the_start_after_a_minute_with_1() {
     let world = World::new().await;
@@ -137,7 +137,7 @@ async fn an_endpoint_for_credentials_that_stays_down_ends_the_start_after_a_minu
 }
 
 #[tokio::test]
-async fn without_any_credentials_it_ends_at_once_with_2() {
+async fn without_any_credentials_the_worker_ends_at_once_with_2() {
     let world = World::new().await;
     let none = with(&world.environment(), &[("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")]);
     let (code, said) = outcome(none, &["run"]).await;
@@ -146,7 +146,7 @@ async fn without_any_credentials_it_ends_at_once_with_2() {
 }
 
 #[tokio::test]
-async fn credentials_that_aws_refuses_end_it_at_once_with_2() {
+async fn with_credentials_that_aws_refuses_the_worker_ends_at_once_with_2() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     for operation in ["GetQueueAttributes", "GetSecretValue"] {

@@ -1,4 +1,4 @@
-//! What arrives is posted where it belongs, once, and deleted.
+//! Each alert is posted once, in the right channels, and its message is deleted.
 
 use lab::{
     events::Ecs,
@@ -12,7 +12,7 @@ use crate::world::{LIMIT, World, metric_is, outcome_line};
 const OUTCOMES: &str = "messages_total";
 
 #[tokio::test]
-async fn an_event_that_the_rule_lets_through_is_posted_and_deleted() {
+async fn an_event_that_matches_the_eventbridge_rule_is_posted_and_deleted() {
     let world = World::new().await;
     world.aws.create_bus(&world.name).await.unwrap();
     let pattern = json!({"source": ["aws.ecs"], "detail": {"eventType": ["WARN", "ERROR"]}});
@@ -41,7 +41,7 @@ async fn an_event_that_the_rule_lets_through_is_posted_and_deleted() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_no_problem_is_deleted_and_not_posted() {
+async fn an_event_that_is_not_a_problem_is_deleted_and_not_posted() {
     let world = World::new().await;
     let worker = world.worker().await;
     let ecs = Ecs::default();
@@ -53,7 +53,7 @@ async fn an_event_that_is_no_problem_is_deleted_and_not_posted() {
 }
 
 #[tokio::test]
-async fn routes_send_each_event_where_its_pattern_says() {
+async fn routes_send_each_event_to_the_channels_of_the_matching_patterns() {
     let world = World::new().await;
     let (search, all, audit) = (world.slack.url("search"), world.slack.url("all"), world.slack.url("audit"));
     let world = world.config(&format!(
@@ -99,7 +99,7 @@ async fn routes_send_each_event_where_its_pattern_says() {
     ] {
         for webhook in ["search", "all", "audit"] {
             let service = service.trim();
-            // "billing" is also how "billing-ok" begins, which only the audit gets.
+            // The audit channel gets "billing-ok", which contains "billing".
             assert_eq!(
                 got(webhook, service),
                 webhooks.contains(&webhook) || (service, webhook) == ("billing", "audit")
@@ -112,12 +112,12 @@ async fn routes_send_each_event_where_its_pattern_says() {
 async fn copies_of_an_event_are_posted_once_and_all_deleted() {
     let world = World::new().await;
     let event = Ecs::default().start_impaired("twice");
-    // Both are there before the worker is, and so in flight together.
+    // Both are in the queue before the worker starts, so they are in flight together.
     world.queue.send_events(&[event.clone(), event.clone()]).await.unwrap();
     let worker = world.worker().await;
     world.posted(&["twice"]).await;
     world.queue_is_empty().await;
-    // And one that comes later.
+    // Another copy, which arrives later.
     world.queue.send_events(&[event]).await.unwrap();
     metric_is(&worker, OUTCOMES, &[("outcome", "duplicate")], 2.0).await;
     world.nothing_more_is_posted(&worker).await;
@@ -125,7 +125,7 @@ async fn copies_of_an_event_are_posted_once_and_all_deleted() {
 }
 
 #[tokio::test]
-async fn an_event_for_two_channels_is_tried_again_only_where_it_failed() {
+async fn an_event_for_two_channels_is_retried_only_in_the_channel_that_failed() {
     let world = World::new().await;
     let (up, down) = (world.slack.url("up"), world.slack.url("down"));
     let world = world.config(&format!(
@@ -147,7 +147,7 @@ async fn an_event_for_two_channels_is_tried_again_only_where_it_failed() {
 }
 
 #[tokio::test]
-async fn a_delete_that_fails_is_repeated() {
+async fn a_delete_that_fails_is_retried() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let expired = Fault::Error(403, "ExpiredToken");
@@ -178,7 +178,7 @@ async fn a_message_that_is_not_a_json_object_goes_to_the_dead_letter_queue() {
 }
 
 #[tokio::test]
-async fn hostile_text_neither_pages_nor_breaks() {
+async fn hostile_text_mentions_nobody_and_is_posted() {
     let world = World::new().await;
     let _worker = world.worker().await;
     let mut event = Ecs::default().image_missing("hostile");
@@ -189,15 +189,15 @@ async fn hostile_text_neither_pages_nor_breaks() {
     let accepted = world.slack.accepted();
     let payload = accepted[0].payload.to_string();
     for bad in ["<!channel>", "<@U024BE7LH>", "<https://evil.example"] {
-        assert!(!payload.contains(bad), "{bad} went out");
+        assert!(!payload.contains(bad), "{bad} was posted");
     }
     assert!(payload.contains("&lt;!channel&gt;"));
 }
 
 #[tokio::test]
-async fn an_alert_that_slack_refuses_goes_out_alone_and_as_plain_text() {
+async fn an_alert_that_slack_refuses_is_posted_alone_as_plain_text() {
     let world = World::new().await;
-    // The first post fails, so that the others gather behind it and go out together.
+    // The first post fails, so that the other alerts gather and are sent together.
     world.slack.script(&world.name, [Answer::Status(500, "rollup_error")]);
     world.slack.always(&world.name, Answer::RefuseBlocksWith("ugly".into()));
     let worker = world.worker().await;

@@ -1,5 +1,5 @@
-//! The documents, compared with what the program does: README's tables of metrics, keys and variables in both directions, no count in
-//! prose that the next change makes wrong, and no link that leads nowhere.
+//! Compares the documents with the program: README's tables of metrics, keys and variables in both directions, and the runbook's quotes of
+//! the log. Also finds numbers in prose that the next change makes wrong, and broken links.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The cells of the table whose head begins with these words, a row each.
+/// The cells of the rows of the table whose head begins with these words.
 fn table(text: &str, head: &str) -> Vec<Vec<String>> {
     let rows = text.lines().skip_while(|line| !line.starts_with(head)).skip(2).take_while(|line| line.starts_with('|'));
     let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
@@ -33,7 +33,7 @@ fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// Of a metric, its labels, each with its values; none where the values are the user's, such as channels and versions.
+/// The labels of a metric, each with its values. Labels whose values depend on the user, such as the channel, have none.
 type Labels = BTreeMap<String, BTreeSet<String>>;
 
 /// Labels whose values depend on who runs the program.
@@ -99,7 +99,7 @@ async fn readme_has_every_metric_and_no_other() {
     }
 }
 
-/// What `check` says of a file with these contents.
+/// The faults that `check` reports for a file with this text.
 fn faults(toml: &str) -> String {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.toml", lab::unique("keys")));
     fs::write(&file, toml).unwrap();
@@ -109,10 +109,10 @@ fn faults(toml: &str) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// A key that no section has. Its fault names those that the section has.
+/// A key that no section has. The error about it lists the section's keys.
 const UNKNOWN: &str = "no-such-key";
 
-/// Adds the keys of the section at `path` and of those within it, each as README writes it: `queue.url`, `[[channel]] name`.
+/// Adds the keys of the section at `path` and of the sections within it, in README's form: `queue.url`, `[[channel]] name`.
 fn add_keys(path: &[&str], is_array: bool, found: &mut BTreeSet<String>) {
     let header = match (path, is_array) {
         ([], _) => String::new(),
@@ -155,7 +155,7 @@ fn readme_has_every_key_and_no_other() {
     );
 }
 
-/// The source of the program, each string literal on one line.
+/// The source of the program, with each string literal on one line.
 fn source() -> String {
     fn add(folder: &Path, text: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -172,9 +172,9 @@ fn source() -> String {
     text.split("\\\n").map(str::trim_start).collect()
 }
 
-/// The runbook quotes lines of the log, and searches the log for some: the program must write them.
+/// The runbook quotes log lines, and has commands that search the log for some. The program must write these lines.
 #[test]
-fn what_the_runbook_quotes_of_the_log_is_in_the_program() {
+fn the_program_writes_the_log_lines_that_the_runbook_quotes() {
     let document = read("docs/operations.md");
     let runbook = document.split_once("\n### Ecs").unwrap().1.split_once("\n## Sizing").unwrap().0;
     let source = source();
@@ -189,10 +189,10 @@ fn what_the_runbook_quotes_of_the_log_is_in_the_program() {
             searched.push(text.trim_start_matches("-i ").trim_matches('\'').to_owned());
         }
     }
-    // What names a field of a line is no message.
+    // A search for a field of a line is not a search for a message.
     searched.retain(|text| !text.contains('"'));
     assert!(searched.len() > 3, "{searched:?}");
-    // Before its own words a line about a channel says whose they are: "Slack {error}".
+    // A line about a channel is in the source as "Slack {error}", so the quote is searched without "Slack".
     let quoted = prose.split('"').skip(1).step_by(2).map(|text| text.trim_start_matches("Slack ").to_owned());
     let quoted: Vec<String> = quoted.map(|text| text.trim_matches(['…', ' ']).to_owned()).collect();
     assert!(quoted.iter().any(|text| text == "heartbeat withheld"), "{quoted:?}");
@@ -201,7 +201,7 @@ fn what_the_runbook_quotes_of_the_log_is_in_the_program() {
     }
 }
 
-/// The variables that stand beside keys in the code that reads the configuration, with these keys.
+/// The variables and their keys, as they stand side by side in the code that reads the configuration.
 fn variables_in_code() -> BTreeSet<(String, String)> {
     let folder = root().join("src/config");
     let mut texts = vec![read("src/config.rs")];
@@ -312,7 +312,7 @@ fn no_document_counts_what_the_next_change_adds_to() {
     }
 }
 
-/// The documents of the repository: every `*.md` that is not in a hidden folder or a folder that a command makes.
+/// Adds the documents of the repository: every `*.md` file outside of hidden folders and of folders that a command makes.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -356,7 +356,7 @@ fn anchors(document: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Why a link of this document leads nowhere.
+/// Why a link of this document is broken.
 fn fault_of_link(document: &Path, link: &str) -> Option<String> {
     let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
     let target = if path.is_empty() { document.to_owned() } else { document.parent().unwrap().join(path) };
@@ -369,7 +369,7 @@ fn fault_of_link(document: &Path, link: &str) -> Option<String> {
 }
 
 #[test]
-fn every_link_between_documents_leads_somewhere() {
+fn no_link_between_documents_is_broken() {
     let mut all = Vec::new();
     documents(root(), &mut all);
     assert!(all.contains(&root().join("docs/operations.md")), "{all:?}");
@@ -398,7 +398,7 @@ fn every_alarm_of_the_terraform_module_names_a_section_of_the_runbook() {
     let terraform = read("infra/terraform/modules/messaging/alarms.tf");
     let (mut object, mut names) = ("", BTreeSet::new());
     for line in terraform.lines().map(str::trim) {
-        // Alarms that a loop makes have names that differ, such as `"silent-rule-${rule}"`; they share a section.
+        // A loop makes several alarms with different names, such as `"silent-rule-${rule}"`. They share a section.
         object = match line.split_once(" : \"") {
             Some((_, name)) => name.split("-$").next().unwrap_or(name),
             None => line.strip_suffix(" = {").unwrap_or(object),

@@ -1,5 +1,5 @@
-//! While Slack refuses a channel, its fallback takes its alerts; and what was put back for a blocked channel comes back at once
-//! when the channel takes alerts again.
+//! While Slack refuses a channel, its fallback takes its alerts. Messages that were put back because their channel is blocked become visible
+//! at once when Slack accepts its posts again.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::world::{LIMIT, World, metric_is, outcome, outcome_line};
 
 const TEAM: [(&str, &str); 1] = [("channel", "team")];
 
-/// Webhooks with these names and fallbacks (`""` for none); every problem goes to the first.
+/// Channels by webhook with these names and fallbacks (`""` for none). Every problem goes to the first one.
 async fn chain(channels: &[(&str, &str)], config: &str) -> World {
     let world = World::new().await;
     let mut text = format!("{config}\n");
@@ -33,13 +33,13 @@ async fn send(world: &World, services: &[&str]) {
     world.queue.send_events(&events).await.unwrap();
 }
 
-/// The webhooks that took a post about this service.
+/// The webhooks that accepted a post about this service.
 fn places(world: &World, service: &str) -> Vec<String> {
     let about = |request: &Request| request.mentions(service);
     world.slack.accepted().into_iter().filter(about).map(|request| request.webhook).collect()
 }
 
-/// Sends alerts until one is in this webhook's channel again.
+/// Sends alerts until one is posted by this webhook.
 async fn back_in(world: &World, webhook: &str) {
     let begun = Instant::now();
     for number in 0.. {
@@ -68,7 +68,7 @@ async fn the_alerts_of_a_revoked_webhook_go_to_its_fallback_until_it_works() {
     metric_is(&worker, "channel_blocked", &TEAM, 1.0).await;
     metric_is(&worker, "fallback_active", &[("channel", "platform")], 0.0).await;
 
-    // A storm goes the same way. No alert waits for the refused channel, and it is not asked for each.
+    // A storm goes to the fallback too. No alert waits for the refused channel, and the worker does not try that channel for each alert.
     let names: Vec<String> = (0..40).map(|number| format!("storm-{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     send(&world, &names).await;
@@ -82,7 +82,7 @@ async fn the_alerts_of_a_revoked_webhook_go_to_its_fallback_until_it_works() {
     world.nothing_more_is_posted(&worker).await;
     metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
     metric_is(&worker, "channel_blocked", &TEAM, 0.0).await;
-    // Nothing was lost or came twice, and nothing was put back.
+    // No alert was lost, posted twice or put back.
     for name in &names {
         assert_eq!(places(&world, name), ["platform"], "{name}");
     }
@@ -92,7 +92,7 @@ async fn the_alerts_of_a_revoked_webhook_go_to_its_fallback_until_it_works() {
 }
 
 #[tokio::test]
-async fn a_channel_that_slack_takes_again_is_told_without_an_alert() {
+async fn a_channel_that_slack_accepts_again_gets_a_message_although_no_alert_comes() {
     let channels = [("team", "platform"), ("platform", ""), ("alone", "")];
     let world = chain(&channels, "[queue]\nvisibility_timeout = '4s'").await;
     let own = "[[route]]\nchannel = 'alone'\npattern = { resources = [{ wildcard = '*own*' }] }\n";
@@ -110,7 +110,7 @@ async fn a_channel_that_slack_takes_again_is_told_without_an_alert() {
     for name in ["team", "alone"] {
         world.slack.always(name, Answer::Judge);
     }
-    // No alert comes for 15 s.
+    // No further alert comes: the worker tries the channels with a message of its own after 15 s.
     let line = "Slack takes alerts here again, after refusing them for ";
     world.posted(&["Those that came meanwhile are in #platform.", "own-beta"]).await;
     metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
@@ -125,14 +125,14 @@ async fn a_channel_that_slack_takes_again_is_told_without_an_alert() {
 }
 
 #[tokio::test]
-async fn a_digest_says_of_each_alert_for_which_channel_it_is() {
+async fn a_digest_says_for_each_alert_which_channel_it_is_for() {
     let world = chain(&[("team", "platform"), ("platform", "")], "").await;
     let own = "[[route]]\nchannel = 'platform'\npattern = { resources = [{ wildcard = '*own*' }] }\n";
     let text = world.environment().into_iter().find(|(name, _)| name == "CONFIG_CONTENT").unwrap().1;
     let (channels, route) = text.split_once("[[route]]").unwrap();
     let world = world.config(&format!("{channels}{own}[[route]]{route}"));
     world.slack.always("team", Answer::Status(410, "channel_is_archived"));
-    // All wait together behind a 429.
+    // After a 429 all alerts wait together.
     world.slack.script("platform", [Answer::RateLimited(2)]);
     send(&world, &["own-0"]).await;
     let worker = world.worker().await;
@@ -150,7 +150,7 @@ async fn a_digest_says_of_each_alert_for_which_channel_it_is() {
 }
 
 #[tokio::test]
-async fn a_chain_is_followed_to_the_first_that_takes_alerts() {
+async fn alerts_go_to_the_first_channel_of_a_chain_that_slack_accepts() {
     let world = chain(&[("team", "second"), ("second", "third"), ("third", "")], "").await;
     world.slack.always("team", Answer::Status(403, "invalid_token"));
     world.slack.always("second", Answer::Status(410, "channel_is_archived"));
@@ -170,7 +170,7 @@ async fn a_chain_is_followed_to_the_first_that_takes_alerts() {
 }
 
 #[tokio::test]
-async fn alerts_wait_for_a_slack_that_is_down_or_slow() {
+async fn alerts_wait_for_slack_while_it_is_down_or_slow() {
     let world = chain(&[("team", "platform"), ("platform", "")], "").await;
     let worker = world.worker().await;
     let failures = [
@@ -186,7 +186,7 @@ async fn alerts_wait_for_a_slack_that_is_down_or_slow() {
     assert_eq!(places(&world, "patient"), ["team"]);
     assert!(world.slack.requests().iter().all(|request| request.webhook == "team"));
     metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
-    // What is wrong with a message is not the channel's fault either.
+    // A message that Slack refuses does not activate the fallback either.
     world.slack.script("team", [Answer::RefuseBlocksWith("broken".into())]);
     send(&world, &["broken"]).await;
     world.posted(&["broken"]).await;
@@ -212,7 +212,7 @@ async fn a_rotated_secret_ends_the_fallback() {
 }
 
 #[tokio::test]
-async fn a_killed_worker_loses_nothing_that_was_for_the_fallback() {
+async fn a_killed_worker_loses_no_alert_for_the_fallback() {
     let world = chain(&[("team", "platform"), ("platform", "")], "[queue]\nvisibility_timeout = '5s'").await;
     world.slack.always("team", Answer::Status(404, "no_service"));
     world.slack.script("platform", [Answer::Hang]);
@@ -227,7 +227,7 @@ async fn a_killed_worker_loses_nothing_that_was_for_the_fallback() {
 }
 
 #[tokio::test]
-async fn check_says_where_the_alerts_of_a_refused_channel_go() {
+async fn check_names_the_fallback_of_a_channel() {
     let world = chain(&[("team", "platform"), ("platform", "")], "").await;
     let (code, output) = outcome(world.environment(), &["check"]).await;
     assert_eq!(code, Some(0), "{output}");
@@ -235,7 +235,7 @@ async fn check_says_where_the_alerts_of_a_refused_channel_go() {
 }
 
 #[tokio::test]
-async fn fallbacks_that_lead_nowhere_are_refused() {
+async fn fallbacks_in_a_circle_or_to_an_unknown_channel_are_refused() {
     for (channels, said) in [
         (
             vec![("a", "b"), ("b", "c"), ("c", "a")],
@@ -256,7 +256,7 @@ async fn fallbacks_that_lead_nowhere_are_refused() {
     }
 }
 
-/// A worker with an open and a shut channel, and one alert for the shut one that was put back.
+/// A worker that put back one alert, because Slack refuses the channel `shut`.
 async fn put_back(world: &World) -> Worker {
     world.slack.always("shut", Answer::Status(403, "invalid_token"));
     let worker = world.worker().await;
@@ -266,7 +266,7 @@ async fn put_back(world: &World) -> Worker {
     worker
 }
 
-/// Sends alerts until Slack takes one: the next attempt may be due after one was put back.
+/// Sends alerts until Slack accepts one. Some may be put back before the next attempt is due.
 async fn open(world: &World, worker: &Worker, prefix: &str) {
     let begun = Instant::now();
     for number in 0.. {
@@ -282,7 +282,7 @@ async fn open(world: &World, worker: &Worker, prefix: &str) {
 }
 
 #[tokio::test]
-async fn what_was_put_back_comes_at_once_when_the_channel_opens() {
+async fn a_message_that_was_put_back_returns_at_once_when_its_channel_opens() {
     let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '4s'").await;
     let worker = put_back(&world).await;
     world.slack.always("shut", Answer::Judge);
@@ -296,10 +296,10 @@ async fn what_was_put_back_comes_at_once_when_the_channel_opens() {
 }
 
 #[tokio::test]
-async fn what_was_put_back_is_deleted_only_once_slack_has_it() {
+async fn a_message_that_was_put_back_is_deleted_only_after_slack_accepted_its_alert() {
     let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '4s'").await;
     let worker = put_back(&world).await;
-    // The channel opens for one alert, and shuts again before the other is there.
+    // Slack accepts one alert, and refuses the channel again before the other message is received.
     world.slack.script("shut", [Answer::Judge]);
     open(&world, &worker, "lucky").await;
     let again = |line: &lab::worker::Line| {
@@ -318,7 +318,7 @@ async fn what_was_put_back_is_deleted_only_once_slack_has_it() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stops_leaves_what_it_put_back_to_the_next() {
+async fn a_worker_that_stops_leaves_the_messages_that_it_put_back_to_the_next_worker() {
     let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '4s'").await;
     world.slack.always("shut", Answer::Status(403, "invalid_token"));
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_worker_that_stops_leaves_what_it_put_back_to_the_next() {
     assert!((24..=30).contains(&first) && (30..=60).contains(&released), "{first} {released}");
     let stored = world.queue.messages().await.unwrap();
     assert_eq!((stored.len(), stored[0].receive_count), (1, 1));
-    assert!(!stored[0].visible, "the next worker is given time to start");
+    assert!(!stored[0].visible, "the next worker has time to start");
 }
 
 async fn in_flight(worker: &Worker) -> anyhow::Result<f64> {
@@ -349,7 +349,7 @@ async fn in_flight(worker: &Worker) -> anyhow::Result<f64> {
 }
 
 #[tokio::test]
-async fn a_put_back_that_sqs_does_not_take_is_given_up_before_the_message_is_another_receives() {
+async fn a_put_back_that_fails_is_given_up_before_the_message_is_visible_again() {
     let world = chain(&[("shut", ""), ("open", "")], "[queue]\nvisibility_timeout = '5s'").await;
     world.slack.always("shut", Answer::Status(403, "invalid_token"));
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
@@ -363,6 +363,6 @@ async fn a_put_back_that_sqs_does_not_take_is_given_up_before_the_message_is_ano
     let receipt = |call: &lab::fault::Call| call.body["Entries"][0]["ReceiptHandle"].clone();
     let first: Vec<_> = calls.iter().filter(|call| receipt(call) == receipt(&calls[0])).collect();
     let late = first.last().unwrap().at - sent;
-    assert!(first.len() > 1, "it is tried again: {calls:?}");
-    assert!(late < Duration::from_millis(5_500), "{late:?} after the message was sent, which is hidden for 5 s");
+    assert!(first.len() > 1, "it is retried: {calls:?}");
+    assert!(late < Duration::from_millis(5_500), "{late:?} after the message was sent; it is hidden for 5 s");
 }

@@ -24,7 +24,7 @@ use crate::world::{BINARY, LIMIT, World, metric_is};
 /// The id of the Slack channel that a bot posts to.
 const CHANNEL: &str = "C0123456789";
 
-/// A world whose one channel is a bot's.
+/// A world with one channel, by bot token.
 async fn bot_world(config: &str) -> World {
     bot_world_with_token(config, TOKEN).await
 }
@@ -40,7 +40,7 @@ async fn bot_world_with_token(config: &str, token: &str) -> World {
     world.config(&config)
 }
 
-/// A worker before ECS's stand-in, which knows nothing yet.
+/// A worker, and the stand-in for ECS that it asks. The stand-in knows no service yet.
 async fn worker_and_ecs(world: &World) -> (Worker, EcsApi) {
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let environment = world.environment().into_iter().chain(ecs.environment());
@@ -77,7 +77,7 @@ fn utc(seconds_ago: i64) -> String {
     at.replace_nanosecond(0).unwrap().format(&Rfc3339).unwrap()
 }
 
-/// The event as if it had happened so many seconds ago.
+/// The event, with the times of this many seconds ago.
 fn ago(mut event: Value, seconds: i64) -> Value {
     let at = utc(seconds);
     for pointer in ["/time", "/detail/stoppedAt", "/detail/createdAt", "/detail/updatedAt"] {
@@ -88,7 +88,7 @@ fn ago(mut event: Value, seconds: i64) -> Value {
     event
 }
 
-/// A service as ECS describes it: so many of its two tasks run, of the deployment `ecs-svc/{deployment}`.
+/// ECS's description of a service with two desired tasks, of which `running` run, and the deployment `ecs-svc/{deployment}`.
 fn described(service: &str, deployment: u32, rollout: &str, running: u32) -> Value {
     let arn = |resource: &str| format!("arn:aws:ecs:eu-west-1:123456789012:{resource}");
     json!({ "services": [{
@@ -100,14 +100,14 @@ fn described(service: &str, deployment: u32, rollout: &str, running: u32) -> Val
     }] })
 }
 
-/// From now on ECS gives this answer about the service.
+/// Makes ECS give this answer about the service.
 fn describe(ecs: &EcsApi, service: Value) {
     ecs.forget_services();
     ecs.record(service);
 }
 
-/// A bad deploy, as the queue and ECS see it: 24 tasks that fail to start, one after the other, and SERVICE_TASK_START_IMPAIRED
-/// three times.
+/// The events of a bad deploy, which ECS's stand-in then knows: 24 tasks that fail to start, one after the other, and three events
+/// SERVICE_TASK_START_IMPAIRED.
 fn bad_deploy(ecs: &EcsApi, service: &str) -> Vec<Value> {
     describe(ecs, described(service, 88, "IN_PROGRESS", 0));
     let task = |number: i64| {
@@ -124,13 +124,13 @@ fn bad_deploy(ecs: &EcsApi, service: &str) -> Vec<Value> {
     events
 }
 
-/// The fix: another deployment, which ECS confirms while it still remembers the tasks of the bad one.
+/// The events of the fix: another deployment, which ECS confirms. ECS still knows the failed tasks of the bad one.
 fn fix(ecs: &EcsApi, service: &str) -> Vec<Value> {
     describe(ecs, described(service, 89, "COMPLETED", 2));
     [Ecs::default().deployment_completed(service), Ecs::default().steady_state(service)].into()
 }
 
-/// Waits until the worker has deleted so many messages as `outcome`.
+/// Waits until the worker has counted this many messages with this outcome.
 async fn outcomes(worker: &Worker, outcome: &str, count: u32) {
     metric_is(worker, "messages_total", &[("outcome", outcome)], count.into()).await;
 }
@@ -168,7 +168,7 @@ async fn one_bad_deploy_is_three_messages_at_most_by_webhook_and_the_last_is_gre
     }
     let posted = u32::try_from(posts.len()).unwrap();
     outcomes(&worker, "posted", posted).await;
-    // Of the two events of the end one is the end.
+    // Two events tell of the fix. The first one is reported as the recovery, and no route takes the second one.
     outcomes(&worker, "folded", 28 - posted).await;
     outcomes(&worker, "unrouted", 1).await;
     transitions(&worker, "default", &[("opened", 1), ("recovered", 1), ("reopened", 0), ("repeated", 28 - posted)])
@@ -178,7 +178,7 @@ async fn one_bad_deploy_is_three_messages_at_most_by_webhook_and_the_last_is_gre
 }
 
 #[tokio::test]
-async fn one_bad_deploy_is_one_message_by_bot_which_turns_green() {
+async fn one_bad_deploy_is_one_message_by_bot_token_which_turns_green() {
     let world = bot_world("").await;
     let (worker, ecs) = worker_and_ecs(&world).await;
     world.queue.send_events(&bad_deploy(&ecs, "checkout")).await.unwrap();
@@ -189,7 +189,7 @@ async fn one_bad_deploy_is_one_message_by_bot_which_turns_green() {
     let [root] = &roots(&world)[..] else { panic!("{:?}", roots(&world)) };
     assert_eq!(color(&root.payload), "danger");
     assert!(says(&root.payload, "Image not found"));
-    // Edits are fifty a minute for the whole app: what repeats is edited together.
+    // Slack accepts fifty edits a minute for the whole app, so one edit shows many repeats.
     assert!(root.edits <= 6, "{}", root.edits);
 
     world.queue.send_events(&fix(&ecs, "checkout")).await.unwrap();
@@ -203,7 +203,7 @@ async fn one_bad_deploy_is_one_message_by_bot_which_turns_green() {
     assert!((1..=2).contains(&thread.len()), "{thread:?}");
     let end = thread.last().unwrap();
     assert!(color(&end.payload) == "good" && says(&end.payload, "24 failed tasks") && !end.broadcast, "{end:?}");
-    // An edit carries a repeat.
+    // A repeat counts as posted, because an edit shows it.
     outcomes(&worker, "posted", 28).await;
     outcomes(&worker, "unrouted", 1).await;
     transitions(&worker, "ops", &[("opened", 1), ("recovered", 1), ("reopened", 0)]).await;

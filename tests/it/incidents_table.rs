@@ -1,4 +1,5 @@
-//! The table of incidents, through the real SDK over HTTP: whole, and slow, throttled, gone, or losing its answers.
+//! The incidents table, through the real SDK over HTTP: a table that works, and one that is slow, throttled or missing, or whose answers are
+//! lost.
 
 use std::{
     cell::RefCell,
@@ -44,7 +45,7 @@ fn key() -> Key {
 }
 
 fn now() -> OffsetDateTime {
-    // What is stored is precise to the millisecond.
+    // The table stores times in milliseconds.
     OffsetDateTime::now_utc().replace_nanosecond(7_000_000).unwrap()
 }
 
@@ -74,7 +75,7 @@ async fn table(aws: &Aws) -> String {
     name
 }
 
-/// Slack, as several replicas share it.
+/// A Slack that several replicas share.
 #[derive(Default)]
 struct Slack {
     posts: Mutex<Vec<Notice>>,
@@ -105,7 +106,7 @@ async fn report(log: &NotificationLog, slack: &Slack, signal: Signal) -> Result<
 }
 
 #[tokio::test]
-async fn what_is_saved_is_loaded_and_expires() {
+async fn a_saved_item_is_loaded_and_expires() {
     let aws = Aws::shared().await.unwrap();
     let name = table(&aws).await;
     let store = DynamoDb::new(&aws.sdk_config().await, &name);
@@ -121,13 +122,13 @@ async fn what_is_saved_is_loaded_and_expires() {
     let hours = (expires - OffsetDateTime::now_utc().unix_timestamp()) as f64 / 3600.0;
     assert!((24.5..=25.0).contains(&hours), "{hours}");
 
-    // Who holds the lease may extend it, and nobody else.
+    // Only the holder of the lease may extend it.
     let later = Lease { until: lease.until + Duration::from_secs(10), ..lease };
     assert_eq!(store.extend(&key(), &later).await, Ok(()));
     let other = Lease { holder: Id::of("other"), ..later };
     assert_eq!(store.extend(&key(), &other).await, Err(StoreError::Conflict));
     assert_eq!(store.load(&key()).await, Ok(Item { version: 1, lease: Some(later), ..item.clone() }));
-    // What was read before may be written, once.
+    // An extended lease does not change the version. So an item that was read before may still be saved, once.
     let read = Item { version: 1, lease: None, ..item };
     assert_eq!(store.save(&key(), &read).await, Ok(2));
     assert_eq!(store.save(&key(), &read).await, Err(StoreError::Conflict));
@@ -174,7 +175,7 @@ async fn three_replicas_open_an_incident_once_and_count_every_event() {
     assert_eq!(slack.opened(), 1);
     let stored = DynamoDb::new(&config, &name).load(&key()).await.unwrap().incident.unwrap();
     assert_eq!((stored.events, stored.failed_tasks), (24, 24));
-    // Whoever gets a copy knows it.
+    // Every replica recognises a copy.
     assert_eq!(report(&logs[2], &slack, trouble("0")).await, Ok(Outcome::Duplicate));
 }
 
@@ -206,7 +207,7 @@ async fn a_table_that_cannot_be_used_is_named_at_the_start() {
     denied.check_access().await.unwrap();
 }
 
-/// A log whose table fails in this way, from now on.
+/// A log whose table always fails with this fault.
 async fn log_with(fault: Fault) -> (NotificationLog, FaultyAws, Aws, String) {
     let aws = Aws::shared().await.unwrap();
     let name = table(&aws).await;
@@ -222,7 +223,7 @@ thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what each thread, and so each test, logs.
+/// Keeps the log of each thread. Each test has its own thread.
 struct Lines;
 
 impl std::io::Write for Lines {
@@ -236,19 +237,19 @@ impl std::io::Write for Lines {
     }
 }
 
-/// What this test logged since it was asked before.
+/// What this test has logged since the previous call.
 fn logged() -> String {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false);
-        // One subscriber for all threads: what is enabled is cached for all of them.
+        // One subscriber for all threads, because tracing caches for all of them what is enabled.
         tracing::subscriber::set_global_default(subscriber.with_writer(|| Lines).finish()).unwrap();
     });
     String::from_utf8(LINES.take()).unwrap()
 }
 
 #[tokio::test]
-async fn alerts_go_out_whatever_the_table_does() {
+async fn alerts_are_posted_whatever_the_table_does() {
     let never = Arc::new(Semaphore::new(0));
     for fault in [
         Fault::Hang,
@@ -267,7 +268,7 @@ async fn alerts_go_out_whatever_the_table_does() {
         assert_eq!(report(&log, &slack, trouble("1")).await, Ok(Outcome::Reported(Transition::Opened)), "{fault:?}");
         let waited = begun.elapsed();
         assert!(waited < Duration::from_millis(900), "{fault:?}: {waited:?}");
-        // It is folded by what this process knows, and the table is not asked for each.
+        // Repeats are counted in the incident that this process knows, and the table is not asked for each of them.
         let begun = Instant::now();
         let others = (2..12).map(|id| report(&log, &slack, trouble(&id.to_string())));
         assert!(join_all(others).await.iter().all(|outcome| *outcome == Ok(Outcome::Edited)), "{fault:?}");
@@ -281,7 +282,7 @@ async fn alerts_go_out_whatever_the_table_does() {
 }
 
 #[tokio::test]
-async fn an_item_of_another_form_is_in_nobodys_way() {
+async fn an_item_that_cannot_be_read_blocks_no_alert() {
     let aws = Aws::shared().await.unwrap();
     let (config, name) = (aws.sdk_config().await, table(&aws).await);
     let client = aws_sdk_dynamodb::Client::new(&config);
@@ -291,7 +292,7 @@ async fn an_item_of_another_form_is_in_nobodys_way() {
     let slack = Slack::default();
     assert_eq!(report(&log, &slack, trouble("1")).await, Ok(Outcome::Reported(Transition::Opened)));
     assert_eq!(report(&log, &slack, trouble("2")).await, Ok(Outcome::Edited));
-    // The table still serves the others.
+    // The table still stores other items.
     let store = DynamoDb::new(&config, &name);
     assert_eq!(
         log.open_in(&Signal { kind: Kind::Recovery { confirmed: Some(true) }, ..trouble("3") }, &[key()]).await,
@@ -301,14 +302,14 @@ async fn an_item_of_another_form_is_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_is_not_lost() {
+async fn a_record_whose_answer_is_lost_is_still_in_the_table() {
     let aws = Aws::shared().await.unwrap();
     let name = table(&aws).await;
     let proxy = FaultyAws::start(&aws).await.unwrap();
     let config = proxy.sdk_config().await;
     let log = NotificationLog::new(Store::DynamoDb(DynamoDb::new(&config, &name)), usize::MAX);
     let slack = Slack::default();
-    // The lease is taken, the record is written, and neither is answered.
+    // The first write takes the lease. The second one records the report, and its answer is lost.
     proxy.script("PutItem", [Fault::None, Fault::HangAfter]);
     assert_eq!(report(&log, &slack, trouble("1")).await, Ok(Outcome::Reported(Transition::Opened)));
     let other = NotificationLog::new(Store::DynamoDb(DynamoDb::new(&config, &name)), usize::MAX);
@@ -317,7 +318,7 @@ async fn a_write_whose_answer_is_lost_is_not_lost() {
 }
 
 #[tokio::test]
-async fn what_happened_while_the_table_was_gone_is_recorded_once_it_is_back() {
+async fn an_incident_from_an_outage_of_the_table_is_recorded_when_the_table_answers_again() {
     let (log, proxy, aws, name) = log_with(Fault::Error(500, "InternalServerError")).await;
     let slack = Slack::default();
     report(&log, &slack, trouble("1")).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the operator sees: metrics, health, logs.
+//! Metrics, health and logs, as an operator sees them.
 
 use lab::{
     events::Ecs,
@@ -55,7 +55,7 @@ async fn every_promised_series_exists_from_the_start() {
 }
 
 #[tokio::test]
-async fn queue_messages_tells_what_the_queues_hold() {
+async fn queue_messages_counts_the_messages_of_the_queues() {
     let world = World::new().await;
     world.dlq.send(&["left over".to_owned()]).await.unwrap();
     let worker = world.worker().await;
@@ -66,7 +66,7 @@ async fn queue_messages_tells_what_the_queues_hold() {
 #[tokio::test]
 async fn an_alerts_delay_is_measured_on_its_first_receive() {
     let world = World::new().await;
-    // An empty RUST_LOG is none: without its log the worker could not even be found here.
+    // An empty RUST_LOG counts as unset. If it turned the log off, this test could not find the worker's address.
     let mut environment = world.environment();
     environment.push(("RUST_LOG".into(), String::new()));
     let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
@@ -83,7 +83,7 @@ async fn an_alerts_delay_is_measured_on_its_first_receive() {
 }
 
 #[tokio::test]
-async fn not_ready_before_the_queue_answers() {
+async fn the_worker_is_not_ready_before_the_queue_answers() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     proxy.script("GetQueueAttributes", [Fault::Error(500, "InternalFailure")]);
@@ -119,7 +119,7 @@ async fn no_log_line_or_metric_holds_a_secret() {
     let metrics = format!("{:?}", worker.metrics().await.unwrap().samples());
     let posts: String = world.slack.requests().iter().map(|request| request.payload.to_string()).collect();
     let log: String = worker.lines().into_iter().map(|line| line.text + "\n").collect();
-    // The webhook's path; its host and port are no secret.
+    // The secret is the webhook's path. Its host and port are not secret.
     for (place, text) in [("log", &log), ("metrics", &metrics), ("Slack", &posts)] {
         assert!(!text.contains("/services/T00000000"), "the webhook is in {place}");
         assert!(!text.contains("opensesame"), "the environment is in {place}");

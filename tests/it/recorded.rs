@@ -1,4 +1,4 @@
-//! Recorded answers: that they are such as AWS gives, and what `render` makes of those that differ a little from a case.
+//! Checks that recorded answers have the form of AWS's answers, and what `render` prints for variants of the cases' answers.
 
 use std::{
     collections::BTreeSet,
@@ -14,13 +14,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where a test writes answers.
+/// The folder in which a test writes answers.
 fn written(test: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("answers").join(test)
 }
 
-/// The answers of the case that it is `like`, with its own changes: a file of its own, or, where all keys are JSON pointers, what
-/// stands at these.
+/// Writes the answers of the case that `like` names, with the sibling's changes. The changes to an answer replace it or, if all keys are
+/// JSON pointers, the values at these pointers.
 fn write_answers(test: &str, name: &str, sibling: &Value) -> PathBuf {
     let case = folder().join(sibling["like"].as_str().unwrap()).join("answers");
     let own = written(test).join(name);
@@ -53,7 +53,7 @@ fn folders_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 #[test]
-fn each_case_with_answers_gets_the_alert_that_is_right() {
+fn each_case_with_answers_gets_its_expected_alert() {
     check(expectations("with_answers.json").into_iter().map(|(name, expected)| {
         let event = read(&folder().join(expected["like"].as_str().unwrap()).join("event.json"));
         let faults = faults(&rendered(&[event], Some(&write_answers("rendered", &name, &expected)))[0], &expected);
@@ -61,9 +61,9 @@ fn each_case_with_answers_gets_the_alert_that_is_right() {
     }));
 }
 
-/// Botocore's model of the API is AWS's own.
+/// Checks them against botocore's model of the API, which is AWS's own.
 #[test]
-fn recorded_answers_are_such_as_aws_gives() {
+fn recorded_answers_have_the_form_of_aws_answers() {
     let mut folders: BTreeSet<PathBuf> = folders_in(&root().join("tests/answers")).collect();
     folders.extend(folders_in(&folder()).map(|case| case.join("answers")).filter(|answers| answers.is_dir()));
     folders.extend(
@@ -76,7 +76,7 @@ fn recorded_answers_are_such_as_aws_gives() {
 }
 
 #[test]
-fn an_answer_that_aws_would_not_give_is_found() {
+fn an_answer_that_aws_cannot_give_is_found() {
     let folder = written("wrong");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();

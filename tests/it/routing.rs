@@ -1,5 +1,5 @@
-//! A spelling mistake in a route does not silently drop alerts: the configuration is refused, and problems that are dropped anyway are
-//! counted and explained.
+//! A spelling mistake in a route does not silently drop alerts. The configuration is refused, unless it allows problems to be dropped; these
+//! are counted and explained.
 
 use lab::events::Ecs;
 use serde_json::json;
@@ -20,7 +20,7 @@ async fn misspelt(top: &str) -> World {
 }
 
 #[tokio::test]
-async fn routes_that_all_have_a_pattern_are_refused() {
+async fn a_configuration_whose_routes_all_have_a_pattern_is_refused() {
     let world = misspelt("").await;
     for command in ["check", "run", "render"] {
         let output = run(&[command], &world.environment(), "");
@@ -33,7 +33,7 @@ async fn routes_that_all_have_a_pattern_are_refused() {
 }
 
 #[tokio::test]
-async fn a_problem_that_is_dropped_anyway_is_counted_by_its_severity() {
+async fn a_problem_that_no_route_takes_is_counted_by_its_severity() {
     let world = misspelt("unrouted = 'drop'").await;
     let worker = world.worker().await;
     for severity in ["warning", "critical"] {
@@ -79,7 +79,7 @@ async fn render_and_check_say_why_no_route_takes_a_problem() {
 }
 
 #[tokio::test]
-async fn a_mention_is_in_what_render_shows() {
+async fn render_shows_mentions() {
     let world = World::new().await;
     let url = world.slack.url("ops");
     let config = format!("[[channel]]\nname = 'ops'\nwebhook_url = '{url}'\nmention = '<!here>'\n");

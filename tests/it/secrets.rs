@@ -1,4 +1,4 @@
-//! Secrets as people store them, at start and at rotation.
+//! Secrets in the forms in which people store them, at start and after a rotation.
 
 use lab::{
     events::Ecs,
@@ -9,7 +9,7 @@ use lab::{
 use crate::world::{LIMIT, World, outcome, with};
 
 #[tokio::test]
-async fn a_webhook_is_found_in_what_the_console_stores() {
+async fn a_webhook_is_found_in_each_form_that_the_console_stores() {
     let world = World::new().await;
     let url = world.slack.url(&world.name);
     for secret in [
@@ -29,7 +29,7 @@ async fn a_webhook_is_found_in_what_the_console_stores() {
 }
 
 #[tokio::test]
-async fn a_key_names_the_webhook_among_several() {
+async fn a_key_selects_one_of_several_webhooks() {
     let world = World::new().await;
     let secret = format!(r#"{{"other":"{}","mine":"{}"}}"#, world.slack.url("other"), world.slack.url("mine"));
     world.aws.update_secret(&world.name, &secret).await.unwrap();
@@ -45,14 +45,14 @@ async fn a_key_names_the_webhook_among_several() {
     world.queue.send_events(&[Ecs::default().start_impaired("chosen")]).await.unwrap();
     world.posted(&["chosen"]).await;
     assert_eq!(world.slack.requests()[0].webhook, "mine");
-    let world = world.config(&format!("{channel}'nobody'"));
+    let world = world.config(&format!("{channel}'missing'"));
     let (code, said) = outcome(world.environment(), &["check", "--live"]).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("nobody") && said.contains("mine"), "{said}");
+    assert!(said.contains("missing") && said.contains("mine"), "{said}");
 }
 
 #[tokio::test]
-async fn what_a_secret_holds_instead_is_said_without_showing_it() {
+async fn a_secret_with_other_content_is_described_without_showing_it() {
     let world = World::new().await;
     for (secret, found) in [
         (r#"{"username":"opensesame","password":"opensesame"}"#, r#"JSON with the keys "password", "username""#),
@@ -95,7 +95,7 @@ async fn a_rotated_secret_may_be_json_and_a_bad_one_is_described() {
 }
 
 #[tokio::test]
-async fn a_secret_that_may_not_be_had_ends_the_start_at_once() {
+async fn a_secret_that_cannot_be_read_ends_the_start_at_once() {
     let world = World::new().await;
     let proxy = FaultyAws::start(&world.aws).await.unwrap();
     let mut environment = world.environment();

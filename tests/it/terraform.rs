@@ -1,6 +1,6 @@
-//! The Terraform module really applied: the worker, configured by nothing but its outputs, posts what its rules let through.
-//! Ignored unless asked for: it needs terraform and takes minutes (the AWS provider waits 25 s for each queue), and
-//! `make test` asks for it where terraform is.
+//! Applies the Terraform module. A worker that is configured only by its outputs posts the events that its rules send to the queue. The test
+//! is ignored by default, because it needs terraform and takes minutes: the AWS provider waits 25 s for each queue. `make test` runs it
+//! if terraform is installed.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::world::{BINARY, LIMIT, metric_is, outcome};
 
 struct Terraform {
-    /// A copy of the module, so that no state, plugin or lock file lies among the sources.
+    /// A copy of the module, so that no state, plugin or lock file is written among the sources.
     folder: PathBuf,
     endpoint: String,
     webhook_url: String,
@@ -35,7 +35,8 @@ impl Terraform {
         Self { folder, endpoint: endpoint.to_owned(), webhook_url }
     }
 
-    /// Runs it and gives what it printed; any exit code but 0 is a failure, so that a plan with changes is one too.
+    /// Runs terraform, and returns what it printed. Every exit code except 0 is a failure. So a plan with changes is one, with
+    /// `-detailed-exitcode`.
     fn run(&self, arguments: &[&str]) -> String {
         let output = Command::new("terraform")
             .arg(format!("-chdir={}", self.folder.join("tests/apply").display()))
@@ -52,7 +53,7 @@ impl Terraform {
     }
 }
 
-/// Takes the canary from the queue: it has the time of its schedule, and the worker recognises it.
+/// Receives the canary from the queue. Checks that it has the time of its schedule, and that the worker recognises it.
 async fn receive_canary(aws: &Aws, terraform: &Terraform) {
     let outputs: Value = serde_json::from_str(&terraform.run(&["output", "-json"])).unwrap();
     let queue_url = outputs["environment"]["value"]["QUEUE_URL"].as_str().unwrap();
@@ -62,7 +63,7 @@ async fn receive_canary(aws: &Aws, terraform: &Terraform) {
         receive.send().await.unwrap().messages.unwrap_or_default().pop()
     };
     let mut received = None;
-    // A long poll is 20 s, the schedule's minute has begun.
+    // Six long polls of 20 s. The schedule sends a canary every minute.
     for _ in 0..6 {
         received = receive().await;
         if received.is_some() {
@@ -93,7 +94,7 @@ async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
     let backend = format!("-backend-config=path={}", terraform.folder.join("state").display());
     let init: Vec<&str> = ["init", "-input=false", &backend].into_iter().chain(plugins.as_deref()).collect();
     terraform.run(&init);
-    // With a canary first, whose schedule fires after a minute; without one afterwards, so that the counts below are of events.
+    // First with a canary, whose schedule sends one after a minute. Then without it, so that the counts below contain only events.
     terraform.run(&["apply", "-input=false", "-auto-approve", "-var=canary=rate(1 minute)"]);
     receive_canary(&aws, &terraform).await;
     terraform.run(&["apply", "-input=false", "-auto-approve"]);
@@ -123,7 +124,7 @@ async fn the_module_is_applied_and_the_worker_runs_on_its_outputs() {
         ecs.failed_health_check("sick"),
         ecs.spot_warning("interrupted"),
     ];
-    // Recoveries and routine stops come through the rules, for routes that ask for them; by default nobody does.
+    // The rules send recoveries and routine stops to the queue, for routes whose patterns match them. By default there is no such route.
     let routine = [ecs.steady_state("calm"), ecs.deployment_completed("finished"), ecs.scaled_in("shrunk")];
     // The rules keep the rest from the queue.
     let filtered = [
