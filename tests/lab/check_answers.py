@@ -2,9 +2,9 @@
 
     check_answers.py FOLDER...
 
-Every `*.json` of a folder but `event.json` is named after the operation that it answers, as the AWS CLI names it, and may say more after
-that: `describe-target-health-web.json`. Prints each fault: a file of no known operation, a member that the operation's output does not
-have, a value of another type, a name that an enumeration does not hold. Exits with 1 if there is any.
+Every `*.json` file of a folder, except `event.json`, is named after the operation whose answer it holds, as the AWS CLI names it. The name
+may be longer: `describe-target-health-web.json`. Prints each fault: a file of an unknown operation, a member that the operation's output
+does not have, a value of a wrong type, a value that is not in its enumeration. Exits with 1 if there is a fault.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from botocore import xform_name
 
 
 def operations():
-    """Each operation's name at the command line, with its output's shape; the longest name first."""
+    """The name of each operation in the AWS CLI, with the shape of its output; the longest name first."""
     session = botocore.session.get_session()
     found = {}
     for service in ("ecs", "elbv2", "logs"):

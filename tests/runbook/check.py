@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Walks through docs/operations.md from "Alerts" to the end of "The dead-letter queue": every command in a `sh` block is run.
+"""Runs every command in the `sh` blocks of docs/operations.md, from the section "Alerts" to the end of "The dead-letter queue".
 
-    check.py WORKER [FILE]    with the built worker, for FILE in place of the document; AWSCLI names the AWS CLI
+    check.py WORKER [FILE]    WORKER is the built worker, FILE replaces the document; the variable AWSCLI names the AWS CLI
 
-The AWS stand-in answers. What it does not hold is not skipped: the tool itself then checks the command's arguments, so that a typo
-is found there too. Exit code 1 names each command that fails, and what it said.
+The AWS stand-in answers. If it does not serve a command, the tool itself checks the command's arguments, so that a typo is found there too.
+Prints each command that fails, with its output, and then exits with 1.
 """
 
 import json
@@ -21,7 +21,7 @@ RUNBOOK = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "operation
 NAME = "ecs-slack-alerts"
 ACCOUNT = "123456789012"
 
-# Version 2 only: its options are checked here. It answers with what the runbook looks for.
+# Only version 2 of the AWS CLI has `logs tail`, so this script checks its options. It prints a line that the runbook searches for.
 AWS = r"""#!/bin/bash
 case "$1 $2" in
 'logs tail')
@@ -36,7 +36,7 @@ case "$1 $2" in
     echo '2026-01-01T00:00:00 {"level":"WARN","message":"heartbeat failed"}'
     exit ;;
 esac
-# Version 1 takes no endpoint for SQS from the environment.
+# Version 1 does not read the endpoint for SQS from the environment.
 said=$("$AWSCLI" --endpoint-url "$AWS_ENDPOINT_URL" "$@" 2>&1 >"$OUT.$$")
 code=$?
 cat "$OUT.$$"
@@ -44,7 +44,7 @@ cat "$OUT.$$"
 exit $code
 """
 
-# There is no cluster. kubectl reads all its flags before it prints its help.
+# There is no cluster. With --help, kubectl still checks all flags.
 KUBECTL = r"""#!/bin/bash
 flags=()
 for argument; do
@@ -55,7 +55,7 @@ said=$("$KUBECTL" "${flags[@]}" --help 2>&1 >/dev/null) || echo "kubectl $*: $(h
 echo pod-1
 """
 
-# SQS's move tasks are not in the stand-in: then the worker reads its arguments and no more.
+# The stand-in lacks SQS's message move tasks. With --help, the worker only checks its arguments.
 WORKER = r"""#!/bin/bash
 case "$*" in
 'dlq redrive' | 'dlq redrive -'*) [[ "$*" == *undelivered* ]] || set -- "$@" --help ;;
@@ -69,7 +69,7 @@ echo "$said"
 
 
 def blocks():
-    """[(section, [command])] of the part of the document that is the runbook."""
+    """The blocks of commands in the runbook's part of the document: [(section, [command])]."""
     found, section, lines, within = [], None, None, False
     for line in RUNBOOK.read_text().splitlines():
         if lines is None and line.startswith("#"):
@@ -118,7 +118,7 @@ def walk(folder, worker, endpoint):
     def run(script):
         failures.write_text("")
         done = subprocess.run(["bash", "-uc", script], env=environment, capture_output=True, text=True, timeout=60)
-        # A grep that finds nothing is an answer.
+        # The exit code is not checked, because a grep that finds nothing is no failure.
         wrong = failures.read_text() or (done.stderr if "rror" in done.stderr or "not found" in done.stderr else "")
         return done.stdout.strip(), wrong.strip()
 
@@ -128,7 +128,7 @@ def walk(folder, worker, endpoint):
             sys.exit(f"aws {' '.join(arguments)}: {done.stderr}")
         return json.loads(done.stdout) if done.stdout.strip() else {}
 
-    # What the Terraform module makes, with a service that was rolled back: its task definition is not the newest.
+    # The resources of the Terraform module. The service was rolled back, so its task definition is not the newest one.
     urls = {name: aws("sqs", "create-queue", "--queue-name", NAME + name)["QueueUrl"] for name in ["", "-dlq", "-undelivered"]}
     redrive = json.dumps({"deadLetterTargetArn": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:{NAME}-dlq", "maxReceiveCount": "10"})
     aws("sqs", "set-queue-attributes", "--queue-url", urls[""], "--attributes", json.dumps({"RedrivePolicy": redrive, "Policy": "{}"}))
@@ -155,7 +155,7 @@ def walk(folder, worker, endpoint):
     hand = [lines for section, lines in found if section == "At hand"]
     common, on_ecs, on_kubernetes = ("\n".join(lines) for lines in hand)
     common += "\nCLUSTER=shared"
-    # Each once, where it stands first.
+    # Each command once, in the section in which it appears first.
     first = {}
     for section, lines in found:
         for line in lines if section != "At hand" else []:
@@ -169,7 +169,7 @@ def walk(folder, worker, endpoint):
         _, fault = run("\n".join([common, on_kubernetes if is_kubernetes else on_ecs, command]))
         wrong += [f"{section}: {command}\n    {fault}"] if fault else []
         if command.startswith("task "):
-            # The same once more: not started in ECS, but run.
+            # The command again, run here instead of in an ECS task.
             _, fault = run("\n".join([common, on_ecs, 'task() { ecs-slack-alerts "$@"; }', command]))
             wrong += [f"{section}: {command}\n    {fault}"] if fault else []
     if environment["KUBECTL"]:
@@ -177,7 +177,7 @@ def walk(folder, worker, endpoint):
             _, fault = run("\n".join([common, on_kubernetes, command]))
             wrong += [f"At hand, on Kubernetes: {command}\n    {fault}"] if fault else []
 
-    # What the commands are for.
+    # Checks the effects of the commands.
     started, _ = run("\n".join([common, on_ecs, "task check --live"]))
     ran = aws("ecs", "describe-tasks", "--cluster", "shared", "--tasks", started)["tasks"]
     if [task["taskDefinitionArn"].rsplit("/")[-1] for task in ran] != [f"{NAME}:1"]:

@@ -1,4 +1,4 @@
-// sqs-consumer doing no work: what it receives it deletes, ten at a time.
+// sqs-consumer without work: it deletes the messages that it receives, ten at a time.
 
 import { Consumer } from "sqs-consumer";
 
@@ -7,6 +7,6 @@ Consumer.create({
   batchSize: 10,
   visibilityTimeout: 120,
   waitTimeSeconds: 20,
-  // Those returned are deleted.
+  // sqs-consumer deletes the returned messages.
   handleMessageBatch: async (messages) => messages,
 }).start();

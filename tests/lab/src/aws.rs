@@ -1,5 +1,5 @@
-//! An AWS of our own: ministack in a child process on loopback, and what the tests and the demo do with it, through the real
-//! SDK over HTTP.
+//! AWS for the tests: the emulator ministack in a child process on loopback, and the requests of the tests and the demo to it, through the
+//! real SDK over HTTP.
 
 mod emulator;
 
@@ -23,14 +23,14 @@ use tokio::sync::OnceCell;
 
 use emulator::Emulator;
 
-/// The account that everything lives in: the emulator takes a 12-digit access key for the account's id.
+/// The account of all resources. The emulator takes a 12-digit access key as the account's id.
 pub const ACCOUNT: &str = "123456789012";
-/// The region that everything lives in.
+/// The region of all resources.
 pub const REGION: &str = "eu-west-1";
 /// The bus that every account has.
 pub const DEFAULT_BUS: &str = "default";
 
-/// Clients of one emulator. Cloning is cheap and shares it; the emulator ends with the last clone.
+/// Clients of one emulator. Clones are cheap and share the emulator, which ends with the last clone.
 #[derive(Clone)]
 pub struct Aws {
     endpoint: String,
@@ -42,20 +42,20 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Starts an emulator of one's own; about half a second.
+    /// Starts a separate emulator, which takes about half a second.
     ///
     /// # Errors
-    /// When `.venv` is not there, or the emulator does not come up.
+    /// When `.venv` is missing, or the emulator does not start.
     pub async fn start() -> Result<Self> {
         let emulator = tokio::task::spawn_blocking(Emulator::spawn).await??;
         Self::connect(Arc::new(emulator)).await
     }
 
-    /// The one emulator of this process, started by whoever asks first. For tests that run in parallel: give queues, rules,
-    /// buses and secrets names of their own ([`crate::unique`]), and events a bus of their own.
+    /// The emulator that all tests of this process share; the first call starts it. As tests run in parallel, give queues, rules, buses
+    /// and secrets unique names ([`crate::unique`]), and use a separate bus for events.
     ///
     /// # Errors
-    /// As [`Aws::start`].
+    /// Those of [`Aws::start`].
     pub async fn shared() -> Result<Self> {
         static SHARED: OnceCell<Arc<Emulator>> = OnceCell::const_new();
         let start = || async { anyhow::Ok(Arc::new(tokio::task::spawn_blocking(Emulator::spawn).await??)) };
@@ -81,21 +81,21 @@ impl Aws {
         })
     }
 
-    /// The URL that every AWS client is to use in place of AWS.
+    /// The URL that AWS clients use instead of AWS.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// What a program must have in its environment to take this for AWS.
+    /// The environment variables with which a program uses this emulator as AWS.
     pub fn environment(&self) -> Vec<(String, String)> {
         environment(&self.endpoint)
     }
 
-    /// Creates a queue and its dead-letter queue, `{name}-dlq`. Messages go there after `max_receive_count` receives;
-    /// `visibility` is the timeout of a receive that names none, in whole seconds.
+    /// Creates a queue and its dead-letter queue, `{name}-dlq`. Messages go there after `max_receive_count` receives. `visibility`, in
+    /// whole seconds, is the visibility timeout of receives that do not set one.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn queue_with_dlq(
         &self,
         name: &str,
@@ -118,20 +118,20 @@ impl Aws {
         Ok((create(name.to_owned(), attributes).await?, dlq))
     }
 
-    /// Creates an event bus. One bus a test keeps tests that run side by side out of each other's events.
+    /// Creates an event bus. With a bus of its own, a test does not get the events of tests that run at the same time.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn create_bus(&self, name: &str) -> Result<()> {
         self.events.create_event_bus().name(name).send().await?;
         Ok(())
     }
 
-    /// Creates a rule on `bus` that sends what matches `pattern` to `queue`, and lets it: the queue's policy names
-    /// exactly this rule, so a queue has one rule.
+    /// Creates a rule on `bus` that sends the events that match `pattern` to `queue`, and allows it to do so. The queue's policy names
+    /// only this rule, so a queue has one rule.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn create_rule(&self, bus: &str, name: &str, pattern: &Value, queue: &Queue) -> Result<()> {
         let rule = self.events.put_rule().event_bus_name(bus).name(name).event_pattern(pattern.to_string());
         let rule_arn = rule.send().await?.rule_arn.context("PutRule answered without an ARN")?;
@@ -150,11 +150,11 @@ impl Aws {
         Ok(())
     }
 
-    /// Puts events on a bus; their new ids, in order. EventBridge keeps source, detail-type, resources and detail, and
-    /// makes the rest of the envelope itself: id, time, account, region.
+    /// Puts events on a bus. Returns their new ids, in order. EventBridge keeps source, detail-type, resources and detail. It sets the
+    /// rest of the envelope itself: id, time, account, region.
     ///
     /// # Errors
-    /// As AWS answers, and when it takes only some of them.
+    /// Those that AWS answers; also when AWS accepts only some of the events.
     pub async fn put_events(&self, bus: &str, events: &[Value]) -> Result<Vec<String>> {
         let mut ids = Vec::with_capacity(events.len());
         // PutEvents takes ten at most.
@@ -167,10 +167,10 @@ impl Aws {
         Ok(ids)
     }
 
-    /// Puts one event that happened at its `time`; what [`Aws::put_events`] puts happens when it comes. Gives its id.
+    /// Puts one event that keeps its `time`; the events of [`Aws::put_events`] get the time of their arrival. Returns its id.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn put_past_event(&self, bus: &str, event: &Value) -> Result<String> {
         let time = event["time"].as_str().context("the event has no time")?;
         let time = DateTime::from_str(time, DateTimeFormat::DateTime)?;
@@ -182,7 +182,7 @@ impl Aws {
     /// Creates a table for incidents: string key `pk`, time-to-live attribute `expires`.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn create_table(&self, name: &str) -> Result<()> {
         self.create_table_with_key(name, "pk").await?;
         let expires = TimeToLiveSpecification::builder().enabled(true).attribute_name("expires").build()?;
@@ -190,10 +190,10 @@ impl Aws {
         Ok(())
     }
 
-    /// Creates a table with this string key and nothing else.
+    /// Creates a table with only this string key.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn create_table_with_key(&self, name: &str, key: &str) -> Result<()> {
         let attribute =
             AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S).build()?;
@@ -206,29 +206,29 @@ impl Aws {
     /// Deletes a table.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn delete_table(&self, name: &str) -> Result<()> {
         self.tables.delete_table().table_name(name).send().await?;
         Ok(())
     }
 
-    /// Everything in a table, by its key: each item's attributes.
+    /// The attributes of all items of a table.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn table_items(&self, name: &str) -> Result<Vec<HashMap<String, AttributeValue>>> {
         Ok(self.tables.scan().table_name(name).consistent_read(true).send().await?.items.unwrap_or_default())
     }
 
-    /// The SDK's configuration for a client of this.
+    /// The SDK's configuration for a client of this emulator.
     pub async fn sdk_config(&self) -> SdkConfig {
         sdk_config(&self.endpoint).await
     }
 
-    /// Creates a secret; its ARN.
+    /// Creates a secret. Returns its ARN.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn create_secret(&self, name: &str, value: &str) -> Result<String> {
         let created = self.secrets.create_secret().name(name).secret_string(value).send().await?;
         created.arn.context("CreateSecret answered without an ARN")
@@ -237,16 +237,16 @@ impl Aws {
     /// Gives a secret a new value, as a rotation does.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn update_secret(&self, name: &str, value: &str) -> Result<()> {
         self.secrets.put_secret_value().secret_id(name).secret_string(value).send().await?;
         Ok(())
     }
 
-    /// What there is: the names of all rules of the default bus, all secrets, and the URLs of all queues.
+    /// All resources that tests check for: the names of the default bus's rules and of all secrets, and the URLs of all queues.
     ///
     /// # Errors
-    /// As AWS answers.
+    /// Those that AWS answers.
     pub async fn inventory(&self) -> Result<Vec<String>> {
         let rules = self.events.list_rules().send().await?.rules.unwrap_or_default();
         let secrets = self.secrets.list_secrets().include_planned_deletion(true).send().await?;
@@ -257,7 +257,7 @@ impl Aws {
     }
 }
 
-/// What a program must have in its environment to take what answers at this endpoint for AWS.
+/// The environment variables with which a program uses this endpoint as AWS.
 pub(crate) fn environment(endpoint: &str) -> Vec<(String, String)> {
     [
         ("AWS_ENDPOINT_URL", endpoint),
@@ -302,28 +302,28 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// All that is there.
+    /// The number of all messages.
     pub fn total(self) -> u32 {
         self.visible + self.in_flight + self.delayed
     }
 }
 
-/// A message as it lies in a queue.
+/// A message in a queue.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// What was sent.
     pub body: String,
     /// How often it has been received.
     pub receive_count: u64,
-    /// Whether a receive would bring it.
+    /// Whether a receive would return it.
     pub visible: bool,
 }
 
 impl Queue {
-    /// Sends bodies as they are, past EventBridge.
+    /// Sends bodies to the queue as they are, without EventBridge.
     ///
     /// # Errors
-    /// As SQS answers, and when it takes only some of them.
+    /// Those that SQS answers; also when SQS accepts only some of the messages.
     pub async fn send(&self, bodies: &[String]) -> Result<()> {
         // SendMessageBatch takes ten at most.
         for chunk in bodies.chunks(10) {
@@ -337,10 +337,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Sends a body with message attributes, as EventBridge does with what it could not deliver.
+    /// Sends a body with message attributes, as EventBridge does with events that it could not deliver.
     ///
     /// # Errors
-    /// As SQS answers.
+    /// Those that SQS answers.
     pub async fn send_with(&self, body: &str, attributes: &[(&str, &str)]) -> Result<()> {
         let mut send = self.aws.sqs.send_message().queue_url(&self.url).message_body(body);
         for (name, text) in attributes {
@@ -354,16 +354,16 @@ impl Queue {
     /// Deletes the queue.
     ///
     /// # Errors
-    /// As SQS answers.
+    /// Those that SQS answers.
     pub async fn delete(&self) -> Result<()> {
         self.aws.sqs.delete_queue().queue_url(&self.url).send().await?;
         Ok(())
     }
 
-    /// Sends whole events as they are, ids and times included, past EventBridge.
+    /// Sends complete events to the queue, with their ids and times, without EventBridge.
     ///
     /// # Errors
-    /// As [`Queue::send`].
+    /// Those of [`Queue::send`].
     pub async fn send_events(&self, events: &[Value]) -> Result<()> {
         self.send(&events.iter().map(Value::to_string).collect::<Vec<_>>()).await
     }
@@ -371,7 +371,7 @@ impl Queue {
     /// How many messages it holds now.
     ///
     /// # Errors
-    /// As SQS answers.
+    /// Those that SQS answers.
     pub async fn counts(&self) -> Result<Counts> {
         use QueueAttributeName::{
             ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
@@ -386,7 +386,7 @@ impl Queue {
     /// Waits until the counts are as wanted.
     ///
     /// # Errors
-    /// As SQS answers; when `limit` has passed, the last counts.
+    /// Those that SQS answers; after `limit`, an error with the last counts.
     pub async fn wait_for(&self, wanted: impl Fn(Counts) -> bool, limit: Duration) -> Result<Counts> {
         let mut last = self.counts().await?;
         let asked = crate::eventually("the counts are as wanted", limit, async || {
@@ -397,10 +397,10 @@ impl Queue {
         Ok(last)
     }
 
-    /// Everything that lies in it, oldest first, without receiving it: no count moves, nothing is hidden.
+    /// Its messages, oldest first, without receiving them: no receive count changes, and no message is hidden.
     ///
     /// # Errors
-    /// When the emulator does not answer as it should.
+    /// When the emulator's answer cannot be read.
     pub async fn messages(&self) -> Result<Vec<Stored>> {
         let url = format!("{}/_ministack/sqs/messages?QueueUrl={}", self.aws.endpoint, self.url);
         let (status, body) = crate::get(&url).await?;

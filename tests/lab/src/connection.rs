@@ -44,7 +44,7 @@ impl Connection {
         let _ = (&*self.socket).write_all(bytes);
     }
 
-    /// Sends `part` over and over, as fast as the other end takes it, until that is gone.
+    /// Sends `part` again and again, as fast as the other end reads it, until the other end is gone.
     pub(crate) async fn send_endlessly(&self, part: &[u8]) {
         let socket = self.socket.try_clone().and_then(TcpStream::from_std);
         if let Ok(mut socket) = socket {
@@ -52,10 +52,10 @@ impl Connection {
         }
     }
 
-    /// From now on every packet that comes by this connection is dropped before anyone sees it, as by a NAT that has forgotten
-    /// it: neither end is notified.
+    /// Drops every packet that arrives on this connection from now on, without a notice to either end, as a NAT does after it has
+    /// forgotten the connection.
     pub(crate) fn forget(&self) {
-        // A filter that keeps nothing: `ret 0`, by linux/bpf_common.h.
+        // A filter that drops everything: `ret 0` (linux/bpf_common.h).
         const RETURN: u16 = 0x06;
         let _ = SockRef::from(&*self.socket).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]);
     }
@@ -65,12 +65,12 @@ impl Connection {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Sends `bytes`, then a reset in place of an orderly end.
+    /// Sends `bytes`, then resets the connection instead of closing it in an orderly way.
     pub(crate) fn reset(&self, bytes: &[u8]) {
-        // Errors mean that the other end was faster: it is gone, which is what was wanted.
+        // An error means that the other end is already gone, which has the same effect.
         self.send(bytes);
         let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
-        // The HTTP server sees the end of its input and closes; without linger that is a reset.
+        // The HTTP server then sees the end of its input and closes the connection. With a linger of zero, that is a reset.
         let _ = self.socket.shutdown(Shutdown::Read);
     }
 }
@@ -107,7 +107,7 @@ impl Listener for Connections {
     }
 
     fn local_addr(&self) -> std::io::Result<Connection> {
-        // A listener has no connection, and nobody asks.
+        // A listener has no connection. This is never called.
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }

@@ -1,5 +1,5 @@
-//! An endpoint that offers credentials to a container, as ECS and EKS do: it gives the configured token, for six hours, and fails
-//! on request.
+//! An endpoint that offers AWS credentials to a container, as those of ECS and EKS do. They have the configured token and are valid for six
+//! hours. The endpoint fails on request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::Script;
 use crate::aws::ACCOUNT;
 use crate::connection::{Connection, Connections};
 
-/// What a client must present.
+/// The authorization token that a client must send.
 const AUTHORIZATION: &str = "let-me-in";
 
 /// How one request for credentials is answered.
@@ -32,9 +32,9 @@ pub enum Answer {
     Give,
     /// With this status.
     Status(u16),
-    /// With a reset.
+    /// With a reset of the connection.
     Reset,
-    /// Not at all; the connection stays open.
+    /// No answer. The connection stays open.
     Hang,
 }
 
@@ -55,7 +55,7 @@ impl Credentials {
     /// Starts it on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn start(token: &str) -> Result<Self> {
         let offer = Offer { script: Script::default(), token: token.to_owned(), asked: 0 };
         let offer = Arc::new(watch::Sender::new(offer));
@@ -66,13 +66,13 @@ impl Credentials {
             .with_state(Arc::clone(&offer))
             .into_make_service_with_connect_info::<Connection>();
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(Connections::of(listener), router).await;
         });
         Ok(Self { address, offer, server })
     }
 
-    /// What a program must have in its environment to ask here for its credentials, and nowhere else.
+    /// The environment variables with which a program gets its credentials only from here.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/credentials", self.address)),
@@ -84,35 +84,35 @@ impl Credentials {
         .into()
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The token that it gives from now on.
+    /// Sets the token of all further credentials.
     pub fn give(&self, token: &str) {
         self.offer.send_modify(|offer| offer.token = token.to_owned());
     }
 
-    /// How it answers the next requests, one after the other.
+    /// Sets the answers to the next requests, one after the other.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.offer.send_modify(|offer| offer.script.once.extend(answers));
     }
 
-    /// How it answers every request from now on, once its script is done.
+    /// Sets the answer to every request after the script.
     pub fn always(&self, answer: Answer) {
         self.offer.send_modify(|offer| offer.script.always = answer);
     }
 
-    /// How often it was asked.
+    /// The number of requests so far.
     pub fn asked(&self) -> usize {
         self.offer.borrow().asked
     }
 
-    /// Waits until it was asked so often.
+    /// Waits for this number of requests.
     ///
     /// # Errors
-    /// When `limit` has passed: how often it was.
+    /// After `limit`, with the number of requests so far.
     pub async fn wait_for(&self, asked: usize, limit: Duration) -> Result<()> {
         let mut offer = self.offer.subscribe();
         let waited = tokio::time::timeout(limit, offer.wait_for(|offer| offer.asked >= asked)).await.map(drop);
@@ -143,7 +143,7 @@ async fn answer(
         Answer::Give => {
             let expiration = OffsetDateTime::from(SystemTime::now() + Duration::from_secs(6 * 3600));
             let credentials = json!({
-                // The emulator takes the key for the account's id; the token identifies the credentials.
+                // The emulator takes the access key as the account's id. The token identifies the credentials.
                 "AccessKeyId": ACCOUNT,
                 "SecretAccessKey": "secret",
                 "Token": token,
@@ -157,6 +157,6 @@ async fn answer(
         Answer::Reset => connection.reset(b""),
         Answer::Hang => {}
     }
-    // Until the connection ends, which drops this.
+    // Waits until the connection ends, which drops this future.
     std::future::pending().await
 }

@@ -1,5 +1,5 @@
-//! ECS's API for what the emulator cannot play: services in trouble; and the load balancer's, for the health of their targets. It
-//! serves recorded answers over the real protocols, and answers wrongly or not at all on request.
+//! A stand-in for the APIs about services with problems, which the emulator lacks: ECS, CloudWatch Logs, and Elastic Load Balancing for the
+//! health of targets. It serves recorded answers over the real protocols, and answers with an error or not at all on request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,36 +22,37 @@ use tokio::task::JoinHandle;
 
 use crate::Script;
 
-/// What becomes of one request.
+/// How one request is answered.
 #[derive(Debug, Clone, Default)]
 pub enum Answer {
-    /// What was recorded.
+    /// With the recorded answer.
     #[default]
     Recorded,
-    /// This status, with this AWS error code.
+    /// With this status and AWS error code.
     Error(u16, &'static str),
-    /// None at all.
+    /// No answer.
     Hang,
 }
 
 #[derive(Default)]
 struct Played {
-    /// Added to every time that was recorded.
+    /// Added to every recorded time.
     later: time::Duration,
     services: Vec<Value>,
     tasks: Vec<Value>,
     task_definitions: Vec<Value>,
     service_deployments: Vec<Value>,
     target_groups: Vec<Value>,
-    /// The names of files, and the health of the targets in them: such an answer does not name its target group.
+    /// The names of files, and the target health in each. An answer about target health does not name its target group, so the file's name
+    /// does.
     target_health: Vec<(String, Value)>,
-    /// How many ARNs are on one page of ListTasks; 0 means all.
+    /// The number of ARNs on one page of ListTasks; 0 means all.
     page: usize,
-    /// The ids of tasks, and what these logged.
+    /// The ids of tasks, and their log events.
     logs: Vec<(Vec<String>, Vec<Value>)>,
     calls: Vec<(String, Value)>,
     scripts: HashMap<String, Script<Answer>>,
-    /// How long the answers of each operation take.
+    /// The delay of the answers, by operation.
     delays: HashMap<String, Duration>,
     are_tags_refused: bool,
 }
@@ -67,15 +68,15 @@ impl EcsApi {
     /// Starts it on a free port with the answers of these folders: JSON files as the AWS CLI prints them.
     ///
     /// # Errors
-    /// When a file cannot be read or no port can be had.
+    /// When a file cannot be read, or no port is free.
     pub async fn start<P: AsRef<Path>>(folders: &[P]) -> Result<Self> {
         Self::start_later(folders, time::Duration::ZERO).await
     }
 
-    /// The same as if it had been recorded so much later.
+    /// The same, with all recorded times moved later by this much.
     ///
     /// # Errors
-    /// As [`EcsApi::start`].
+    /// Those of [`EcsApi::start`].
     pub async fn start_later<P: AsRef<Path>>(folders: &[P], later: time::Duration) -> Result<Self> {
         let mut played = Played { later, ..Played::default() };
         for folder in folders {
@@ -102,45 +103,45 @@ impl EcsApi {
         let address = listener.local_addr()?;
         let router = Router::new().fallback(answer).with_state(played.clone());
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, played, server })
     }
 
-    /// Has ListTasks answer with so many ARNs a page.
+    /// Sets the number of ARNs on a page of ListTasks.
     pub fn page(&self, tasks: usize) {
         self.played.lock().page = tasks;
     }
 
     /// Adds an answer of DescribeServices, DescribeTasks, DescribeTaskDefinition, DescribeServiceDeployments or DescribeTargetGroups.
-    /// What it says of a service takes the place of what was said before.
+    /// An answer about a service replaces the previous one.
     pub fn record(&self, answer: Value) {
         self.played.lock().record(answer);
     }
 
-    /// Answers from now on as if there were no service of this name.
+    /// Removes the service with this name.
     pub fn forget(&self, service: &str) {
         self.played.lock().services.retain(|known| known["serviceName"] != service);
     }
 
-    /// Forgets what was recorded of services, so that they can be recorded as they are later. Their tasks are remembered.
+    /// Removes all services, so that later states of them can be recorded. Their tasks stay.
     pub fn forget_services(&self) {
         self.played.lock().services.clear();
     }
 
-    /// What a program must have in its environment, besides the emulator's, to take this for ECS.
+    /// The environment variables with which a program uses this as ECS, in addition to those of the emulator.
     pub fn environment(&self) -> [(String, String); 3] {
         ["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"]
             .map(|name| (name.to_owned(), format!("http://{}", self.address)))
     }
 
-    /// What becomes of the next requests of this operation, one after the other.
+    /// Sets the answers to the next requests of this operation, one after the other.
     pub fn script(&self, operation: &str, answers: impl IntoIterator<Item = Answer>) {
         self.played.lock().scripts.entry(operation.to_owned()).or_default().once.extend(answers);
     }
 
-    /// What becomes of every request of this operation from now on, once its script is done.
+    /// Sets the answer to every request of this operation after its script.
     pub fn always(&self, operation: &str, answer: Answer) {
         self.played.lock().scripts.entry(operation.to_owned()).or_default().always = answer;
     }
@@ -150,7 +151,7 @@ impl EcsApi {
         self.played.lock().delays.insert(operation.to_owned(), delay);
     }
 
-    /// Refuses from now on to answer with tags; without these a request is answered.
+    /// Refuses all further requests that ask for tags.
     pub fn refuse_tags(&self) {
         self.played.lock().are_tags_refused = true;
     }
@@ -262,15 +263,15 @@ impl Played {
     }
 }
 
-/// As ECS takes it: without this, an answer has no tags.
+/// Whether a request asks for tags. ECS answers without tags otherwise.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html>
 fn asks_for_tags(body: &Value) -> bool {
     body["include"].as_array().is_some_and(|include| include.iter().any(|field| field == "TAGS"))
 }
 
 async fn answer(State(played): State<Arc<Mutex<Played>>>, headers: HeaderMap, body: Bytes) -> Response {
-    // The JSON protocol names the operation in a header: `AmazonEC2ContainerServiceV20141113.ListTasks`; the load balancer's, a form,
-    // in the field `Action`.
+    // The JSON protocol names the operation in a header: `AmazonEC2ContainerServiceV20141113.ListTasks`. The load balancer's query
+    // protocol names it in the field `Action` of a form.
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let body = if target.is_some() { serde_json::from_slice(&body).unwrap_or_default() } else { form(&body) };
     let operation = target.or(body["Action"].as_str()).unwrap_or_default().rsplit('.').next().unwrap_or_default();
@@ -342,7 +343,7 @@ fn form(body: &[u8]) -> Value {
     Value::Object(fields.map(|(key, value)| (decoded(key), decoded(value).into())).collect())
 }
 
-/// As AWS's query protocol writes it: the items of a list are `member`s.
+/// The XML of AWS's query protocol, in which the items of a list are `member` elements.
 fn xml(value: &Value) -> String {
     match value {
         Value::Object(fields) => fields.iter().map(|(key, value)| format!("<{key}>{}</{key}>", xml(value))).collect(),
@@ -352,7 +353,7 @@ fn xml(value: &Value) -> String {
     }
 }
 
-/// The CLI prints times for people; the API answers with seconds.
+/// Converts times from the CLI's form to seconds, as the API answers them.
 fn to_seconds(value: &mut Value, later: time::Duration) {
     match value {
         Value::Object(fields) => {

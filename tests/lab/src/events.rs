@@ -1,5 +1,4 @@
-//! What ECS says when things go wrong, and when they do not: events in the shapes that EventBridge delivers, with an id of
-//! their own and the time of now.
+//! Events of ECS about problems and about normal changes, as EventBridge delivers them. Each has a new id and the current time.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -7,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::aws::{ACCOUNT, REGION};
 
-/// Where events come from.
+/// The origin of events.
 #[derive(Debug, Clone, Copy)]
 pub struct Ecs<'a> {
     /// The AWS account's id.
@@ -31,7 +30,7 @@ pub struct Stop<'a> {
     pub code: &'a str,
     /// `stoppedReason`.
     pub reason: &'a str,
-    /// The container's `exitCode`; none if it never ran.
+    /// The container's `exitCode`; `None` if it never ran.
     pub exit_code: Option<i64>,
     /// The container's own `reason`.
     pub container_reason: Option<&'a str>,
@@ -48,7 +47,7 @@ impl Ecs<'_> {
         self.service_action(service, "ERROR", "SERVICE_TASK_PLACEMENT_FAILURE", Some("RESOURCE:MEMORY"))
     }
 
-    /// SERVICE_STEADY_STATE: all is well.
+    /// SERVICE_STEADY_STATE: as many tasks run as are desired.
     pub fn steady_state(self, service: &str) -> Value {
         self.service_action(service, "INFO", "SERVICE_STEADY_STATE", None)
     }
@@ -59,7 +58,7 @@ impl Ecs<'_> {
         self.deployment(service, "ERROR", "SERVICE_DEPLOYMENT_FAILED", reason)
     }
 
-    /// SERVICE_DEPLOYMENT_IN_PROGRESS, where it is a rollback.
+    /// SERVICE_DEPLOYMENT_IN_PROGRESS of a rollback.
     pub fn rollback(self, service: &str) -> Value {
         let reason = format!("ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/{}.", digits());
         self.deployment(service, "INFO", "SERVICE_DEPLOYMENT_IN_PROGRESS", &reason)
@@ -131,7 +130,7 @@ impl Ecs<'_> {
         )
     }
 
-    /// A task that did not start: nothing leads from its subnet to the registry.
+    /// A task that did not start: its subnet has no route to the registry.
     pub fn no_route(self, service: &str) -> Value {
         let region = self.region;
         self.failed_to_start(
@@ -145,7 +144,7 @@ impl Ecs<'_> {
         )
     }
 
-    /// A task killed for want of memory.
+    /// A task that was killed because it ran out of memory.
     pub fn out_of_memory(self, service: &str) -> Value {
         let stop = Stop {
             code: "EssentialContainerExited",
@@ -175,7 +174,7 @@ impl Ecs<'_> {
         self.task_stopped(service, Stop { code, reason: &reason, exit_code: Some(143), container_reason: None })
     }
 
-    /// A task that scale-in stopped: routine, even where its program had to be killed.
+    /// A task that a scale-in stopped. This is routine, even if its program had to be killed.
     pub fn scaled_in(self, service: &str) -> Value {
         let Self { account, region, cluster } = self;
         let reason = format!(
@@ -193,7 +192,7 @@ impl Ecs<'_> {
         self.task_stopped(service, Stop { code, reason, exit_code: Some(0), container_reason: None })
     }
 
-    /// The two-minute warning: a task that still runs, on a machine that AWS wants back.
+    /// The two-minute warning of a Spot interruption: the task still runs.
     pub fn spot_warning(self, service: &str) -> Value {
         let reason = "Your Spot Task was interrupted.";
         let mut event = self.task_stopped(service, Stop { code: "SpotInterruption", reason, ..Stop::default() });
@@ -203,7 +202,7 @@ impl Ecs<'_> {
         event
     }
 
-    /// Any ECS Task State Change of a service's task that has stopped.
+    /// An ECS Task State Change of a service's task that has stopped.
     pub fn task_stopped(self, service: &str, stop: Stop<'_>) -> Value {
         let Self { account, region, cluster } = self;
         let (now, id) = (now(), hex(32));
@@ -237,7 +236,7 @@ impl Ecs<'_> {
             "lastStatus": "STOPPED",
             "launchType": "FARGATE",
             "memory": "1024",
-            // What a task may hold that nobody outside it should see.
+            // A secret value, which must not leave the worker.
             "overrides": { "containerOverrides": [
                 { "name": "app", "environment": [{ "name": "API_TOKEN", "value": "not-for-slack" }] },
             ] },
@@ -254,12 +253,12 @@ impl Ecs<'_> {
         self.event("ECS Task State Change", &task, detail)
     }
 
-    /// An ECS Task State Change about this task, as DescribeTasks has it.
+    /// An ECS Task State Change about this task, which has the form of DescribeTasks.
     pub fn task_changed(self, task: &Value) -> Value {
         self.event("ECS Task State Change", task["taskArn"].as_str().unwrap_or_default(), task.clone())
     }
 
-    /// Any ECS Service Action.
+    /// An ECS Service Action.
     pub fn service_action(self, service: &str, event_type: &str, event_name: &str, reason: Option<&str>) -> Value {
         let Self { account, region, cluster } = self;
         let mut detail = json!({
@@ -309,8 +308,8 @@ impl Ecs<'_> {
         format!("arn:aws:ecs:{region}:{account}:service/{cluster}/{service}")
     }
 
-    /// The id of the deployment that starts a service's tasks. It is always the same, so that one task after another that
-    /// fails is the same trouble, as it is in ECS.
+    /// The id of the deployment that starts a service's tasks. It is always the same, so that failed tasks of one service belong to the
+    /// same deployment, as in ECS.
     fn deployment_id(self, service: &str) -> String {
         let seed = self
             .service_arn(service)
@@ -324,7 +323,7 @@ impl Ecs<'_> {
     }
 }
 
-/// Now, in whole seconds: EventBridge gives no more.
+/// The current time in whole seconds, like EventBridge's times.
 fn now() -> String {
     let now = OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()

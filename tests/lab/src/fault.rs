@@ -1,5 +1,5 @@
-//! A proxy before the AWS stand-in that sees every request, and answers wrongly, late or not at all on request. It also
-//! answers what the stand-in cannot: message move tasks.
+//! A proxy in front of the AWS stand-in. It records every request, and answers with an error, late or not at all on request. It also answers
+//! requests about message move tasks, which the stand-in lacks.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::Script;
 use crate::aws::{self, Aws};
 use crate::move_tasks::MoveTasks;
 
-/// What becomes of one request.
+/// What happens to one request.
 #[derive(Debug, Clone, Default)]
 pub enum Fault {
     /// It reaches AWS, and the answer comes back.
@@ -31,15 +31,15 @@ pub enum Fault {
     Error(u16, &'static str),
     /// It does not reach AWS, and no answer comes.
     Hang,
-    /// It reaches AWS, but no answer comes: a receive so answered has hidden its messages.
+    /// It reaches AWS, but no answer comes back. A receive has then hidden its messages.
     HangAfter,
-    /// It reaches AWS when a permit is added, and the answer comes back: for what must happen in between.
+    /// It reaches AWS when the test adds a permit, and the answer comes back.
     Held(Arc<Semaphore>),
-    /// For the batch operations: the first entry does not reach AWS and is reported as failed, by the receiver's fault.
+    /// For batch operations: the first entry does not reach AWS, and is reported as failed by a fault of AWS, not of the sender.
     FirstEntryFails,
 }
 
-/// One request seen.
+/// One recorded request.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// `ReceiveMessage`, `GetSecretValue` …
@@ -61,7 +61,7 @@ struct Seen {
 
 /// The proxy. It ends when dropped.
 pub struct FaultyAws {
-    /// It answers as long as this is held.
+    /// Keeps the emulator running.
     _aws: Aws,
     address: SocketAddr,
     seen: Arc<watch::Sender<Seen>>,
@@ -76,7 +76,7 @@ struct Proxy {
     moves: MoveTasks,
 }
 
-/// Who sent a request, to ask AWS for more in their name.
+/// The sender of a request. Further requests to AWS can be made in its name.
 #[derive(Clone)]
 pub(crate) struct Caller {
     proxy: Proxy,
@@ -85,10 +85,10 @@ pub(crate) struct Caller {
 }
 
 impl FaultyAws {
-    /// Starts it on a free port before `aws`.
+    /// Starts it on a free port in front of `aws`.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn start(aws: &Aws) -> Result<Self> {
         let seen = Arc::new(watch::Sender::new(Seen::default()));
         let client = reqwest::Client::builder().no_proxy().build()?;
@@ -98,38 +98,38 @@ impl FaultyAws {
         let address = listener.local_addr()?;
         let router = Router::new().fallback(forward).with_state(proxy);
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { _aws: aws.clone(), address, seen, server })
     }
 
-    /// What a program must have in its environment to reach AWS through this.
+    /// The environment variables with which a program reaches AWS through this proxy.
     pub fn environment(&self) -> Vec<(String, String)> {
         aws::environment(&format!("http://{}", self.address))
     }
 
-    /// The SDK's configuration for a client that reaches AWS through this.
+    /// The SDK's configuration for a client that reaches AWS through this proxy.
     pub async fn sdk_config(&self) -> aws_config::SdkConfig {
         aws::sdk_config(&format!("http://{}", self.address)).await
     }
 
-    /// A client of SQS that reaches it through this.
+    /// A client that reaches SQS through this proxy.
     pub async fn sqs(&self) -> aws_sdk_sqs::Client {
         aws_sdk_sqs::Client::new(&self.sdk_config().await)
     }
 
-    /// What becomes of the next requests of this operation, one after the other.
+    /// Sets what happens to the next requests of this operation, one after the other.
     pub fn script(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
         self.seen.send_modify(|seen| seen.scripts.entry(operation.to_owned()).or_default().once.extend(faults));
     }
 
-    /// What becomes of every request of this operation from now on, once its script is done.
+    /// Sets what happens to every request of this operation after its script.
     pub fn always(&self, operation: &str, fault: Fault) {
         self.seen.send_modify(|seen| seen.scripts.entry(operation.to_owned()).or_default().always = fault);
     }
 
-    /// Credentials with this session token have expired: whatever is signed with them is refused.
+    /// Makes the credentials with this session token expire: requests that are signed with them are refused.
     pub fn expire(&self, token: &str) {
         self.seen.send_modify(|seen| seen.expired.extend([token.to_owned()]));
     }
@@ -139,10 +139,10 @@ impl FaultyAws {
         self.seen.borrow().calls.iter().filter(|call| call.operation == operation).cloned().collect()
     }
 
-    /// Waits until the requests so far, of whatever operation, are as wanted.
+    /// Waits until the requests so far, of all operations, are as wanted.
     ///
     /// # Errors
-    /// When `limit` has passed: how many there were of each operation.
+    /// After `limit`, with the number of requests of each operation.
     pub async fn wait_for(&self, wanted: impl Fn(&[Call]) -> bool, limit: Duration) -> Result<()> {
         let mut seen = self.seen.subscribe();
         let waited = tokio::time::timeout(limit, seen.wait_for(|seen| wanted(&seen.calls))).await.map(drop);
@@ -198,7 +198,7 @@ async fn forward(State(proxy): State<Proxy>, uri: Uri, headers: HeaderMap, body:
 }
 
 impl Caller {
-    /// Another request, about which the proxy says nothing and does nothing wrong. AWS's error codes are errors.
+    /// Makes another request, which is neither recorded nor disturbed. An error of AWS is returned with AWS's error code.
     pub(crate) async fn ask(&self, operation: &str, body: Value) -> Result<Value> {
         let mut headers = self.headers.clone();
         headers.insert("x-amz-target", format!("AmazonSQS.{operation}").parse()?);

@@ -1,21 +1,21 @@
-//! What stands around the worker in the tests, the demo and the benchmarks, so that they can run the real program against
-//! real HTTP endpoints with no AWS account and no Slack workspace:
+//! Stand-ins for everything that the worker talks to. With them the tests, the demo and the benchmarks run the real program against real
+//! HTTP endpoints, without an AWS account and a Slack workspace:
 //!
-//! * [`aws`]: EventBridge, SQS and Secrets Manager, by an emulator in a child process;
-//! * [`ecs`]: ECS's answers about services in trouble, which the emulator does not have;
-//! * [`fault`]: a proxy before it that answers wrongly, late or not at all on request, and implements SQS's message move
-//!   tasks, which the emulator lacks;
-//! * [`slack`]: incoming webhooks that refuse what Slack refuses, and a page that shows what was posted;
-//! * [`sqs`]: SQS alone, in this process, for measurements, where the emulator would be what is measured;
+//! * [`aws`]: EventBridge, SQS, Secrets Manager and DynamoDB, by an emulator in a child process;
+//! * [`ecs`]: ECS's answers about services with problems, which the emulator does not have;
+//! * [`fault`]: a proxy in front of the emulator that answers with an error, late or not at all on request, and implements SQS's message
+//!   move tasks, which the emulator lacks;
+//! * [`slack`]: incoming webhooks and the Web API, which refuse what Slack refuses, and a page that shows the messages;
+//! * [`sqs`]: SQS in this process, for measurements: with the emulator they would measure the emulator;
 //! * [`credentials`]: an endpoint that offers AWS credentials to a container, and fails on request;
-//! * [`tls`] and [`proxy`]: TLS before a stand-in, by a certificate authority of its own, and an HTTP proxy;
-//! * [`chaos`]: rounds of the worker amid random faults and signals, and what must hold after each;
+//! * [`tls`] and [`proxy`]: TLS in front of a stand-in, with a certificate authority of its own, and an HTTP proxy;
+//! * [`chaos`]: rounds in which the worker meets random faults and signals, and checks of the promises after each;
 //! * [`switch`]: a dead man's switch, which gets the worker's heartbeats;
 //! * [`worker`]: the program itself, with its log, its metrics and its signals;
-//! * [`events`]: what ECS says when things go wrong;
-//! * [`pattern`]: a second opinion on what an event pattern matches.
+//! * [`events`]: events as EventBridge delivers them;
+//! * [`pattern`]: a second implementation of event patterns.
 //!
-//! Nothing started here outlives the program that started it, even one that is killed.
+//! Nothing that is started here outlives the program that started it, even if that program is killed.
 
 #![allow(clippy::disallowed_methods, reason = "stand-ins answer late, and load has a rate")]
 
@@ -41,16 +41,16 @@ pub mod switch;
 pub mod tls;
 pub mod worker;
 
-/// A name that no other test, in this process or another, has: `{prefix}-{process id}-{n}`.
+/// A name that no other test uses, in this process or in another one: `{prefix}-{process id}-{n}`.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Asks until the answer is yes, every 50 ms, for what can only be asked and not awaited: a queue's counts, a metric.
+/// Calls `ask` every 50 ms until it returns true. This is for conditions that cannot be awaited: a queue's counts, a metric.
 ///
 /// # Errors
-/// Those of `ask`, at once; and, when `limit` has passed, that `what` did not come about.
+/// Those of `ask`, at once; after `limit`, an error that names `what`.
 pub async fn eventually(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     while !ask().await? {
@@ -66,7 +66,7 @@ pub async fn for_a_while(time: Duration, _why: &'static str) {
     tokio::time::sleep(time).await;
 }
 
-/// How a stand-in answers the next requests: first each of `once` in turn, then `always`.
+/// The answers of a stand-in to the next requests: first each of `once` in turn, then `always`.
 #[derive(Debug, Clone, Default)]
 struct Script<T> {
     once: VecDeque<T>,
@@ -79,12 +79,12 @@ impl<T: Clone> Script<T> {
     }
 }
 
-/// One GET; the status and the body.
+/// Makes one GET request. Returns the status and the body.
 ///
 /// # Errors
-/// When there is no whole answer within ten seconds.
+/// When there is no complete answer within ten seconds.
 pub async fn get(url: &str) -> Result<(u16, String)> {
-    // No proxy, whatever the environment says: everything here is on loopback.
+    // Everything here is on loopback, so a proxy in the environment is ignored.
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
     let response = client.get(url).send().await?;
     Ok((response.status().as_u16(), response.text().await?))

@@ -1,8 +1,7 @@
-//! SQS's message move tasks, which the AWS stand-in lacks, in its JSON protocol: `StartMessageMoveTask`,
-//! `ListMessageMoveTasks` and `CancelMessageMoveTask`. Messages really move, one at a time, at the rate that was asked for.
+//! SQS's message move tasks, which the AWS stand-in lacks, in SQS's JSON protocol: `StartMessageMoveTask`, `ListMessageMoveTasks` and
+//! `CancelMessageMoveTask`. A task really moves messages, one at a time, at the requested rate.
 //!
-//! The errors are those that AWS answers. One thing is missing: a task without a destination, by which each message goes
-//! back to where it came from.
+//! The errors are those of AWS. Tasks without a destination, which move each message back to its original queue, are not implemented.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::fault::Caller;
 
-/// Every task so far, oldest first. Cloning is cheap and shares them.
+/// Every task so far, oldest first. Clones are cheap and share the tasks.
 #[derive(Clone, Default)]
 pub(crate) struct MoveTasks(Arc<Mutex<Vec<Task>>>);
 
@@ -32,7 +31,7 @@ struct Task {
 /// An AWS error: status, code, message.
 type Refusal = (u16, &'static str, &'static str);
 
-/// The type of the error that SQS answers when there is no such queue.
+/// The type of SQS's error about a missing queue.
 const NO_QUEUE: &str = "QueueDoesNotExist";
 
 const NO_SOURCE: Refusal =
@@ -53,8 +52,8 @@ const NOT_RUNNING: Refusal =
     (400, "AWS.SimpleQueueService.UnsupportedOperation", "A task can only be cancelled while it is running.");
 
 impl MoveTasks {
-    /// The answer to one of the three operations, with its status; none to any other. What a task does, it does in the name
-    /// of its caller.
+    /// The status and answer to one of the three operations; `None` for any other operation. A task makes its requests in the name of its
+    /// caller.
     pub(crate) async fn answer(&self, operation: &str, body: &Value, caller: &Caller) -> Option<Result<(u16, Value)>> {
         let answered = match operation {
             "StartMessageMoveTask" => self.start(body, caller).await,
@@ -105,7 +104,7 @@ impl MoveTasks {
                 Ok(()) => "COMPLETED",
                 Err(_) => "FAILED",
             };
-            // Not the type of the JSON error, but the code that it had before there was JSON.
+            // AWS names the code of the older query protocol here, not the type of the JSON error.
             let code =
                 |error: anyhow::Error| error.to_string().replace(NO_QUEUE, "AWS.SimpleQueueService.NonExistentQueue");
             task.failure = ended.err().map(code);
@@ -185,7 +184,7 @@ impl Task {
         let asked = ["SourceArn", "DestinationArn", "MaxNumberOfMessagesPerSecond"]
             .map(|key| (key, self.request.get(key).cloned()));
         for (key, value) in more.into_iter().chain(asked) {
-            // AWS leaves out what there is not.
+            // AWS leaves out fields without a value.
             if let Some(value) = value {
                 entry[key] = value;
             }
@@ -194,7 +193,7 @@ impl Task {
     }
 }
 
-/// None when there is no such queue.
+/// The URL of the queue with this ARN; `None` if there is no such queue.
 async fn queue_url(caller: &Caller, arn: &Value) -> Result<Option<Value>> {
     let Some((_, name)) = arn.as_str().and_then(|arn| arn.rsplit_once(':')) else { return Ok(None) };
     match caller.ask("GetQueueUrl", json!({ "QueueName": name })).await {
@@ -204,7 +203,7 @@ async fn queue_url(caller: &Caller, arn: &Value) -> Result<Option<Value>> {
     }
 }
 
-/// Whether any queue sends there what it cannot get rid of.
+/// Whether the queue with this ARN is the dead-letter queue of any queue.
 async fn is_dlq(caller: &Caller, arn: &Value) -> Result<bool> {
     let queues = caller.ask("ListQueues", json!({})).await?;
     for url in queues["QueueUrls"].as_array().into_iter().flatten() {

@@ -1,9 +1,9 @@
-//! What an EventBridge pattern matches, in a slow and simple implementation: a second opinion on the program's matcher, for the
-//! property tests and the fuzzer. Pure.
+//! A slow and simple implementation of EventBridge patterns. The property tests and the fuzzer compare the program's matcher with it. Pure.
 //!
-//! It goes by "how event-ruler works": an event is the list of its scalar values, each with its path, names joined by dots, and with the elements of
-//! arrays that it stands in; a pattern matches if its fields can be given values that agree on those elements. Operators are
-//! read as in "Comparison operators for use in event patterns" of the EventBridge user guide.
+//! It follows the description of how event-ruler works. An event is the list of its scalar values. Each value has a path, which is its names
+//! joined by dots, and the array elements that contain it. A pattern matches if a value can be chosen for each of its fields so that the
+//! chosen values agree on the array elements. The operators are those of "Comparison operators for use in event patterns" in the
+//! EventBridge user guide.
 
 use std::net::IpAddr;
 
@@ -21,18 +21,19 @@ pub fn matches(pattern: &Value, event: &Value) -> bool {
 struct Leaf<'a> {
     path: Vec<&'a str>,
     value: &'a Value,
-    stands_in: Vec<Element>,
+    /// The array elements that contain it.
+    elements: Vec<Element>,
 }
 
 impl Leaf<'_> {
-    /// To event-ruler a path is its names, joined by dots.
+    /// event-ruler compares paths as text: the names joined by dots.
     fn is_at(&self, path: &[&str]) -> bool {
         self.path.join(".") == path.join(".")
     }
 }
 
-/// Whether the event gives one field more than one place, because of dots in its names, and has an array in one of them. Which
-/// elements go together is then anybody's guess.
+/// Whether one path leads to several places of the event, because of dots in its names, and one of them contains an array. The rules do not
+/// say which elements then belong together.
 pub fn is_ambiguous(event: &Value) -> bool {
     let mut places = vec![(Vec::new(), event)];
     let mut next = 0;
@@ -53,13 +54,13 @@ pub fn is_ambiguous(event: &Value) -> bool {
     })
 }
 
-/// (which array, which of its elements)
+/// The number of the array, and the index of the element in it.
 type Element = (usize, usize);
 
 fn flatten<'a>(
     value: &'a Value,
     path: &mut Vec<&'a str>,
-    stands_in: &mut Vec<Element>,
+    within: &mut Vec<Element>,
     arrays: &mut usize,
     leaves: &mut Vec<Leaf<'a>>,
 ) {
@@ -67,7 +68,7 @@ fn flatten<'a>(
         Value::Object(fields) => {
             for (name, value) in fields {
                 path.push(name);
-                flatten(value, path, stands_in, arrays, leaves);
+                flatten(value, path, within, arrays, leaves);
                 path.pop();
             }
         }
@@ -75,19 +76,19 @@ fn flatten<'a>(
             *arrays += 1;
             let array = *arrays;
             for (index, element) in elements.iter().enumerate() {
-                stands_in.push((array, index));
-                flatten(element, path, stands_in, arrays, leaves);
-                stands_in.pop();
+                within.push((array, index));
+                flatten(element, path, within, arrays, leaves);
+                within.pop();
             }
         }
-        scalar => leaves.push(Leaf { path: path.clone(), value: scalar, stands_in: stands_in.clone() }),
+        scalar => leaves.push(Leaf { path: path.clone(), value: scalar, elements: within.clone() }),
     }
 }
 
-/// A field by its path, and the values and operators of which it must pass one.
+/// The path of a field, and its tests (values and operators). The field must pass one of them.
 type Required<'a> = (Vec<&'a str>, &'a [Value]);
 
-/// The pattern without `$or`: one of these lists of fields must be met.
+/// The pattern without `$or`: the event must meet all fields of one of these lists.
 fn clauses<'a>(fields: &'a Map<String, Value>, path: &[&'a str]) -> Vec<Vec<Required<'a>>> {
     let mut all = vec![Vec::new()];
     for (name, value) in fields {
@@ -105,17 +106,17 @@ fn clauses<'a>(fields: &'a Map<String, Value>, path: &[&'a str]) -> Vec<Vec<Requ
     all
 }
 
-/// Tries every value for the first field, then for the next …
+/// Tries every value for the first field, then does the same for the other fields.
 fn can_be_met(clause: &[Required], leaves: &[Leaf], chosen: &[Element], absent: &[&[&str]]) -> bool {
     let agrees =
-        |leaf: &&Leaf| leaf.stands_in.iter().all(|(array, index)| chosen.iter().all(|(a, i)| a != array || i == index));
+        |leaf: &&Leaf| leaf.elements.iter().all(|(array, index)| chosen.iter().all(|(a, i)| a != array || i == index));
     let Some(((path, tests), rest)) = clause.split_first() else {
         return absent.iter().all(|path| !leaves.iter().filter(agrees).any(|leaf| leaf.is_at(path)));
     };
     let of_field = leaves.iter().filter(agrees).filter(|leaf| leaf.is_at(path));
     let passing = of_field.filter(|leaf| tests.iter().any(|test| passes(test, leaf.value)));
     let may_be_absent = tests.iter().any(|test| test["exists"] == false);
-    passing.into_iter().any(|leaf| can_be_met(rest, leaves, &[chosen, &leaf.stands_in].concat(), absent))
+    passing.into_iter().any(|leaf| can_be_met(rest, leaves, &[chosen, &leaf.elements].concat(), absent))
         || (may_be_absent && can_be_met(rest, leaves, chosen, &[absent, &[path]].concat()))
 }
 

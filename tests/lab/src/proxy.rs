@@ -1,4 +1,4 @@
-//! An HTTP proxy: it forwards plain requests and tunnels to the configured address of a host, and records the hosts.
+//! An HTTP proxy. It sends plain requests and tunnels to the configured address of a host, and records the hosts.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,18 +22,18 @@ pub struct Proxy {
 pub struct Asked {
     /// The host and port: `hooks.slack.com:443`.
     pub host: String,
-    /// Whether a tunnel was asked for, in which the proxy sees nothing.
+    /// Whether it was a tunnel, whose content the proxy cannot see.
     pub tunnel: bool,
-    /// The credentials that it was asked with: `Basic …`.
+    /// The credentials for the proxy: `Basic …`.
     pub authorization: Option<String>,
 }
 
 impl Proxy {
-    /// Starts it on a free port of 127.0.0.1. A host and port in `routes` is elsewhere than its name says; any other that is not
-    /// a loopback address is refused with 502: nothing leaves this machine.
+    /// Starts it on a free port of 127.0.0.1. `routes` has the addresses to which requests for a host and port go. Any other host that is
+    /// not a loopback address is refused with 502, so nothing leaves this machine.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn start<'a>(routes: impl IntoIterator<Item = (&'a str, SocketAddr)>) -> Result<Self> {
         let routes: HashMap<String, SocketAddr> = routes.into_iter().map(|(host, to)| (host.to_owned(), to)).collect();
         let routes = Arc::new(routes);
@@ -52,22 +52,22 @@ impl Proxy {
         Ok(Self { address, asked, server })
     }
 
-    /// As a program's environment names it.
+    /// Its URL, for a program's environment.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Everything it was asked for, in order.
+    /// Every request and tunnel so far, in order.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().clone()
     }
 
-    /// Whether it was asked for this host, whatever the port.
+    /// Whether it was asked for this host, with any port.
     pub fn saw(&self, host: &str) -> bool {
         self.asked().iter().any(|asked| asked.host.rsplit_once(':').is_some_and(|(name, _)| name == host))
     }
@@ -79,7 +79,7 @@ impl Drop for Proxy {
     }
 }
 
-/// One connection: a tunnel, or one request after which it is closed.
+/// Serves one connection: a tunnel, or one request, after which the connection is closed.
 async fn serve(connection: TcpStream, routes: &HashMap<String, SocketAddr>, asked: &Mutex<Vec<Asked>>) -> Result<()> {
     let mut connection = BufReader::new(connection);
     let mut lines = Vec::new();

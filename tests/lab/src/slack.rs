@@ -1,7 +1,7 @@
-//! Slack's incoming webhooks, strict: they refuse what Slack refuses, with Slack's words; limit the rate if so started; and
-//! fail in the ways that Slack and networks fail, on request. `/` is a page that shows the channels as people see them.
+//! A strict stand-in for Slack: incoming webhooks and, in [`web_api`], the Web API. It refuses what Slack refuses, with Slack's error codes,
+//! and limits the rate if it is started so. On request it fails as Slack and networks fail. `/` is a page that shows the channels.
 //!
-//! Every request is recorded before it is answered, so a test awaits what it wants to see and never sleeps.
+//! Every request is recorded before it is answered. So a test waits for the request that it expects, and never sleeps.
 
 mod limits;
 mod page;
@@ -31,52 +31,52 @@ use crate::connection::{Connection, Connections, WeakConnection};
 /// How a webhook answers one request.
 #[derive(Debug, Clone, Default)]
 pub enum Answer {
-    /// As Slack does: `ok`, or the first thing that is wrong with the payload.
+    /// As Slack does: `ok`, or the first fault of the payload.
     #[default]
     Judge,
-    /// This status and body whatever the payload: `(500, "rollup_error")`, `(403, "invalid_token")` … Nothing is posted: with
-    /// 200 it is something on the way that answers.
+    /// This status and body for any payload: `(500, "rollup_error")`, `(403, "invalid_token")` … Nothing is posted. A 200 stands for the
+    /// answer of something on the way, such as a proxy.
     Status(u16, &'static str),
     /// 429 with this Retry-After, in seconds. Requests before it has passed are counted as violations.
     RateLimited(u64),
-    /// 503 with this Retry-After, in seconds, which is to be obeyed as well.
+    /// 503 with this Retry-After, in seconds, which senders must obey too.
     Unavailable(u64),
-    /// 400 `invalid_blocks` for a payload whose blocks hold this text; as `Judge` for any other.
+    /// 400 `invalid_blocks` for a payload whose blocks contain this text; any other as `Judge`.
     RefuseBlocksWith(String),
-    /// 400 `no_text` for a payload that holds this text anywhere; as `Judge` for any other.
+    /// 400 `no_text` for a payload that contains this text anywhere; any other as `Judge`.
     Refuse(String),
-    /// As `Judge`, but so much later.
+    /// As `Judge`, after this delay.
     Late(Duration),
-    /// The connection stays open and no answer comes.
+    /// No answer. The connection stays open.
     Hang,
-    /// These bytes as they are, and then nothing: the connection stays open. Nothing is posted.
+    /// Exactly these bytes. Then the connection stays open. Nothing is posted.
     Raw(&'static [u8]),
-    /// This status and a body without end. Nothing is posted.
+    /// This status and an endless body. Nothing is posted.
     Endless(u16),
-    /// The connection is reset before anything is answered, and nothing is posted.
+    /// The connection is reset before an answer. Nothing is posted.
     Reset,
     /// The message is posted, and the connection is reset in the middle of the answer.
     Cut,
-    /// The message is posted, and the connection is reset before anything is answered.
+    /// The message is posted, and the connection is reset before an answer.
     Lost,
 }
 
-/// How often a webhook may be posted to.
+/// The rate limit of a webhook.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
-    /// Between two posts, on the long run.
+    /// The average time between two posts.
     pub interval: Duration,
-    /// How many posts may come at once after a silence; at least 1.
+    /// How many posts are accepted at once after a pause; at least 1.
     pub burst: u32,
 }
 
 impl Rate {
-    /// One a second, with the least burst that forgives a network's jitter.
+    /// One a second. The burst is the smallest that tolerates a network's jitter.
     /// <https://docs.slack.dev/apis/web-api/rate-limits/>, "Posting messages": one a second, short bursts allowed.
     pub const SLACK: Self = Self { interval: Duration::from_secs(1), burst: 2 };
 }
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// A post to a webhook.
@@ -89,47 +89,47 @@ pub enum Method {
     Auth,
 }
 
-/// One request, as it came and as it was answered.
+/// One request and its answer.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Which webhook: the last part of its path. For the Web API: which channel, by its id.
+    /// The webhook's name, which is the last part of its path. For the Web API: the channel's id.
     pub webhook: String,
-    /// What was asked for.
+    /// The kind of the request.
     pub method: Method,
-    /// The id of the message that was posted or is to be edited, by the Web API.
+    /// For the Web API: the id of the message that was posted or edited.
     pub ts: Option<String>,
-    /// The id of the message in whose thread it is to stand, by the Web API.
+    /// For the Web API: the id of the message in whose thread the reply is posted.
     pub thread_ts: Option<String>,
-    /// The app that it belongs to: the part before. Webhooks of one name share everything; this identifies the sender.
+    /// The part of the path before the webhook's name. Webhooks of one name share everything; this part identifies the sender.
     pub app: String,
     /// When it arrived.
     pub at: Instant,
-    /// The connection it came by, counted from 1.
+    /// The number of its connection, counted from 1.
     pub connection: u64,
     /// The payload; null if it was not JSON.
     pub payload: Value,
-    /// The status answered; none if no whole answer was sent.
+    /// The status of the answer; `None` if no complete answer was sent.
     pub status: Option<u16>,
-    /// The body answered.
+    /// The body of the answer.
     pub reply: String,
-    /// The Retry-After answered, in seconds.
+    /// The Retry-After of the answer, in seconds.
     pub retry_after: Option<u64>,
-    /// Whether people see it.
+    /// Whether its message was posted or edited.
     pub accepted: bool,
-    /// Whether it came while an earlier Retry-After of this webhook had not passed.
+    /// Whether it arrived before an earlier Retry-After of this webhook had passed.
     pub violation: bool,
     /// When it arrived, in milliseconds since 1970.
     unix_ms: u128,
 }
 
 impl Request {
-    /// Whether any text in the payload holds this, as it stands there (escaped for Slack, not for JSON).
+    /// Whether any text in the payload contains this text, which is escaped for Slack, not for JSON.
     pub fn mentions(&self, text: &str) -> bool {
         mentions(&self.payload, text)
     }
 }
 
-/// A Slack of our own. It ends when dropped.
+/// The stand-in. It ends when dropped.
 pub struct Slack {
     address: SocketAddr,
     state: Shared,
@@ -140,33 +140,33 @@ type Shared = Arc<watch::Sender<Workspace>>;
 
 struct Workspace {
     requests: Vec<Request>,
-    /// What the Web API posted, as people see it now.
+    /// The messages that the Web API posted, in their current state.
     messages: Vec<web_api::Message>,
     webhooks: HashMap<String, Webhook>,
     rate: Option<Rate>,
-    /// Every connection that a request came by.
+    /// Every connection that sent a request.
     connections: HashMap<u64, WeakConnection>,
 }
 
 #[derive(Default)]
 struct Webhook {
     script: Script<Answer>,
-    /// Until when Retry-After forbids to post.
+    /// The end of the last Retry-After.
     closed_until: Option<Instant>,
-    /// When the bucket of posts will be full again.
+    /// When the token bucket of posts is full again.
     full_at: Option<Instant>,
 }
 
 impl Slack {
-    /// Starts one on a free port of 127.0.0.1, with no limit to the rate.
+    /// Starts one on a free port of 127.0.0.1, without a rate limit.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn start() -> Result<Self> {
         Self::start_on(0, None).await
     }
 
-    /// Starts one on this port of 127.0.0.1, 0 for a free one.
+    /// Starts one on this port of 127.0.0.1; 0 is a free port.
     ///
     /// # Errors
     /// When the port is taken.
@@ -190,13 +190,13 @@ impl Slack {
             .into_make_service_with_connect_info::<Connection>();
         let listener = Connections::of(listener);
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, state, server })
     }
 
-    /// Where the page is.
+    /// The URL of the page.
     pub fn page(&self) -> String {
         format!("http://{}/", self.address)
     }
@@ -211,48 +211,48 @@ impl Slack {
         format!("http://{}/api/", self.address)
     }
 
-    /// The same for one of several senders: [`Request::app`] identifies them. `address` is where they reach this.
+    /// The Web API's URL for one of several senders, which [`Request::app`] identifies. They reach the stand-in at `address`.
     pub fn api_url_of(app: &str, address: SocketAddr) -> String {
         format!("http://{address}/api/{app}/")
     }
 
-    /// What the Web API posted to this channel, as people see it now, in order.
+    /// The messages that the Web API posted to this channel, in order and in their current state.
     pub fn messages(&self, channel: &str) -> Vec<web_api::Message> {
         self.state.borrow().messages.iter().filter(|message| message.channel == channel).cloned().collect()
     }
 
-    /// Somebody deletes a message.
+    /// Deletes a message, as a person in Slack may do.
     pub fn delete_message(&self, channel: &str, ts: &str) {
         self.state.send_modify(|state| state.messages.retain(|m| m.channel != channel || m.ts != ts));
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How this webhook answers the next requests, one after the other.
+    /// Sets this webhook's answers to the next requests, one after the other.
     pub fn script(&self, webhook: &str, answers: impl IntoIterator<Item = Answer>) {
         self.configure(webhook, |script| script.once.extend(answers));
     }
 
-    /// How this webhook answers every request from now on, once its script is done.
+    /// Sets this webhook's answer to every request after its script.
     pub fn always(&self, webhook: &str, answer: Answer) {
         self.configure(webhook, |script| script.always = answer);
     }
 
-    /// Every webhook answers as Slack does from now on, whatever was scripted.
+    /// Removes all scripts: every webhook answers as Slack does.
     pub fn calm(&self) {
         self.state
             .send_modify(|state| state.webhooks.values_mut().for_each(|webhook| webhook.script = Script::default()));
     }
 
-    /// The network forgets the connections so far, as a NAT does: whatever is sent by them is dropped without a reset.
+    /// Drops everything that arrives on the connections so far, without a reset, as a NAT does after it has forgotten them.
     pub fn forget_connections(&self) {
         self.open_connections().iter().for_each(Connection::forget);
     }
 
-    /// The connections so far are closed, as a server does that has kept them long enough.
+    /// Closes the connections so far, as a server does with idle connections.
     pub fn close_connections(&self) {
         self.open_connections().iter().for_each(Connection::close);
     }
@@ -262,20 +262,20 @@ impl Slack {
         self.state.borrow().requests.clone()
     }
 
-    /// The requests so far that people see, in order.
+    /// The accepted requests so far, in order.
     pub fn accepted(&self) -> Vec<Request> {
         self.state.borrow().requests.iter().filter(|request| request.accepted).cloned().collect()
     }
 
-    /// How many requests came inside a Retry-After.
+    /// How many requests arrived before a Retry-After had passed.
     pub fn violations(&self) -> usize {
         self.state.borrow().requests.iter().filter(|request| request.violation).count()
     }
 
-    /// Waits until the requests so far are as wanted; gives them.
+    /// Waits until the requests so far are as wanted, and returns them.
     ///
     /// # Errors
-    /// When `limit` has passed: what came, and how it was answered.
+    /// After `limit`, with the requests so far and their answers.
     pub async fn wait_for(&self, wanted: impl Fn(&[Request]) -> bool, limit: Duration) -> Result<Vec<Request>> {
         let mut state = self.state.subscribe();
         let waited = tokio::time::timeout(limit, state.wait_for(|state| wanted(&state.requests))).await.map(drop);
@@ -303,7 +303,7 @@ impl Drop for Slack {
     }
 }
 
-/// What is done on the wire.
+/// How the connection answers.
 enum Reply {
     Whole(Response),
     Late(Response, Duration),
@@ -343,7 +343,7 @@ async fn webhook(
         Reply::Reset => connection.reset(b""),
         Reply::Cut => connection.reset(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\no"),
     }
-    // Until the connection ends, which drops this.
+    // Waits until the connection ends, which drops this future.
     std::future::pending().await
 }
 
@@ -421,7 +421,7 @@ impl Workspace {
 }
 
 impl Webhook {
-    /// Takes one post out of the bucket, or returns the whole seconds until there is one in it.
+    /// Takes one post from the token bucket. If the bucket is empty, returns the seconds until it is not.
     fn wait(&mut self, now: Instant, rate: Rate) -> Option<u64> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         let forgiven = rate.interval * rate.burst.saturating_sub(1);
@@ -438,7 +438,7 @@ fn unix_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
-/// Retry-After knows no fractions: rounded up.
+/// Rounds up to whole seconds, because Retry-After has no fractions.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000) as u64
 }

@@ -1,9 +1,9 @@
-//! SQS in this process, over HTTP in the JSON protocol that every SDK of today speaks, for measurements: what a request costs
-//! does not depend on how many messages there are, and messages can be put in past HTTP. Also Secrets Manager's
-//! GetSecretValue, so that a worker needs nothing else.
+//! SQS in this process, over HTTP in the JSON protocol of the current SDKs, for measurements: the cost of a request does not depend on the
+//! number of messages, and messages can be added without HTTP. It also answers Secrets Manager's GetSecretValue, so that a worker needs no
+//! other service.
 //!
-//! A queue is standard SQS with long polls, visibility timeouts, receive counts and redrive. Not here: FIFO, delays, message
-//! attributes, retention, and any check of signatures.
+//! Its queues are standard queues with long polls, visibility timeouts, receive counts and redrive. FIFO queues, delays, message
+//! attributes, retention and the check of signatures are not implemented.
 
 mod queue;
 
@@ -25,14 +25,14 @@ use tokio::task::JoinHandle;
 use crate::aws::{self, ACCOUNT, REGION};
 pub use queue::{Queue, Stats};
 
-/// An SQS of our own. It ends when dropped.
+/// The SQS of this process. It ends when dropped.
 pub struct Sqs {
     endpoint: String,
     state: Arc<Account>,
     server: JoinHandle<()>,
 }
 
-/// What answers requests, whichever way they came.
+/// The queues and secrets. It answers requests from HTTP and from this process.
 #[derive(Default)]
 pub(crate) struct Account {
     endpoint: String,
@@ -40,14 +40,14 @@ pub(crate) struct Account {
     secrets: Mutex<HashMap<String, String>>,
 }
 
-/// The code of an error that is the client's.
+/// The code of an error that the client caused.
 pub(crate) type Fault = &'static str;
 
 impl Sqs {
     /// Starts one on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
@@ -55,18 +55,18 @@ impl Sqs {
         // Some SDKs post to the queue's URL, others to `/`.
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { endpoint, state, server })
     }
 
-    /// What answers, for who stands in front of it.
+    /// The queues and secrets, for a proxy that asks them directly.
     pub(crate) fn account(&self) -> Arc<Account> {
         Arc::clone(&self.state)
     }
 
-    /// What a program must have in its environment to take this for AWS.
+    /// The environment variables with which a program uses this as AWS.
     pub fn environment(&self) -> Vec<(String, String)> {
         aws::environment(&self.endpoint)
     }
@@ -156,7 +156,7 @@ impl Account {
     }
 }
 
-/// The entries of a batch one by one; each succeeds or fails for itself.
+/// Handles the entries of a batch one by one. Each succeeds or fails separately.
 fn batch(request: &Value, each: impl Fn(&Value) -> Result<Value, Fault>) -> Result<Value, Fault> {
     let entries = request["Entries"].as_array().filter(|entries| !entries.is_empty()).ok_or("EmptyBatchRequest")?;
     if entries.len() > 10 {
@@ -175,7 +175,7 @@ fn batch(request: &Value, each: impl Fn(&Value) -> Result<Value, Fault>) -> Resu
     Ok(json!({ "Successful": successful, "Failed": failed }))
 }
 
-/// A number, or the digits of one: attributes are strings.
+/// A number, or a string of digits, as in attributes.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }

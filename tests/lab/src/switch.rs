@@ -1,4 +1,4 @@
-//! A dead man's switch, as healthchecks.io is one: it takes a GET, and records it.
+//! A dead man's switch, such as healthchecks.io. It records the GET requests that it gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How it answers.
+/// How the switch answers.
 #[derive(Debug, Clone, Default)]
 pub enum Answer {
     /// 200, "OK".
@@ -23,13 +23,13 @@ pub enum Answer {
     Status(u16, &'static str),
     /// 302, to this address.
     Redirect(String),
-    /// Not at all.
+    /// No answer.
     Hang,
 }
 
 #[derive(Default)]
 struct Seen {
-    /// What each request asked for.
+    /// The path of each request.
     requests: Vec<String>,
     answer: Answer,
 }
@@ -45,14 +45,14 @@ impl Switch {
     /// Starts one on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn start() -> Result<Self> {
         let seen = Arc::new(watch::Sender::new(Seen::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let base = format!("http://{}", listener.local_addr()?);
         let router = Router::new().fallback(get(ping)).with_state(Arc::clone(&seen));
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { base, seen, server })
@@ -63,17 +63,17 @@ impl Switch {
         format!("{}/{check}", self.base)
     }
 
-    /// How it answers from now on.
+    /// Sets the answer to all further requests.
     pub fn answers(&self, answer: Answer) {
         self.seen.send_modify(|seen| seen.answer = answer);
     }
 
-    /// Which checks were asked for so far, in order.
+    /// The checks that were requested so far, in order.
     pub fn pings(&self) -> Vec<String> {
         self.seen.borrow().requests.clone()
     }
 
-    /// Waits for `count` requests more.
+    /// Waits for `count` more requests.
     ///
     /// # Errors
     /// When `limit` has passed.

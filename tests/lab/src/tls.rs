@@ -1,4 +1,4 @@
-//! TLS in front of a stand-in, with a certificate of a certificate authority that clients trust only if configured to.
+//! TLS in front of a stand-in. Its certificate is from a certificate authority that clients trust only if they are configured to.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// A certificate authority. Its file is gone when it is dropped.
+/// A certificate authority. Its file is deleted when it is dropped.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: PathBuf,
 }
 
 impl Authority {
-    /// A new one, with its own certificate in a file.
+    /// Creates one, and writes its certificate to a file.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -35,15 +35,15 @@ impl Authority {
         Ok(Self { issuer, file })
     }
 
-    /// Its certificate, in PEM form: what a client must trust.
+    /// The file with its certificate in PEM form, which a client must trust.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Listens on a free port of 127.0.0.1 as any of `names`, which may be addresses, and passes everything on to `upstream`.
+    /// Listens on a free port of 127.0.0.1 with a certificate for `names`, which may be addresses, and forwards everything to `upstream`.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is free.
     pub async fn before(&self, upstream: SocketAddr, names: &[&str]) -> Result<Tls> {
         let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -60,7 +60,7 @@ impl Authority {
             while let Ok((connection, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // A client that does not trust us is gone here.
+                    // A client that does not trust the certificate ends the connection here.
                     let mut connection = acceptor.accept(connection).await?;
                     copy_bidirectional(&mut connection, &mut TcpStream::connect(upstream).await?).await
                 });
@@ -83,7 +83,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

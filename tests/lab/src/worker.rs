@@ -1,4 +1,4 @@
-//! The program itself, as a child process: its log, its metrics, its signals.
+//! Runs the program as a child process, with its log, its metrics and its signals.
 
 use std::fmt;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// A field of a JSON line, whether it stands at the top or under `fields`; null if there is none.
+    /// A field of a JSON line, at the top level or under `fields`; null if there is none.
     pub fn field(&self, name: &str) -> &Value {
         let top = &self.json[name];
         if top.is_null() { &self.json["fields"][name] } else { top }
@@ -34,15 +34,15 @@ impl Line {
     }
 }
 
-/// A running worker. It is killed when dropped, and when the program that started it ends, however it ends.
+/// A running worker. It is killed when this is dropped, and when the program that started it ends for any reason.
 pub struct Worker {
     process: Child,
     /// A shell that kills the worker when its standard input closes.
     watchdog: Child,
     lines: Arc<watch::Sender<Lines>>,
-    /// Its standard error, as long as nobody reads it.
+    /// Its standard error, while it is not read.
     unread: Option<ChildStderr>,
-    /// Where it listens, if its log does not say.
+    /// The address on which it listens, if the log is not read.
     listen: Option<String>,
 }
 
@@ -50,9 +50,9 @@ pub struct Worker {
 pub enum Log {
     /// It is read at once.
     Read,
-    /// Into a pipe that nobody reads, until [`Worker::read_log`] or [`Worker::close_log`].
+    /// It goes to a pipe that is not read until [`Worker::read_log`] or [`Worker::close_log`].
     Unread,
-    /// To this, which nobody reads here.
+    /// It goes to this and is not read here.
     To(Stdio),
 }
 
@@ -64,7 +64,7 @@ struct Lines {
 }
 
 impl Worker {
-    /// Starts `binary` with these arguments and exactly this environment, on a free port, with a JSON log. Does not wait for anything.
+    /// Starts `binary` with these arguments, exactly this environment, a free port and a JSON log. Does not wait until it is ready.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -76,7 +76,7 @@ impl Worker {
         Self::spawn_logging(binary, environment, arguments, Log::Read)
     }
 
-    /// The same, with its log going elsewhere. Unless the log is read, the environment must say where to listen.
+    /// The same with another destination of the log. If the log is not read, the environment must set `LISTEN_ADDR`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -96,7 +96,7 @@ impl Worker {
         };
         let mut process = Command::new(binary.as_ref())
             .args(arguments)
-            // What the developer has set (AWS_PROFILE, RUST_LOG …) must not decide a test.
+            // A developer's variables (AWS_PROFILE, RUST_LOG …) must not change the result of a test.
             .env_clear()
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("LOG_FORMAT", "json")
@@ -104,7 +104,7 @@ impl Worker {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
-            // A Ctrl-C in the terminal is for the program that started it, which stops it in its own way.
+            // A separate process group, so that Ctrl-C in the terminal does not stop it: the program that started it stops it.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -128,7 +128,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Begins to read its log, if nobody does.
+    /// Begins to read its log, if it is not read yet.
     pub fn read_log(&mut self) {
         match self.unread.take() {
             Some(stderr) => drop(tokio::spawn(collect(stderr, self.lines.clone()))),
@@ -136,13 +136,13 @@ impl Worker {
         }
     }
 
-    /// Goes away from the other end of its log, which nobody has read.
+    /// Closes the reading end of its log, which was not read.
     pub fn close_log(&mut self) {
         drop(self.unread.take());
         self.read_log();
     }
 
-    /// Its process id; none if it has ended.
+    /// Its process id; `None` if it has ended.
     pub fn id(&self) -> Option<u32> {
         self.process.id()
     }
@@ -152,17 +152,17 @@ impl Worker {
         self.lines.borrow().lines.clone()
     }
 
-    /// The lines after the first `count`, once there are any; none if it has ended.
+    /// Waits for lines after the first `count`, and returns them. Returns none if it has ended.
     pub async fn lines_after(&self, count: usize) -> Vec<Line> {
         let mut lines = self.lines.subscribe();
         let _ = lines.wait_for(|lines| lines.ended == 2 || lines.lines.len() > count).await;
         self.lines.borrow().lines.iter().skip(count).cloned().collect()
     }
 
-    /// Waits until it has written a line as wanted; gives the first.
+    /// Waits until it has written a line as wanted, and returns the first one.
     ///
     /// # Errors
-    /// When `limit` has passed, or it ended without: what it wrote.
+    /// After `limit`, or when it has ended without such a line; with everything that it wrote.
     pub async fn wait_for_line(&self, wanted: impl Fn(&Line) -> bool, limit: Duration) -> Result<Line> {
         let mut lines = self.lines.subscribe();
         let over = |lines: &Lines| lines.ended == 2 || lines.lines.iter().any(&wanted);
@@ -174,7 +174,7 @@ impl Worker {
         })
     }
 
-    /// The URL of a path of its own HTTP server, once it listens.
+    /// Waits until its HTTP server listens. Returns the URL of this path.
     ///
     /// # Errors
     /// When it does not listen within 10 s.
@@ -186,7 +186,7 @@ impl Worker {
         Ok(format!("http://{}{path}", line.field("listen").as_str().context("listening, but where?")?))
     }
 
-    /// One GET of a path of its own HTTP server: the status and the body.
+    /// Requests this path of its HTTP server. Returns the status and the body.
     ///
     /// # Errors
     /// When it does not listen or answer.
@@ -194,7 +194,7 @@ impl Worker {
         crate::get(&self.url(path).await?).await
     }
 
-    /// Its metrics now.
+    /// Its current metrics.
     ///
     /// # Errors
     /// When it does not answer, or a line of the answer is not in the text format.
@@ -205,14 +205,14 @@ impl Worker {
     /// Waits until `/readyz` answers 200.
     ///
     /// # Errors
-    /// When it does not within 10 s, or it ended.
+    /// When it does not within 10 s, or has ended.
     pub async fn wait_ready(&self) -> Result<()> {
         let url = self.url("/readyz").await?;
         let mut last = (0, String::new());
         let asked = crate::eventually("/readyz answers 200", Duration::from_secs(10), async || {
             match crate::get(&url).await {
                 Ok(answer) => last = answer,
-                // Where the port was known before, it may not listen yet.
+                // If the port was known before, it may not listen yet.
                 Err(_) if self.listen.is_some() && self.process.id().is_some() => {}
                 Err(error) => return Err(error),
             }
@@ -224,7 +224,7 @@ impl Worker {
     /// Sends SIGTERM, as ECS and Kubernetes do to stop it.
     ///
     /// # Errors
-    /// When it has ended already.
+    /// When it has already ended.
     pub async fn terminate(&self) -> Result<()> {
         self.signal("TERM").await
     }
@@ -232,7 +232,7 @@ impl Worker {
     /// Sends SIGINT, as Ctrl-C in a terminal does.
     ///
     /// # Errors
-    /// When it has ended already.
+    /// When it has already ended.
     pub async fn interrupt(&self) -> Result<()> {
         self.signal("INT").await
     }
@@ -240,7 +240,7 @@ impl Worker {
     /// Sends this signal: `HUP`, `QUIT` …
     ///
     /// # Errors
-    /// When it has ended already.
+    /// When it has already ended.
     pub async fn signal(&self, name: &str) -> Result<()> {
         let id = self.process.id().context("the worker has ended")?;
         let kill =
@@ -251,7 +251,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends SIGKILL and waits for its end.
+    /// Sends SIGKILL, and waits until it has ended.
     ///
     /// # Errors
     /// When it cannot be waited for.
@@ -261,20 +261,20 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     ///
     /// # Errors
-    /// When `limit` has passed: what it wrote.
+    /// After `limit`, with everything that it wrote.
     pub async fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let Ok(status) = tokio::time::timeout(limit, self.process.wait()).await else {
             bail!("the worker has not ended within {limit:?}; it wrote:\n{self}");
         };
-        // Before the worker's process id can be another's.
+        // The watchdog must end before another process can get the worker's process id.
         self.watchdog.kill().await?;
         if self.unread.is_some() {
             return Ok(status?);
         }
-        // Its last words may still be in the pipes.
+        // Its last lines may still be in the pipes.
         let _ = self.lines.subscribe().wait_for(|lines| lines.ended == 2).await;
         Ok(status?)
     }
@@ -287,11 +287,11 @@ impl fmt::Display for Worker {
     }
 }
 
-/// What `/metrics` answered.
+/// The samples in an answer of `/metrics`.
 #[derive(Debug, Clone)]
 pub struct Metrics(Vec<Sample>);
 
-/// One line of it.
+/// One sample, which is one line of the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Its full name.
@@ -303,7 +303,8 @@ pub struct Sample {
 }
 
 impl Metrics {
-    /// The sum of the samples of this name, without its prefix `ecs_slack_alerts_`, that have at least these labels; none if there is none.
+    /// The sum of the samples that have this name, without the prefix `ecs_slack_alerts_`, and at least these labels. `None` if there is no
+    /// such sample.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has =
             |sample: &Sample, (label, value): (&str, &str)| sample.labels.iter().any(|(l, v)| l == label && v == value);
@@ -319,10 +320,10 @@ impl Metrics {
         &self.0
     }
 
-    /// Reads Prometheus' text format.
+    /// Parses Prometheus' text format.
     ///
     /// # Errors
-    /// With the first line that is not in it.
+    /// When a line is not in this format; the error names the first one.
     pub fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let samples = lines.map(|line| sample(line).with_context(|| format!("not a metric: {line}")));
@@ -374,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_format_is_read() {
+    fn the_text_format_is_parsed() {
         let text = "# HELP a b\n# TYPE a counter\n\
             ecs_slack_alerts_alerts_total{channel=\"a \\\"b\\\\ {x},\\n\",severity=\"critical\"} 3\n\
             ecs_slack_alerts_alerts_total{channel=\"c\",severity=\"critical\"} 4 1700000000000\n\
@@ -385,7 +386,7 @@ mod tests {
         assert_eq!(metrics.get("alerts_total", &[("severity", "critical"), ("channel", "c")]), Some(4.0));
         assert_eq!(metrics.get("h_bucket", &[("le", "+Inf")]), Some(1000.0));
         assert_eq!(metrics.get("process_cpu_seconds_total", &[]), Some(0.25));
-        assert_eq!(metrics.get("alerts_total", &[("channel", "nobody")]), None);
+        assert_eq!(metrics.get("alerts_total", &[("channel", "missing")]), None);
         assert!(Metrics::parse("what?").is_err());
     }
 }

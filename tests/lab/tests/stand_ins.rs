@@ -1,4 +1,4 @@
-//! The stand-ins stand in: what the tests of the worker take for granted about them is so.
+//! Tests of the stand-ins: they behave as the tests of the worker assume.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The status, Retry-After and body, or the error of the transport.
+/// Posts the payload. Returns the status, Retry-After and body, or the transport's error.
 async fn post(url: &str, payload: &Value) -> Result<(u16, Option<String>, String), reqwest::Error> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(500)).build()?;
     let request = client.post(url).header("content-type", "application/json").body(payload.to_string());
@@ -29,7 +29,7 @@ fn alert(text: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_event_goes_by_the_rule_into_the_queue_and_others_do_not() -> Result<()> {
+async fn the_rule_sends_only_matching_events_to_the_queue() -> Result<()> {
     let aws = Aws::shared().await?;
     let (queue, dlq) = aws.queue_with_dlq(&unique("rule"), 1, Duration::from_secs(1)).await?;
     let bus = unique("bus");
@@ -88,12 +88,12 @@ async fn a_move_task_empties_a_dead_letter_queue_and_refuses_what_sqs_refuses() 
     assert_eq!((queue.counts().await?.visible, dlq.counts().await?.total()), (3, 0));
     let task = latest().await?;
     assert_eq!((task.source_arn(), task.destination_arn()), (Some(&*dlq.arn), Some(&*queue.arn)));
-    assert_eq!(task.task_handle(), None, "only of one that runs");
+    assert_eq!(task.task_handle(), None, "only a running task has one");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_proxy_tells_what_was_asked_and_fails_what_it_is_told_to() -> Result<()> {
+async fn the_proxy_records_requests_and_fails_as_scripted() -> Result<()> {
     let aws = Aws::shared().await?;
     let proxy = FaultyAws::start(&aws).await?;
     let (queue, _) = aws.queue_with_dlq(&unique("proxy"), 5, Duration::from_secs(30)).await?;
@@ -134,7 +134,7 @@ async fn the_proxy_tells_what_was_asked_and_fails_what_it_is_told_to() -> Result
 }
 
 #[tokio::test]
-async fn an_event_that_is_put_with_its_time_keeps_it() -> Result<()> {
+async fn a_past_event_keeps_its_time() -> Result<()> {
     let aws = Aws::shared().await?;
     let (queue, _dlq) = aws.queue_with_dlq(&unique("past"), 1, Duration::from_secs(1)).await?;
     let bus = unique("bus");
@@ -156,7 +156,7 @@ async fn an_event_that_is_put_with_its_time_keeps_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_page_gets_posts_as_they_came_and_messages_as_they_are_now() -> Result<()> {
+async fn the_page_gets_posts_by_webhook_and_the_current_state_of_messages_by_bot_token() -> Result<()> {
     let slack = Slack::start().await?;
     let changes = async |count: u64| -> Result<Value> {
         let (_, body) = lab::get(&format!("{}changes/after/{count}", slack.page())).await?;
@@ -226,7 +226,7 @@ async fn slack_refuses_blocks_with_a_text_but_not_that_text_alone() -> Result<()
 }
 
 #[tokio::test]
-async fn slack_may_lose_its_answer_be_late_or_not_like_a_text_at_all_until_it_is_calm() -> Result<()> {
+async fn slack_loses_an_answer_is_late_or_refuses_a_text_until_its_scripts_are_removed() -> Result<()> {
     let slack = Slack::start().await?;
     let url = slack.url("alerts");
     slack.always("alerts", Answer::Refuse("bad".to_owned()));
@@ -245,7 +245,7 @@ async fn slack_may_lose_its_answer_be_late_or_not_like_a_text_at_all_until_it_is
 }
 
 #[tokio::test]
-async fn slack_limits_the_rate_and_sees_who_does_not_wait() -> Result<()> {
+async fn slack_limits_the_rate_and_counts_requests_before_the_end_of_a_retry_after() -> Result<()> {
     let interval = Duration::from_secs(1);
     let slack = Slack::start_on(0, Some(Rate { interval, burst: 2 })).await?;
     let url = slack.url("alerts");
@@ -267,7 +267,7 @@ async fn slack_limits_the_rate_and_sees_who_does_not_wait() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_worker_is_heard_and_stopped() -> Result<()> {
+async fn the_lines_of_a_worker_are_read_and_it_is_stopped() -> Result<()> {
     let script = r#"trap 'echo "{\"message\":\"bye\",\"why\":\"TERM\"}"; exit 3' TERM
         echo "not JSON" >&2; echo "{\"fields\":{\"message\":\"hello $GREETING$HOME\"}}"; while :; do sleep 0.02; done"#;
     let environment = [("GREETING".to_owned(), "world".to_owned())];

@@ -1,5 +1,5 @@
-//! The process that plays AWS. It watches its standard input and ends when that does, so it never outlives the program that
-//! started it, not even one that is killed.
+//! The process that emulates AWS. It ends when its standard input is closed. So it never outlives the program that started it, even if that
+//! program is killed.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -17,7 +17,7 @@ pub(super) struct Emulator {
 
 impl Emulator {
     pub(super) fn spawn() -> Result<Self> {
-        // The crate is only ever run where it was built.
+        // The crate always runs on the machine on which it was built.
         let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = crate_root.join("../../.venv/bin/python");
         if !python.exists() {
@@ -28,7 +28,7 @@ impl Emulator {
             .env("LOG_LEVEL", "ERROR")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A Ctrl-C in the terminal is for the program that started it, which may still need it to end well.
+            // A separate process group, so that Ctrl-C in the terminal does not end it: the program that started it may still need it.
             .process_group(0)
             .spawn()
             .context("cannot start the AWS stand-in")?;
@@ -37,7 +37,7 @@ impl Emulator {
         if let Some(stdout) = process.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let port = line.trim().parse().context("the AWS stand-in ended at its start; what it said is above")?;
+        let port = line.trim().parse().context("the AWS stand-in ended at its start; see its output above")?;
         Ok(Self { port, process, stdin })
     }
 }
@@ -45,7 +45,7 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // Nothing to do about an error: it is gone either way.
+        // An error does not matter: the process has ended.
         let _ = self.process.wait();
     }
 }

@@ -1,5 +1,5 @@
-//! The least that a consumer on the AWS SDK can do, to measure the worker against: receives, deletes what it received, and
-//! nothing else. The SDK and the runtime are set up as the worker has them. `QUEUE_URL` is the queue.
+//! The smallest possible consumer on the AWS SDK, with which the worker is compared: it only receives messages and deletes them. The SDK and
+//! the runtime are configured as in the worker. `QUEUE_URL` is the queue.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Rounds of chaos, and their figures. `make chaos` builds and starts it.
+//! Runs rounds of chaos and prints their figures. `make chaos` builds and starts it.
 //!
-//! Read from the environment: `WORKER`, the program to run; `SEED`, without which one is drawn; `ROUNDS`, how many; `ROUND`, to
-//! play that one alone; `SHORT=1` for rounds as short as those of `make test`.
+//! Environment variables: `WORKER`, the program to run; `SEED`, by default a random one; `ROUNDS`, how many; `ROUND`, to run only that one;
+//! `SHORT=1` for rounds as short as those of `make test`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -129,7 +129,7 @@ impl Front {
         let router =
             Router::new().fallback(answer).with_state(desk).into_make_service_with_connect_info::<Connection>();
         let server = tokio::spawn(async move {
-            // It only ends by being aborted.
+            // It ends only when it is aborted.
             let _ = axum::serve(Connections::of(listener), router).await;
         });
         Ok(Self { address, server })
@@ -211,7 +211,7 @@ async fn answer(
         }
     }
     connection.reset(b"");
-    // Until the connection ends, which drops this.
+    // Waits until the connection ends, which drops this future.
     std::future::pending().await
 }
 

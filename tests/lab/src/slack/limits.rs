@@ -1,6 +1,6 @@
-//! What Slack refuses in a webhook's payload, and with which status and body. Pure.
+//! The payloads that Slack refuses, with the status and body of its answer. Pure.
 //!
-//! Only what a sender of alerts may want is modelled; any other block or property is refused, like an unknown one.
+//! Only blocks and properties that alerts may use are modelled. Any other one is refused, like an unknown one.
 //! Limits: <https://docs.slack.dev/reference/block-kit/blocks/> and `…/composition-objects/text-object/`.
 
 use serde_json::{Map, Value};
@@ -25,14 +25,14 @@ const INVALID_BLOCKS: Refusal = (400, "invalid_blocks");
 const NO_TEXT: Refusal = (400, "no_text");
 const TOO_MANY_ATTACHMENTS: Refusal = (400, "too_many_attachments");
 
-/// The first thing that is wrong with a payload; none if it would be posted.
+/// The first fault of a payload; `None` if Slack would post it.
 pub(super) fn refusal(payload: &Value) -> Option<Refusal> {
     judge(payload).err()
 }
 
 fn judge(payload: &Value) -> Result<(), Refusal> {
     let payload = payload.as_object().ok_or(INVALID_PAYLOAD)?;
-    // A text over 40,000 characters is cut, not refused.
+    // Slack cuts a text of more than 40,000 characters, and does not refuse it.
     let text = string(payload, "text")?;
     let blocks = list(payload, "blocks")?;
     let attachments = list(payload, "attachments")?;
@@ -143,17 +143,17 @@ fn image_source(image: &Map<String, Value>) -> bool {
         && image.get("alt_text").is_some_and(|text| text_within(text, ALT_TEXT))
 }
 
-/// Counted in characters after escaping: Slack does not say before or after, and this is the stricter.
+/// Counts characters after escaping. Slack does not say whether it counts before or after; this is the stricter way.
 fn text_within(text: &Value, most: usize) -> bool {
     text.as_str().is_some_and(|text| (1..=most).contains(&text.chars().count()))
 }
 
-/// A string that may be left out.
+/// An optional string.
 fn string<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str, Refusal> {
     object.get(key).map_or(Ok(""), |value| value.as_str().ok_or(INVALID_PAYLOAD))
 }
 
-/// A list that may be left out.
+/// An optional list.
 fn list<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], Refusal> {
     object.get(key).map_or(Ok(&[]), |value| value.as_array().map(Vec::as_slice).ok_or(INVALID_PAYLOAD))
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_with_everything_in_it_is_taken() {
+    fn an_alert_with_every_kind_of_block_is_accepted() {
         let alert = json!([
             { "type": "header", "text": { "type": "plain_text", "text": "h", "emoji": true } },
             section(&"é".repeat(3_000)),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_refused_as_no_text() {
+    fn a_payload_without_text_is_refused_as_no_text() {
         for nothing in [json!({}), json!({ "text": "" }), json!({ "text": "", "blocks": [], "attachments": [] })] {
             assert_eq!(refusal(&nothing), Some(NO_TEXT), "{nothing}");
         }

@@ -1,5 +1,5 @@
-//! The page that shows the channels as people see them, and what it asks for: webhook posts as they came, and messages of the
-//! Web API as they are now, with their edits and in their threads.
+//! The page that shows the channels as people see them, and the data that it requests: posts by webhook, and messages of the Web API in
+//! their current state, with their edits and threads.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ pub(super) async fn page() -> Html<&'static str> {
     Html(include_str!("../slack_page.html"))
 }
 
-/// What is new or has changed since the first `count` requests that people see, and how many such requests there are now.
+/// The messages that are new or have changed since the first `count` accepted requests, and the number of accepted requests now.
 pub(super) async fn changes(State(state): State<Shared>, Path(count): Path<usize>) -> Response {
     let body = state.borrow().changes_after(count).to_string();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -1,32 +1,31 @@
-//! What must hold of every payload, whatever the events held. Pure: for the property tests and the fuzzer.
+//! What must be true for every payload, for any event. Pure; for the property tests and the fuzzer.
 //!
-//! Stricter than Slack, which posts a message that pages the whole channel without a word. The limits and the markup are
-//! written down here once more, not taken from the program: they are what it is held to.
+//! This is stricter than Slack, which accepts a message that mentions the whole channel. The limits and the markup are written here again
+//! instead of being imported from the program, because they check the program.
 
 use serde_json::Value;
 
 use super::limits;
 
-/// Slack cuts the top-level text there.
+/// Slack cuts the top-level text after this many characters.
 const TEXT: usize = 40_000;
-/// Characters of one text object; those of [`limits`] are Unicode scalar values, these UTF-16 code units.
+/// The characters of one text object, as UTF-16 code units. [`limits`] counts Unicode scalar values.
 const SECTION: usize = 3_000;
-/// Characters of a message, and what each block adds to its text.
+/// The characters of a message, and how many each block adds to its text.
 const MESSAGE: usize = 12_000;
 const BLOCK: usize = 80;
-/// The only places a link may lead to, each below a region.
+/// The only hosts of links with a label, each with a region in front.
 const CONSOLES: [&str; 4] =
     ["console.aws.amazon.com", "console.amazonaws.cn", "console.amazonaws-us-gov.com", "console.amazonaws-eusc.eu"];
 
-/// The first thing that is wrong with a payload: Slack would refuse or cut it, or something from outside got into it as more
-/// than text.
+/// The first fault of a payload: Slack would refuse or cut it, or text of an event got into it as markup.
 pub fn fault(payload: &Value) -> Option<String> {
     if let Some((_, why)) = limits::refusal(payload) {
         return Some(format!("Slack refuses it: {why}"));
     }
     let text = payload["text"].as_str().unwrap_or_default();
     if text.is_empty() {
-        return Some("there is nothing to notify of".into());
+        return Some("there is no top-level text, which the notification shows".into());
     }
     if units(text) > TEXT {
         return Some(format!("the text has {} characters", units(text)));
@@ -46,7 +45,7 @@ pub fn fault(payload: &Value) -> Option<String> {
     [text].into_iter().chain(texts).find_map(|text| Some(format!("{}: {text:?}", markup_fault(text)?)))
 }
 
-/// All that people read in the blocks of a payload, a line for each text, with Slack's escapes undone.
+/// All text in the blocks of a payload, with a line for each text object and without Slack's escapes.
 pub fn shown(payload: &Value) -> String {
     let texts = blocks(payload).flat_map(text_objects).filter_map(|object| object["text"].as_str());
     let all = texts.collect::<Vec<_>>().join("\n");
@@ -63,8 +62,8 @@ fn text_objects(block: &Value) -> impl Iterator<Item = &Value> {
     block.get("text").into_iter().chain(listed)
 }
 
-/// What in a text of Slack's markup is neither plain nor the renderer's own: a link to a console, a date, a quotation, a code
-/// span.
+/// The first part of a text that is neither plain text nor markup of the renderer: a link to a console, a bare address, a date, a
+/// quotation, a code span.
 fn markup_fault(text: &str) -> Option<&'static str> {
     let mut rest = text;
     let mut at_start = true;
@@ -84,7 +83,7 @@ fn markup_fault(text: &str) -> Option<&'static str> {
             '`' => is_code = !is_code,
             '\n' if is_code => return Some("a code span that does not end"),
             '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                return Some("a turn of the direction of writing, or a separator of lines");
+                return Some("a character that changes the direction of writing, or separates lines");
             }
             c if c.is_control() && c != '\n' => return Some("a control character"),
             _ => {}
@@ -106,7 +105,7 @@ fn is_console_link(inside: &str) -> bool {
         && markup_fault(label).is_none()
 }
 
-/// A link without a label shows where it leads.
+/// Any address is allowed without a label, because Slack then shows the address itself.
 fn is_bare_address(inside: &str) -> bool {
     let Some(rest) = inside.strip_prefix("https://") else { return false };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_renderers_own_markup_is_no_fault() {
+    fn the_markup_of_the_renderer_is_not_a_fault() {
         for text in [
             "*checkout* is unable to start tasks",
             "> a quotation\n> of two lines with `code`",
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_could_page_link_or_break_out_is_a_fault() {
+    fn a_mention_a_link_or_broken_markup_is_a_fault() {
         for text in [
             "<!channel>",
             "<!here|x>",
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_slack_would_read_for_names_is_a_fault() {
+    fn text_in_which_slack_would_look_for_names_is_a_fault() {
         let mut message = message(&["@channel"]);
         message["attachments"][0]["blocks"][0]["text"]["verbatim"] = false.into();
         assert!(fault(&message).is_some());

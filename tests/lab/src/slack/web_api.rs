@@ -1,7 +1,7 @@
-//! Slack's Web API, as far as a sender of alerts needs it: `chat.postMessage`, `chat.update`, `auth.test`. As strict as the
-//! webhooks are, with the Web API's way to refuse: HTTP 200 and `"ok": false`.
+//! The methods of Slack's Web API that a sender of alerts needs, such as `chat.postMessage`, `chat.update` and `auth.test`. They are as
+//! strict as the webhooks, and refuse as the Web API does: with HTTP 200 and `"ok": false`.
 //!
-//! A channel's answers are scripted by its id (`C…`); those to edits, which are limited for the whole app, by [`EDITS`].
+//! A channel's answers are scripted by its id (`C…`). Slack limits edits for the whole app, so their answers are scripted by [`EDITS`].
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ use serde_json::{Value, json};
 use super::{Answer, Method, Rate, Request, Shared, Webhook, Workspace, limits, mentions, unix_ms, whole_seconds};
 use crate::connection::Connection;
 
-/// The name by which the answers to `chat.update` are scripted, for every channel.
+/// The name for scripts of the answers to `chat.update`, in every channel.
 pub const EDITS: &str = "chat.update";
-/// The name by which the answers to `auth.test` are scripted.
+/// The name for scripts of the answers to `auth.test`.
 pub const AUTH: &str = "auth.test";
-/// The token that every workspace here accepts. Another is refused as `invalid_auth`.
+/// The token that this stand-in accepts. Any other is refused as `invalid_auth`.
 pub const TOKEN: &str = "xoxb-000000000000-lab-open-sesame";
-/// A token that may read and not write: whatever it posts is refused as `missing_scope`.
+/// A token that may only read. Its posts are refused as `missing_scope`.
 pub const READ_TOKEN: &str = "xoxb-000000000000-lab-look-only";
 
-/// Fifty a minute for the whole app, whatever the channel, and as many at once after a silence.
+/// Fifty a minute for the whole app, in all channels together, and as many at once after a pause.
 /// <https://docs.slack.dev/apis/web-api/rate-limits/>, Tier 3.
 const EDIT_RATE: Rate = Rate { interval: Duration::from_millis(1_200), burst: 50 };
 
-/// A message as people see it now.
+/// A message in its current state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// The channel's id.
@@ -38,14 +38,14 @@ pub struct Message {
     pub thread_ts: Option<String>,
     /// Whether a reply is shown in the channel too.
     pub broadcast: bool,
-    /// What was posted, or the latest edit.
+    /// The payload of the post or of the latest edit.
     pub payload: Value,
     /// How often it was edited.
     pub edits: usize,
 }
 
 impl Message {
-    /// Whether any text in the payload holds this, as it stands there (escaped for Slack, not for JSON).
+    /// Whether any text in the payload contains this text, which is escaped for Slack, not for JSON.
     pub fn mentions(&self, text: &str) -> bool {
         mentions(&self.payload, text)
     }
@@ -223,7 +223,7 @@ impl Workspace {
         answered
     }
 
-    /// Does what is asked, or says what is wrong with it.
+    /// Posts, edits or answers `auth.test`; or returns the error.
     fn carry_out(&mut self, method: Method, answer: &Answer, payload: &Value) -> Value {
         if method == Method::Auth {
             return json!({ "ok": true, "team": "Lab", "team_id": "T00000000", "user": "ecs-alerts", "bot_id": "B00000000" });

@@ -1,4 +1,4 @@
-//! One queue: messages by number, those that can be received in order, and when the others can be again.
+//! One queue: its messages by number, the order of those that are visible, and the times at which the others become visible.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -15,41 +15,41 @@ use tokio::time::sleep_until;
 use super::{Fault, number, unix_ms};
 use crate::aws::Counts;
 
-/// One SQS queue. Cloning is cheap and shares it.
+/// One SQS queue. Clones are cheap and share it.
 #[derive(Clone)]
 pub struct Queue {
     /// Its URL, as `QUEUE_URL` wants it.
     pub url: String,
     /// Its ARN.
     pub arn: String,
-    /// What a receive hides messages for if it does not say.
+    /// The visibility timeout of receives that do not set one.
     visibility: Duration,
-    /// After how many receives a message goes where.
+    /// After how many receives a message moves, and to which queue.
     redrive: Option<(u32, Box<Queue>)>,
-    /// A receive does not wait, whatever it asks for.
-    hasty: Arc<AtomicBool>,
+    /// Receives return at once, although they ask for a long poll.
+    ignores_wait: Arc<AtomicBool>,
     messages: Arc<Mutex<Messages>>,
-    /// Messages came, or the last one went.
+    /// Notified when messages arrive or change, and when the last one is gone.
     changed: Arc<Notify>,
 }
 
-/// What was asked of a queue so far.
+/// The requests to a queue so far.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Requests that named it, of every kind, as SQS bills them.
+    /// The number of requests about this queue, of every kind, as SQS bills them.
     pub requests: u64,
-    /// When the first ReceiveMessage came.
+    /// When the first ReceiveMessage arrived.
     pub first_receive: Option<Instant>,
-    /// For each message received, in the order of the receives: from when it was sent to its first receive.
+    /// For each received message, in the order of the receives: the time from its sending to its first receive.
     pub waits: Vec<Duration>,
 }
 
 #[derive(Default)]
 struct Messages {
     stored: HashMap<u64, Message>,
-    /// In the order in which they are to be received. May hold what has been deleted.
+    /// In the order in which receives return them. May contain deleted messages.
     visible: VecDeque<u64>,
-    /// The earliest first. May hold what has been deleted, or hidden anew.
+    /// The earliest first. May contain messages that were deleted, or hidden again.
     hidden: BinaryHeap<Reverse<(Instant, u64)>>,
     next: u64,
     stats: Stats,
@@ -67,10 +67,18 @@ struct Message {
 impl Queue {
     pub(super) fn new(url: String, arn: String, visibility: Duration, redrive: Option<(u32, Queue)>) -> Self {
         let redrive = redrive.map(|(receives, dlq)| (receives, Box::new(dlq)));
-        Self { url, arn, visibility, redrive, hasty: Arc::default(), messages: Arc::default(), changed: Arc::default() }
+        Self {
+            url,
+            arn,
+            visibility,
+            redrive,
+            ignores_wait: Arc::default(),
+            messages: Arc::default(),
+            changed: Arc::default(),
+        }
     }
 
-    /// Puts messages in, all at once, past HTTP.
+    /// Adds messages, all at once, without HTTP.
     pub fn put(&self, bodies: impl IntoIterator<Item = String>) {
         let now = Instant::now();
         let mut messages = self.messages.lock();
@@ -81,9 +89,9 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// Whether receives come back at once, with nothing if there is nothing, as from what does not know long polls.
-    pub fn answer_at_once(&self, hasty: bool) {
-        self.hasty.store(hasty, Ordering::Relaxed);
+    /// Sets whether receives return at once, even if the queue is empty, as from a server without long polls.
+    pub fn answer_at_once(&self, ignores_wait: bool) {
+        self.ignores_wait.store(ignores_wait, Ordering::Relaxed);
     }
 
     /// How many messages it holds now.
@@ -94,7 +102,7 @@ impl Queue {
         Counts { visible: (messages.stored.len() - in_flight) as u32, in_flight: in_flight as u32, delayed: 0 }
     }
 
-    /// What was sent of all that it holds now, in the order in which it was sent.
+    /// The bodies of the messages that it holds now, in the order in which they were sent.
     pub fn bodies(&self) -> Vec<String> {
         let messages = self.messages.lock();
         let mut stored: Vec<_> = messages.stored.iter().collect();
@@ -102,7 +110,7 @@ impl Queue {
         stored.into_iter().map(|(_, message)| message.body.clone()).collect()
     }
 
-    /// What was asked of it so far.
+    /// The requests to it so far.
     pub fn stats(&self) -> Stats {
         self.messages.lock().stats.clone()
     }
@@ -112,7 +120,7 @@ impl Queue {
         self.until(|messages| messages.stored.is_empty().then_some(())).await;
     }
 
-    /// Returns when the first ReceiveMessage comes: when that was.
+    /// Waits for the first ReceiveMessage, and returns its time.
     pub async fn polled(&self) -> Instant {
         self.until(|messages| messages.stats.first_receive).await
     }
@@ -157,7 +165,7 @@ impl Queue {
         Ok(json!({ "MessageId": message_id(id), "MD5OfMessageBody": md5 }))
     }
 
-    /// A long poll. If its client goes away, it is dropped and takes nothing.
+    /// A long poll. If the client disconnects, the poll is dropped and receives nothing.
     pub(super) async fn receive(&self, request: &Value) -> Value {
         let max = number(&request["MaxNumberOfMessages"]).unwrap_or(1).min(10) as usize;
         let visibility = number(&request["VisibilityTimeout"]).map_or(self.visibility, Duration::from_secs);
@@ -167,7 +175,7 @@ impl Queue {
             changed.as_mut().enable();
             let (received, next) = self.take(max, visibility);
             let now = Instant::now();
-            if !received.is_empty() || now >= until || self.hasty.load(Ordering::Relaxed) {
+            if !received.is_empty() || now >= until || self.ignores_wait.load(Ordering::Relaxed) {
                 return json!({ "Messages": received });
             }
             tokio::select! {
@@ -177,7 +185,7 @@ impl Queue {
         }
     }
 
-    /// What can be received now, and when there may be more.
+    /// Receives visible messages. Also returns when the next hidden one becomes visible.
     fn take(&self, max: usize, visibility: Duration) -> (Vec<Value>, Option<Instant>) {
         let now = Instant::now();
         let mut messages = self.messages.lock();
@@ -191,7 +199,7 @@ impl Queue {
             let Some(id) = messages.visible.pop_front() else { break };
             let Some(message) = messages.stored.get_mut(&id) else { continue };
             if let Some((_, dlq)) = self.redrive.as_ref().filter(|(receives, _)| message.receives >= *receives) {
-                // Not the lock that is held: a queue is never its own dead-letter queue.
+                // This takes another lock than the one that is held, because a queue is never its own dead-letter queue.
                 dlq.put(messages.stored.remove(&id).map(|message| message.body));
                 if messages.stored.is_empty() {
                     self.changed.notify_waiters();
@@ -208,7 +216,7 @@ impl Queue {
         (received, messages.hidden.peek().map(|Reverse((at, _))| *at))
     }
 
-    /// With the handle of an earlier receive nothing is deleted, and that is no error: as SQS may do.
+    /// With the handle of an earlier receive, nothing is deleted and no error is returned, as in SQS.
     pub(super) fn delete(&self, request: &Value) -> Result<Value, Fault> {
         let (id, receives) = handle(request)?;
         let mut messages = self.messages.lock();
@@ -230,7 +238,7 @@ impl Queue {
         let until = Instant::now() + Duration::from_secs(visibility);
         message.hidden_until = Some(until);
         messages.hidden.push(Reverse((until, id)));
-        // Polls may have to wake earlier than they thought.
+        // The message may now become visible earlier than waiting polls expect.
         self.changed.notify_waiters();
         Ok(json!({}))
     }
@@ -244,7 +252,7 @@ impl Messages {
         self.next
     }
 
-    /// Makes visible what is not hidden any more.
+    /// Makes messages visible whose time hidden has ended.
     fn show_again(&mut self, now: Instant) {
         while let Some(&Reverse((at, id))) = self.hidden.peek().filter(|Reverse((at, _))| *at <= now) {
             self.hidden.pop();
@@ -280,7 +288,7 @@ fn message_id(id: u64) -> String {
     format!("00000000-0000-4000-8000-{id:012x}")
 }
 
-/// A message's number and which of its receives it was.
+/// The number of a message, and the number of the receive, from a receipt handle.
 fn handle(request: &Value) -> Result<(u64, u32), Fault> {
     let (id, receives) =
         request["ReceiptHandle"].as_str().and_then(|handle| handle.split_once('-')).ok_or("ReceiptHandleIsInvalid")?;

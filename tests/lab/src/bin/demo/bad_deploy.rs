@@ -1,6 +1,7 @@
-//! The bad deploy of `checkout`, from its first failed task to the recovery: what EventBridge gets, and what ECS answers.
+//! The bad deploy of `checkout`, from its first failed task to the recovery: the events, and ECS's answers.
 //!
-//! It was recorded, and is played faster than it happened: every time in it is moved by as much, so that the recovery is now.
+//! It is a recording, and the demo plays it faster than it happened. All recorded times are moved by the same amount, so that the recovery
+//! happens now.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use time::{OffsetDateTime, macros::datetime};
 
 /// The service.
 pub(crate) const SERVICE: &str = "checkout";
-/// What runs once it is over.
+/// The task definition that runs after the recovery.
 pub(crate) const GOOD: &str = "checkout:87";
 
-/// What ECS answered about it while the deployment failed.
+/// The folder with ECS's answers about the service while the deployment failed.
 const ANSWERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../answers/missing_image");
-/// When ECS said that it cannot start its tasks, when it began to roll back, and when it was done.
+/// When ECS reported that the service cannot start its tasks, when the rollback began, and when the service had recovered.
 const IMPAIRED: OffsetDateTime = datetime!(2026-03-02 08:19 UTC);
 const ROLLBACK: OffsetDateTime = datetime!(2026-03-02 08:20 UTC);
 const RECOVERED: OffsetDateTime = datetime!(2026-03-02 08:27 UTC);
@@ -31,19 +32,19 @@ pub(crate) struct BadDeploy {
     tasks: Vec<Value>,
 }
 
-/// Events that come together, and what they mean to the incident.
+/// Events that arrive together.
 pub(crate) struct Step {
-    /// For people to read.
+    /// A description for people.
     pub(crate) what: &'static str,
-    /// Each with its time.
+    /// The events, with their times.
     pub(crate) events: Vec<Value>,
 }
 
 impl BadDeploy {
-    /// Reads it.
+    /// Reads the recording.
     ///
     /// # Errors
-    /// When a file is missing or broken.
+    /// When a file is missing or cannot be parsed.
     pub(crate) fn read() -> Result<Self> {
         let read = |name: &str| -> Result<Value> {
             let file = Path::new(ANSWERS).join(name);
@@ -65,15 +66,15 @@ impl BadDeploy {
         Ok(Self { later, service, tasks })
     }
 
-    /// An ECS that answers as it did while the deployment failed.
+    /// A stand-in for ECS that answers as ECS did while the deployment failed.
     ///
     /// # Errors
-    /// As [`EcsApi::start`].
+    /// Those of [`EcsApi::start`].
     pub(crate) async fn ecs(&self) -> Result<EcsApi> {
         EcsApi::start_later(&[ANSWERS], self.later).await
     }
 
-    /// What happens until the fix.
+    /// The steps until the fix.
     pub(crate) fn steps(&self, ecs: Ecs<'_>) -> [Step; 3] {
         let mut failed = self.tasks.iter().map(|task| {
             let mut event = ecs.task_changed(task);
@@ -89,12 +90,12 @@ impl BadDeploy {
         rollback["detail"]["deploymentId"] = self.service["deployments"][0]["id"].clone();
         [
             Step { what: "a task of the new deployment cannot start", events: first },
-            Step { what: "more of the same", events: failed.chain(impaired).collect() },
-            Step { what: "ECS gives the deployment up", events: vec![rollback] },
+            Step { what: "more tasks cannot start", events: failed.chain(impaired).collect() },
+            Step { what: "ECS rolls the deployment back", events: vec![rollback] },
         ]
     }
 
-    /// What ECS answers after the rollback, and the event about it.
+    /// ECS's answer after the rollback, and the step that reports it.
     pub(crate) fn fix(&self, ecs: Ecs<'_>) -> (Value, Step) {
         let mut service = self.service.clone();
         let before = service["deployments"][1]["taskDefinition"].take();
@@ -114,7 +115,7 @@ impl BadDeploy {
             "rolloutStateReason": "ECS deployment ecs-svc/7700112233445566778 completed.",
         }]);
         let well = at(ecs.steady_state(SERVICE), &self.time(RECOVERED));
-        let step = Step { what: "what ran before runs again, and ECS confirms it", events: vec![well] };
+        let step = Step { what: "the previous task definition runs again, and ECS confirms it", events: vec![well] };
         (json!({ "services": [service], "failures": [] }), step)
     }
 
@@ -123,7 +124,7 @@ impl BadDeploy {
     }
 }
 
-/// An event of the service as it is at this time.
+/// The event with this time.
 fn at(mut event: Value, time: &Value) -> Value {
     for key in ["createdAt", "updatedAt"] {
         event["detail"].get_mut(key).into_iter().for_each(|time_of| *time_of = time.clone());

@@ -1,10 +1,10 @@
-//! The whole way of an ECS event to Slack, on one machine: EventBridge rule, SQS queue, the worker, and a page that shows what
-//! Slack would: a channel by webhook beside one by bot token. `make demo` builds and starts it.
+//! Shows on one machine how ECS events get to Slack: an EventBridge rule, an SQS queue, the worker, and a page that shows the messages as
+//! Slack does, with a channel by webhook beside one by bot token. `make demo` builds and starts it.
 //!
-//! Read from the environment: `WORKER`, the program to run; `PORT` of the page; `ONCE=1` to end by itself after the first
-//! round, with exit code 0 if all came as it should; `VERBOSE=1` to see the worker's log.
+//! Environment variables: `WORKER`, the program to run; `PORT` of the page; `ONCE=1` to end after the first round, with exit code 0 if both
+//! channels got what they should; `VERBOSE=1` to show the worker's log.
 
-#![allow(clippy::disallowed_methods, reason = "people watch its steps")]
+#![allow(clippy::disallowed_methods, reason = "pauses between the steps, so that people can watch them")]
 
 mod bad_deploy;
 
@@ -30,16 +30,16 @@ const LOG: &str = "target/demo-worker.log";
 const BETWEEN_EVENTS: Duration = Duration::from_secs(5);
 /// Between the steps of the bad deploy, so that people can watch it.
 const BETWEEN_STEPS: Duration = Duration::from_secs(4);
-/// How long anything may take.
+/// The longest time for one step.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The channel that alerts go to by webhook.
+/// The channel that gets alerts by webhook.
 const WEBHOOK: &str = "platform-alerts";
-/// The id of the one that they go to by bot token.
+/// The id of the channel that gets alerts by bot token.
 const CHANNEL: &str = "C0PLATFORM";
 const CLUSTER: &str = "production";
 
-/// What is to become of an event.
+/// What happens to an event.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Posted,
@@ -49,7 +49,7 @@ enum Fate {
 
 type Happening = (&'static str, fn(Ecs<'static>, &str) -> Value, Fate);
 
-/// What happens before the bad deploy; each to a service of its own, by which it is found again.
+/// The events before the bad deploy. Each is about another service, by whose name the checks find its alert.
 const FIRST_ROUND: [Happening; 7] = [
     ("image-inferrer", Ecs::secret_missing, Fate::Posted),
     ("search-indexer", Ecs::out_of_memory, Fate::Posted),
@@ -60,7 +60,7 @@ const FIRST_ROUND: [Happening; 7] = [
     ("accounts", Ecs::rollback, Fate::Posted),
 ];
 
-/// What happens after it, over and over.
+/// The events after the bad deploy, which repeat.
 const LATER: [Happening; 8] = [
     ("recommendations", Ecs::image_missing, Fate::Posted),
     ("ledger", Ecs::placement_failure, Fate::Posted),
@@ -93,7 +93,7 @@ async fn demo() -> Result<()> {
         outcome = stage.play() => outcome,
         () = signals.next() => Ok(()),
     };
-    // It may have ended by itself; the outcome says so.
+    // If the worker has ended by itself, the outcome says so.
     if stage.worker.terminate().await.is_ok() {
         println!("\nThe worker stops once its long poll has ended, which may take 20 seconds; Ctrl-C ends it at once.");
         tokio::select! {
@@ -104,11 +104,11 @@ async fn demo() -> Result<()> {
     outcome
 }
 
-/// Everything that the demo needs. Whatever of it has been started ends when it is dropped.
+/// Everything that the demo runs. All of it ends when this is dropped.
 struct Stage {
     slack: Slack,
     aws: Aws,
-    /// It knows `checkout`, and whatever has recovered since.
+    /// Knows `checkout`, and every service that has recovered since.
     ecs: EcsApi,
     bad_deploy: BadDeploy,
     queue: Queue,
@@ -152,7 +152,7 @@ impl Stage {
         Ok(Self { slack, aws, ecs, bad_deploy, queue, dlq, worker })
     }
 
-    /// Ends only if `ONCE` is set, or something has gone wrong.
+    /// Ends only if `ONCE` is set, or after an error.
     async fn play(&self) -> Result<()> {
         tokio::select! {
             outcome = self.put_events() => outcome,
@@ -168,7 +168,7 @@ impl Stage {
             self.put(happening).await?;
         }
         self.await_empty_queue().await?;
-        self.tell_bad_deploy(if once { Duration::ZERO } else { BETWEEN_STEPS }).await?;
+        self.play_bad_deploy(if once { Duration::ZERO } else { BETWEEN_STEPS }).await?;
         self.check_first_round().await?;
         if once {
             return Ok(());
@@ -183,14 +183,14 @@ impl Stage {
             let before = if fate == Fate::Posted { in_trouble.replace(service) } else { in_trouble.take() };
             if let Some(service) = before {
                 pause.tick().await;
-                self.mend(service).await?;
+                self.recover(service).await?;
             }
         }
         Ok(())
     }
 
-    /// Its events are minutes apart, so each step is over before the next one.
-    async fn tell_bad_deploy(&self, pause: Duration) -> Result<()> {
+    /// Plays the steps of the bad deploy. In reality they are minutes apart, so each step must be finished before the next one.
+    async fn play_bad_deploy(&self, pause: Duration) -> Result<()> {
         let ecs = Ecs { cluster: CLUSTER, ..Ecs::default() };
         for step in self.bad_deploy.steps(ecs) {
             self.take(step).await?;
@@ -210,7 +210,7 @@ impl Stage {
     }
 
     async fn put(&self, (service, make, fate): Happening) -> Result<()> {
-        // What ECS said when it was well is no longer so.
+        // The answer from the service's last recovery is no longer true.
         self.ecs.forget(service);
         let event = make(Ecs { cluster: CLUSTER, ..Ecs::default() }, service);
         let note = match fate {
@@ -223,8 +223,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The service has recovered, and ECS reports it.
-    async fn mend(&self, service: &str) -> Result<()> {
+    /// Makes the service recover: ECS describes it as healthy, and sends an event.
+    async fn recover(&self, service: &str) -> Result<()> {
         let ecs = Ecs { cluster: CLUSTER, ..Ecs::default() };
         let arn = ecs.service_arn(service);
         let cluster = arn.replace(&format!(":service/{CLUSTER}/{service}"), &format!(":cluster/{CLUSTER}"));
@@ -244,7 +244,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What must hold once the queue is empty.
+    /// Checks both channels, after the queue is empty.
     async fn check_first_round(&self) -> Result<()> {
         ensure!(self.dlq.counts().await?.total() == 0, "the dead-letter queue is not empty");
         let posts: Vec<Request> =
@@ -256,7 +256,7 @@ impl Stage {
             match fate {
                 Fate::Posted if by_webhook && by_bot_token => {}
                 Fate::Posted => bail!("no alert for {service} in each channel; the worker's log is {LOG}"),
-                _ => ensure!(!by_webhook && !by_bot_token, "an alert that nobody wants for {service}"),
+                _ => ensure!(!by_webhook && !by_bot_token, "an alert for {service}, which no route takes"),
             }
         }
 
@@ -273,7 +273,7 @@ impl Stage {
         ensure!(replies.last().is_some_and(|reply| is_green(&reply.payload)), "no recovery in its thread");
         println!(
             "\nEvery alert has arrived, nothing else was posted, and the queue is empty. The bad deploy is {} posts by \
-             webhook; by bot token one message, edited {} times, with {} replies. Both say that it is over.\n",
+             webhook; by bot token one message, edited {} times, with {} replies. Both show that it has recovered.\n",
             posts.len(),
             roots.iter().map(|root| root.edits).sum::<usize>(),
             replies.len()
@@ -281,11 +281,11 @@ impl Stage {
         Ok(())
     }
 
-    /// One line for each answer of Slack.
+    /// Prints one line for each answer of Slack.
     async fn announce(&self) -> std::convert::Infallible {
         let mut seen = 0;
         loop {
-            // Nobody waits longer than a year.
+            // A limit that is never reached.
             let year = Duration::from_secs(365 * 86_400);
             let requests = self.slack.wait_for(|requests| requests.len() > seen, year).await.unwrap_or_default();
             for request in requests.iter().skip(seen).filter(|request| request.method != Method::Auth) {
@@ -304,7 +304,7 @@ impl Stage {
         }
     }
 
-    /// Writes the worker's log to a file, or shows it. Ends when the worker has ended, which it should not.
+    /// Writes the worker's log to a file, and prints it if `VERBOSE` is set. Returns only if the worker ends, which is an error.
     async fn log(&self) -> anyhow::Error {
         let verbose = is_set("VERBOSE");
         let mut file = File::create(LOG).ok();
@@ -315,18 +315,18 @@ impl Stage {
                 if verbose {
                     println!("worker  {}", line.text);
                 }
-                // Without a log file the demo is still worth seeing.
+                // The demo works without a log file, so an error is ignored.
                 let _ = file.as_mut().map(|file| writeln!(file, "{}", line.text));
             }
             if lines.is_empty() {
-                return anyhow::anyhow!("the worker has ended; its last words:\n{}", self.worker);
+                return anyhow::anyhow!("the worker has ended; it wrote:\n{}", self.worker);
             }
             seen += lines.len();
         }
     }
 }
 
-/// Everything that is a problem goes to both channels.
+/// The worker's configuration: every problem goes to both channels.
 fn configuration(queue: &Queue, slack: &Slack) -> String {
     format!(
         r#"
@@ -365,7 +365,7 @@ fn is_set(variable: &str) -> bool {
     std::env::var(variable).is_ok_and(|value| !["", "0"].contains(&value.as_str()))
 }
 
-/// What ECS calls it.
+/// The event's name or stop code.
 fn name(event: &Value) -> &str {
     let detail = &event["detail"];
     detail["eventName"].as_str().or(detail["stopCode"].as_str()).unwrap_or_default()
@@ -375,7 +375,7 @@ fn is_green(payload: &Value) -> bool {
     payload["attachments"][0]["color"] == "good"
 }
 
-/// What the notification on a phone would say, in one line.
+/// The text of the notification, in one line and without Slack's markup for emoji.
 fn readable(text: &str) -> String {
     let marks = [
         (":rotating_light:", "🚨"),
@@ -388,7 +388,7 @@ fn readable(text: &str) -> String {
     marks.iter().chain(&entities).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
-/// What asks the demo to stop.
+/// The signals that stop the demo.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
