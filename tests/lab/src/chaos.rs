@@ -1,10 +1,10 @@
-//! Chaos: the real program in rounds of trouble. Up to three replicas on one queue are killed, stopped and started again, while
-//! Slack, AWS and the table of incidents fail in every way they have; then all is well, the queue drains, and `judge` holds
-//! what was recorded against what is promised.
+//! Runs the real program in rounds of random failures. Up to three replicas on one queue are killed, stopped and started again, while Slack,
+//! AWS and the incidents table fail in every way that the stand-ins know. Then the failures stop, the queue drains, and [`judge`] compares
+//! what was recorded with what the program promises.
 //!
-//! Everything left to chance is drawn from the seed and the round's number (`plan`), so that either can be repeated; only how
-//! the machine orders things that happen at once cannot. Put-backs pass ten times as fast as they do, and every life of a
-//! replica has an AWS endpoint and a webhook URL of its own, which distinguish its requests from the others'.
+//! [`plan`] draws everything random from the seed and the round's number, so that a round can be repeated. Only the order of events that
+//! happen at the same time cannot be repeated. Put-backs take a tenth of their real time. Each *life* of a replica, which is one process,
+//! has its own AWS endpoint and webhook URL, which identify its requests.
 
 mod aws;
 mod door;
@@ -35,45 +35,45 @@ use plan::{Blow, CHANNELS, Plan, When};
 use table::Table;
 pub use tally::Tally;
 
-/// The drain's, which bounds how long a receive waits too: three seconds less.
+/// The `SHUTDOWN_GRACE` of the workers. A long poll takes three seconds less.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// How long it may take, once all is well, until everything is settled: Slack and SQS are tried again after back-offs of up to
-/// a quarter and half of it.
+/// How long it may take, after the failures have stopped, until every message is settled. The worker retries Slack and SQS after backoffs
+/// of up to a quarter and a half of this time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 
-/// Part of every credential that is given out; in no log.
+/// The secret part of all credentials. No log may contain it.
 const SECRET_KEY: &str = "a-secret-key";
 
 /// The name of the secret that holds the bot's token.
 const BOT_TOKEN: &str = "bot-token";
 
-/// Everything recorded in a round.
+/// Everything that was recorded in a round.
 struct Record {
     plan: Plan,
     deeds: Vec<Deed>,
-    /// Every request to Slack to post or to edit.
+    /// Every request to Slack that posts or edits.
     posts: Vec<crate::slack::Request>,
-    /// What channels that a bot posts to show at the end, by their index.
+    /// The messages at the end in the channels by bot token, by the channel's index.
     shown: HashMap<usize, Vec<web_api::Message>>,
     lives: Vec<Life>,
-    /// One instant by both clocks: logs use the other one.
+    /// The same moment by both clocks. Logs use the second one.
     clocks: (Instant, OffsetDateTime),
-    /// When each message was sent first.
+    /// When each message was sent.
     sent: Vec<Instant>,
-    /// When the way to Slack was closed.
+    /// When the forwarder to Slack was closed.
     closed: Vec<Instant>,
-    /// When receives of whom hung, from when until when.
+    /// The receives that hung: the life, the begin and the end.
     stalls: Vec<(usize, Instant, Instant)>,
-    /// What the dead-letter queue holds at the end.
+    /// The bodies in the dead-letter queue at the end.
     dead: Vec<String>,
-    /// What the queue holds at the end.
+    /// The bodies in the queue at the end.
     left: Vec<String>,
 }
 
-/// One process, from start to end.
+/// One process of a replica, from its start to its end.
 struct Life {
-    /// Which replica, and which of its lives.
+    /// A hundred times the replica's number, plus the number of its earlier lives.
     number: usize,
     lines: Vec<Line>,
     end: End,
@@ -83,9 +83,9 @@ struct Life {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Killed,
-    /// By SIGTERM, with this exit code, after so long.
+    /// It got SIGTERM, and ended with this exit code after this time.
     Stopped(Option<i32>, Duration),
-    /// By itself, with this exit code.
+    /// It ended by itself, with this exit code.
     ByItself(Option<i32>),
 }
 
@@ -98,16 +98,18 @@ struct Stage {
     table: Option<Arc<Table>>,
     stalls: Arc<Mutex<Vec<(usize, Instant, Instant)>>>,
     ledger: Ledger,
+    /// Whether the failures have stopped.
     calm: watch::Sender<bool>,
-    /// Everything is settled.
+    /// Whether every message is settled.
     done: watch::Sender<bool>,
+    /// How often each fault of AWS and the forwarder happened.
     injected: Arc<Mutex<HashMap<&'static str, u64>>>,
 }
 
-/// Plays a round with `binary` as the worker, and judges it.
+/// Plays a round with `binary` as the worker, and checks the promises.
 ///
 /// # Errors
-/// Whatever broke, with everything that happened to the messages concerned.
+/// All broken promises, with the history of the messages concerned.
 pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Result<Tally> {
     let plan = Plan::of(seed, number, size);
     let sqs = Sqs::start().await?;
@@ -119,7 +121,7 @@ pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Resul
     slack.script(web_api::EDITS, plan.edits.iter().cloned());
     sqs.put_secret(BOT_TOKEN, web_api::TOKEN);
     let table = if plan.has_table {
-        // What waits for the emulator cannot go from thread to thread, as this may.
+        // The future that creates the table is not `Send`, but this one must be.
         let create = || tokio::runtime::Handle::current().block_on(Table::create());
         Some(Arc::new(tokio::task::spawn_blocking(create).await??))
     } else {
@@ -172,8 +174,8 @@ impl Stage {
             replicas.spawn(Arc::clone(self).replica((index + 1) * 100, blows.clone(), life));
         }
         let trouble = async {
-            // Its time runs from the first request to Slack: before, a worker on a loaded machine may be starting still, and
-            // would begin when all is well.
+            // The time begins with the first request to Slack. On a loaded machine the workers may start slowly, and would otherwise miss
+            // the failures.
             let _ = self.slack.wait_for(|all| !all.is_empty(), DRAIN_LIMIT).await;
             sleep(plan.trouble).await;
             self.slack.calm();
@@ -181,7 +183,7 @@ impl Stage {
         };
         let ((), sent, closed) = tokio::join!(trouble, self.send(plan), self.close(plan));
         let (sent, closed) = (sent, closed?);
-        // If it does not drain, the verdict says what is left.
+        // If the queue does not drain, the checks report the remaining messages.
         let _ = timeout(DRAIN_LIMIT, self.queue.emptied()).await;
         self.done.send_replace(true);
         let mut lives = Vec::new();
@@ -204,7 +206,7 @@ impl Stage {
         sent
     }
 
-    /// Keeps everybody from Slack now and then, while the trouble lasts.
+    /// Closes the forwarder to Slack a few times, until the failures stop.
     async fn close(&self, plan: &Plan) -> Result<Vec<Instant>> {
         let mut closed = Vec::new();
         for (requests, time) in &plan.closed {
@@ -220,7 +222,7 @@ impl Stage {
         Ok(closed)
     }
 
-    /// The lives of one replica, one after the other.
+    /// Runs the lives of one replica, one after the other.
     async fn replica(self: Arc<Self>, number: usize, blows: Vec<Blow>, start: Start) -> Result<Vec<Life>> {
         let mut lives = Vec::new();
         let mut blows = blows.into_iter();
@@ -245,7 +247,7 @@ impl Stage {
                 (Some(status), _) => End::ByItself(status.code()),
                 (None, Some(blow)) if blow.is_kill && !*self.done.borrow() => {
                     worker.kill().await?;
-                    // Its last words may still be in the pipes.
+                    // Its last lines may still be in the pipes.
                     worker.wait(GRACE).await?;
                     End::Killed
                 }
@@ -300,7 +302,7 @@ impl Stage {
             ("CONFIG_CONTENT", "unrouted = 'drop'\n".to_owned() + &config + &plan::routes()),
             ("QUEUE_URL", self.queue.url.clone()),
             ("SLACK_ALLOWED_HOSTS", "127.0.0.1".to_owned()),
-            // Every answer of Slack's, as it was understood.
+            // The log then shows each answer of Slack as the worker understood it.
             ("RUST_LOG", "info,ecs_slack_alerts::slack::channel=debug".to_owned()),
             ("SHUTDOWN_GRACE", format!("{}s", GRACE.as_secs())),
         ];
@@ -310,6 +312,7 @@ impl Stage {
         Ok((worker, front))
     }
 
+    /// Waits until the life has done this.
     async fn comes(&self, life: usize, when: When) {
         let of = |what: &[What], count: usize| {
             let what = what.to_owned();
@@ -318,7 +321,7 @@ impl Stage {
             }
         };
         let mut ledger = self.ledger.subscribe();
-        // Neither sender goes away while this is borrowed.
+        // The senders live as long as `self`, so the waits do not fail.
         match when {
             When::Received(count) => drop(ledger.wait_for(of(&[What::Received], count)).await),
             When::Settled(count) => drop(ledger.wait_for(of(&[What::Deleted, What::PutBack], count)).await),
@@ -331,7 +334,7 @@ impl Stage {
     }
 }
 
-/// What all lives of a round have in common.
+/// The settings that all lives of a round share.
 #[derive(Clone, Copy)]
 struct Start {
     plan_seed: u64,
@@ -340,13 +343,13 @@ struct Start {
     visibility: u64,
 }
 
-/// The part of a webhook's URL, and of the Web API's, by which Slack's stand-in distinguishes lives.
+/// The part of a webhook's URL, and of the Web API's URL, that identifies a life.
 fn app(life: usize) -> String {
     format!("B{life:08}")
 }
 
-/// Returns when it is so.
+/// Waits until the value is true.
 async fn is(what: &watch::Sender<bool>) {
-    // It does not go away while this borrows it.
+    // The sender is borrowed, so the wait does not fail.
     let _ = what.subscribe().wait_for(|is| *is).await;
 }

@@ -1,5 +1,5 @@
-//! What one life of a worker takes for AWS: the lab's SQS and the emulator's DynamoDB behind random faults, with credentials
-//! that expire within seconds. Who asked for what is written down, with the instant and what went wrong with it.
+//! The AWS endpoint of one life: the lab's SQS and the emulator's DynamoDB behind random faults, with credentials that expire within seconds.
+//! It records what the life received, deleted and put back, with the time and the fault.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,31 +27,32 @@ use crate::aws::REGION;
 use crate::connection::{Connection, Connections};
 use crate::sqs::Account;
 
-/// The SDK takes credentials for expired ten seconds before they are: it renews these after three.
+/// The SDK renews credentials ten seconds before they expire, so it renews these after three seconds.
 const CREDENTIALS_LAST: Duration = Duration::from_secs(13);
 
-/// A put-back of the worker's lasts half a minute and more; here time passes ten times as fast, and never longer than this.
+/// The longest put-back, in seconds. The worker's put-backs last half a minute and longer; here they take a tenth of that, and at most this
+/// time.
 const LONGEST_PUT_BACK: u64 = 3;
 
-/// Everything that was asked of the queue, in order.
+/// All actions on the queue, in order.
 pub(super) type Ledger = Arc<watch::Sender<Vec<Deed>>>;
 
-/// One message received, or asked to be settled.
+/// One message that a life received, or asked to delete or put back.
 #[derive(Debug, Clone)]
 pub(super) struct Deed {
     pub(super) at: Instant,
-    /// Which life did it.
+    /// The life that did it.
     pub(super) by: usize,
     pub(super) what: What,
     /// SQS's number for the message.
     pub(super) id: u64,
-    /// Which of its receives this is, or belongs to.
+    /// The number of the receive that it is, or whose receipt it uses.
     pub(super) receive: u32,
-    /// Of a message received: what was sent.
+    /// The body, for a receive.
     pub(super) body: Option<String>,
-    /// False if the queue never received it.
+    /// Whether the request reached the queue.
     pub(super) acted: bool,
-    /// What went wrong.
+    /// The fault of the request.
     pub(super) fault: Option<&'static str>,
 }
 
@@ -62,46 +63,47 @@ pub(super) enum What {
     PutBack,
 }
 
-/// What goes wrong with a request.
+/// A fault of one request.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Error(&'static str, u16, &'static str),
-    /// Nothing for so long, then a reset.
+    /// No answer for this time, then a reset.
     Hang(Duration),
     Reset,
-    /// It acts, and its answer is lost.
+    /// The request takes effect, and its answer is lost.
     Lost,
-    /// It acts, and answers after so long.
+    /// The request takes effect, and the answer comes after this time.
     Late(Duration),
-    /// It acts on some entries only. What has no entries fares well.
+    /// Only some entries of a batch take effect; the seed selects them. A request without entries is not disturbed.
     Entries(u64),
-    /// This and the next so many requests: the credentials are refused.
+    /// The credentials are refused, for this request and this number of further ones.
     Expired(u32),
 }
 
-/// It ends when dropped.
+/// The endpoint. It ends when dropped.
 pub(super) struct Front {
     address: SocketAddr,
     server: JoinHandle<()>,
 }
 
-/// What a front is made from.
+/// The settings of an endpoint.
 pub(super) struct Setup {
     pub(super) account: Arc<Account>,
     pub(super) ledger: Ledger,
-    /// Which life it serves.
+    /// The life that uses it.
     pub(super) life: usize,
     pub(super) seed: u64,
-    /// Of a hundred requests.
+    /// How many of a hundred requests fail.
     pub(super) trouble: u32,
-    /// Where incidents are kept; else the worker keeps them in its memory.
+    /// The incidents table. Without it, the worker keeps incidents in its memory.
     pub(super) table: Option<Arc<Table>>,
-    /// Of a hundred requests to it.
+    /// How many of a hundred requests to the table fail.
     pub(super) table_trouble: u32,
+    /// Whether the failures have stopped.
     pub(super) calm: watch::Receiver<bool>,
-    /// When receives of whom hung, from when until when.
+    /// The receives that hung: the life, the begin and the end.
     pub(super) stalls: Arc<Mutex<Vec<(usize, Instant, Instant)>>>,
-    /// What went wrong how often.
+    /// How often each fault happened.
     pub(super) injected: Arc<Mutex<HashMap<&'static str, u64>>>,
 }
 
@@ -112,12 +114,13 @@ struct Desk {
 
 #[derive(Default)]
 struct Chance {
-    /// For each operation apart, so that how they interleave does not matter.
+    /// One for each operation, so that the order of different operations does not change the faults.
     rngs: HashMap<String, Rng>,
-    /// A receive has succeeded: before, the worker takes refused credentials for a mistake in its configuration, and ends.
+    /// Whether a receive has succeeded. Before that, the worker treats refused credentials as a configuration error, and ends.
     proven: bool,
-    refused_yet: u32,
-    /// When each of the credentials was given out.
+    /// How many further requests are refused because of their credentials.
+    refusals_left: u32,
+    /// When each set of credentials was issued.
     credentials: Vec<Instant>,
 }
 
@@ -135,7 +138,7 @@ impl Front {
         Ok(Self { address, server })
     }
 
-    /// What the worker must have in its environment to take this for AWS.
+    /// The environment variables with which the worker uses this as AWS.
     pub(super) fn environment(&self) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
@@ -180,11 +183,11 @@ async fn answer(
     match fault {
         Some(Fault::Error(_, status, code)) => {
             desk.asked(operation, &request, &[], name);
-            return json_response(status, &json!({ "__type": code, "message": "so the dice fell" }));
+            return json_response(status, &json!({ "__type": code, "message": "a random fault" }));
         }
         Some(Fault::Expired(_)) => {
             desk.asked(operation, &request, &[], name);
-            return json_response(403, &json!({ "__type": "ExpiredToken", "message": "so the dice fell" }));
+            return json_response(403, &json!({ "__type": "ExpiredToken", "message": "a random fault" }));
         }
         Some(Fault::Hang(time)) => {
             desk.asked(operation, &request, &[], name);
@@ -230,8 +233,8 @@ impl Desk {
         let name = fault.map(|fault| fault.name());
         self.asked(operation, &json!({ "Entries": failed }), &[], name);
         let acted: Vec<Value> = request["Entries"].as_array().cloned().unwrap_or_default();
-        let told_badly = name.filter(|_| !matches!(fault, Some(Fault::Entries(_))));
-        self.asked(operation, &json!({}), &acted, told_badly);
+        let fault_of_answer = name.filter(|_| !matches!(fault, Some(Fault::Entries(_))));
+        self.asked(operation, &json!({}), &acted, fault_of_answer);
         for entry in request["Entries"].as_array_mut().into_iter().flatten() {
             if let Some(seconds) = entry["VisibilityTimeout"].as_u64() {
                 entry["VisibilityTimeout"] = json!((seconds / 10).min(LONGEST_PUT_BACK));
@@ -268,7 +271,7 @@ impl Desk {
         }));
     }
 
-    /// Writes down what the worker asks to be done to messages: of `request` nothing is done, `acted` is.
+    /// Records deletes and put-backs that the worker asks for. The entries of `request` have no effect, those in `acted` have.
     fn asked(&self, operation: &str, request: &Value, acted: &[Value], fault: Option<&'static str>) {
         let what = match operation {
             "DeleteMessageBatch" => What::Deleted,
@@ -288,7 +291,7 @@ impl Desk {
         acted: bool,
         fault: Option<&'static str>,
     ) -> Option<Deed> {
-        // The lab's SQS makes them so.
+        // The form of receipts in the lab's SQS.
         let (id, receive) = receipt.as_str()?.split_once('-')?;
         let (id, receive) = (id.parse().ok()?, receive.parse().ok()?);
         Some(Deed { at: Instant::now(), by: self.setup.life, what, id, receive, body, acted, fault })
@@ -310,12 +313,12 @@ impl Desk {
         })
     }
 
-    /// Whether the request was signed with credentials that have expired, or that were never given out.
+    /// Whether the request was signed with credentials that have expired, or were never issued.
     fn are_expired(&self, headers: &HeaderMap) -> bool {
         let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let key = signed.split_once("Credential=CHAOS").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-        let given_out = |key: usize| self.chance.lock().credentials.get(key.checked_sub(1)?).copied();
-        key.and_then(given_out).is_none_or(|at| at.elapsed() > CREDENTIALS_LAST)
+        let issued_at = |key: usize| self.chance.lock().credentials.get(key.checked_sub(1)?).copied();
+        key.and_then(issued_at).is_none_or(|at| at.elapsed() > CREDENTIALS_LAST)
     }
 
     fn fault(&self, operation: &str, is_table: bool) -> Option<Fault> {
@@ -325,14 +328,14 @@ impl Desk {
         }
         let mut chance = self.chance.lock();
         let proven = chance.proven;
-        if chance.refused_yet > 0 {
-            chance.refused_yet -= 1;
+        if chance.refusals_left > 0 {
+            chance.refusals_left -= 1;
             return Some(Fault::Expired(0));
         }
         let seed = || {
             let mix = |sum: u64, byte: u8| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
-            let letters = operation.bytes().fold(self.setup.life as u64, mix);
-            Rng::with_seed(self.setup.seed ^ Rng::with_seed(letters).u64(..))
+            let mixed = operation.bytes().fold(self.setup.life as u64, mix);
+            Rng::with_seed(self.setup.seed ^ Rng::with_seed(mixed).u64(..))
         };
         let rng = chance.rngs.entry(operation.to_owned()).or_insert_with(seed);
         if rng.u32(..100) >= trouble {
@@ -347,11 +350,11 @@ impl Desk {
             5 => Fault::Entries(rng.u64(..)),
             6 => Fault::Lost,
             7 => Fault::Expired(rng.u32(0..=3)),
-            // Beyond ten seconds the worker gives up first.
+            // After ten seconds the worker gives up first.
             _ => Fault::Hang(Duration::from_millis(if rng.u8(..8) == 0 { 15_000 } else { rng.u64(300..=4_000) })),
         };
         if let Fault::Expired(more) = fault {
-            chance.refused_yet = more;
+            chance.refusals_left = more;
         }
         let has_entries = operation.ends_with("Batch");
         (has_entries || !matches!(fault, Fault::Entries(_))).then_some(fault)

@@ -1,4 +1,4 @@
-//! The way to Slack, which can be closed: nobody gets through, and nobody gets a connection.
+//! Forwards connections to Slack. While it is closed, its connections are broken and new ones are refused.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A port that leads to another while it is open.
+/// A port that forwards to another one while it is open.
 pub(super) struct Door {
     address: SocketAddr,
     to: SocketAddr,
@@ -27,13 +27,13 @@ impl Door {
         self.address
     }
 
-    /// Ends every connection, and refuses new ones; when that was.
+    /// Ends every connection, and refuses new ones. Returns the time.
     pub(super) fn close(&self) -> Instant {
         self.passage.lock().abort();
         Instant::now()
     }
 
-    /// Lets everybody in again.
+    /// Accepts connections again.
     pub(super) async fn open(&self) -> Result<()> {
         let mut listener = TcpListener::bind(self.address).await;
         // The aborted task may not have released the port yet.
@@ -57,7 +57,7 @@ async fn pass(listener: TcpListener, to: SocketAddr) {
     while let Ok((mut from, _)) = listener.accept().await {
         connections.spawn(async move {
             if let Ok(mut to) = TcpStream::connect(to).await {
-                // An error is an end like any other.
+                // An error ends the connection too.
                 let _ = copy_bidirectional(&mut from, &mut to).await;
             }
         });

@@ -16,16 +16,17 @@ use super::{End, GRACE, Life, Record, SECRET_KEY, Tally};
 use crate::slack::{Method, Request, web_api};
 use crate::worker::Line;
 
-/// An answer may be on its way for so long when the way is closed: what Slack's lateness allows, and a loaded machine.
-const ON_ITS_WAY: Duration = Duration::from_millis(600);
+/// How long an answer may be under way. It is lost if the forwarder is closed meanwhile. This covers Slack's late answers and a loaded
+/// machine.
+const UNDER_WAY: Duration = Duration::from_millis(600);
 
-/// What must be in no log: a webhook, a bot token, a key of AWS's, an environment of a container's.
+/// Texts that no log may contain: of a webhook, a bot token, an AWS key and a container's environment.
 const SECRETS: [&str; 4] = ["/services/", web_api::TOKEN, SECRET_KEY, "not-for-slack"];
 
-/// The figures of the round.
+/// Checks the promises, and returns the figures of the round.
 ///
 /// # Errors
-/// Everything that broke.
+/// All broken promises.
 pub(super) fn judge(record: &Record) -> Result<Tally> {
     let court = Court::of(record);
     let mut breaks = Vec::new();
@@ -41,7 +42,7 @@ pub(super) fn judge(record: &Record) -> Result<Tally> {
     for service in 0..record.plan.services.len() {
         let mut found = court.duplicates(service, &mut tally);
         found.extend(court.opened_twice(service, &mut tally));
-        found.extend(court.shown_as_over(service, &mut tally));
+        found.extend(court.shown_as_recovered(service, &mut tally));
         if let Some(first) = found.first() {
             breaks.push(format!("{}\n{}", found.join("\n"), court.story(service, first)));
         }
@@ -61,11 +62,11 @@ pub(super) fn judge(record: &Record) -> Result<Tally> {
 struct Court<'a> {
     record: &'a Record,
     lives: HashMap<usize, &'a Life>,
-    /// Which message each of SQS's numbers is.
+    /// The index of the message for each of SQS's numbers.
     messages: HashMap<u64, usize>,
-    /// Of each service and channel: the accepted messages about it, in order. Edits are none.
+    /// For each service and channel: the accepted posts about the service, in order, without edits.
     posts: HashMap<(usize, usize), Vec<&'a Request>>,
-    /// Of each life: when the table did not answer it, so that it acted by what it knew.
+    /// For each life: when the table did not answer it, so that it decided from its own memory.
     outages: HashMap<usize, Vec<(Instant, Instant)>>,
 }
 
@@ -105,8 +106,7 @@ impl<'a> Court<'a> {
         self.record.deeds.iter().filter(of)
     }
 
-    /// Every message was posted wherever it was to be, or is about an incident that was, or lies in the dead-letter queue for a
-    /// reason.
+    /// Every message, or its incident, was posted in each of its channels; or the message is in the dead-letter queue for a reason.
     fn lost(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let message = self.message(index);
         let channels = &self.service_of(index).channels;
@@ -117,7 +117,7 @@ impl<'a> Court<'a> {
             match self.posts(message.service, channel).first() {
                 None if wanted && dead == 0 => breaks.push(format!("lost: never accepted in channel {name}")),
                 Some(_) if !channels.contains(&channel) => {
-                    breaks.push(format!("posted to channel {name}, which no route says"));
+                    breaks.push(format!("posted to channel {name}, to which no route leads"));
                 }
                 Some(post) if wanted => {
                     tally.count(&format!("served, {}", self.store()), 1);
@@ -165,27 +165,28 @@ impl<'a> Court<'a> {
         self.crashed(receive.by).map(|_| "crash")
     }
 
-    /// Each time that the receiver asked for what it had received to be settled.
+    /// The deletes and put-backs that the receiver requested with this receipt.
     fn settles(&self, receive: &Deed) -> impl DoubleEndedIterator<Item = &'a Deed> {
         let which = (receive.by, receive.id, receive.receive);
         let same = move |deed: &&Deed| deed.what != What::Received && (deed.by, deed.id, deed.receive) == which;
         self.record.deeds.iter().filter(same)
     }
 
+    /// When the life ended, if it did not stop cleanly.
     fn crashed(&self, life: usize) -> Option<Instant> {
         let life = self.lives.get(&life)?;
         (!matches!(life.end, End::Stopped(Some(0), _))).then_some(life.ended)
     }
 
-    /// Nothing is deleted before Slack said, for each channel, that it has it, or the incident that it is part of: to the same
-    /// process, or, where they share what they know, to any.
+    /// No message is deleted before Slack has answered, for each channel, that it accepted the message or its incident: to the same process
+    /// or, with a table, to any process.
     fn deleted_too_early(&self, index: usize) -> Vec<String> {
         let Message { service, fate, .. } = self.message(index);
         let mut breaks = Vec::new();
         for delete in self.deeds(index, What::Deleted) {
             let by = super::app(delete.by);
             let said = |post: &&Request| {
-                (post.app == by || self.record.plan.has_table) && said_so(post) && post.at <= delete.at
+                (post.app == by || self.record.plan.has_table) && is_confirmed(post) && post.at <= delete.at
             };
             let mut missing = Vec::new();
             match fate {
@@ -197,19 +198,22 @@ impl<'a> Court<'a> {
                 })),
             }
             breaks.extend(missing.into_iter().map(|channel| {
-                format!("{} deletes it before Slack told that it, or its incident, is posted in {channel}", delete.by)
+                format!(
+                    "{} deletes it before Slack answered that it, or its incident, is posted in {channel}",
+                    delete.by
+                )
             }));
         }
         breaks
     }
 
-    /// Whether the sender's log, which has every answer as it was understood, has this about the post: its answer comes
-    /// after it; on a loaded machine a request may be read only after its sender gave up, so much `earlier`.
-    fn heard(&self, post: &Request, answer: &str, earlier: Duration) -> bool {
+    /// Whether the sender's log shows this answer to the post. The log shows each answer as the worker understood it, after the post. On a
+    /// loaded machine the stand-in may read a request only after its sender gave up, up to `earlier` before.
+    fn logged_answer(&self, post: &Request, answer: &str, earlier: Duration) -> bool {
         let (instant, clock) = self.record.clocks;
         let time = |post: &Request| clock - (instant - post.at);
-        // It posts to a channel once at a time, and edits once at a time, so an answer before the next post is about this one.
-        let same = |next: &&Request| next.app == post.app && clock_of(next) == clock_of(post);
+        // The worker makes one post to a channel at a time, and one edit at a time. So an answer before the next post belongs to this one.
+        let same = |next: &&Request| next.app == post.app && limit_of(next) == limit_of(post);
         let next = |next: &&Request| next.at > post.at && same(next);
         let next = self.record.posts.iter().find(next).map(time);
         let is_it = |line: &Line| {
@@ -223,33 +227,33 @@ impl<'a> Court<'a> {
         self.lives.get(&life_of(post)).is_some_and(|life| life.lines.iter().any(is_it))
     }
 
-    /// Why the sender did not learn that the post was accepted, if so.
-    fn unheard(&self, post: &Request) -> Option<&'static str> {
-        if self.heard(post, "accepted", Duration::ZERO) {
+    /// Why the sender does not know that Slack accepted the post, if it does not.
+    fn unknown_to_sender(&self, post: &Request) -> Option<&'static str> {
+        if self.logged_answer(post, "accepted", Duration::ZERO) {
             return None;
         }
-        let closed = |at: &Instant| *at >= post.at && *at <= post.at + ON_ITS_WAY;
+        let closed = |at: &Instant| *at >= post.at && *at <= post.at + UNDER_WAY;
         let earlier = Duration::from_secs(3);
         if post.status.is_none() || self.record.closed.iter().any(closed) {
             Some("Slack's answer was lost")
-        } else if self.heard(post, "drain ended", earlier) {
+        } else if self.logged_answer(post, "drain ended", earlier) {
             Some("the drain ended before Slack answered")
-        } else if self.heard(post, "no answer within", earlier) {
+        } else if self.logged_answer(post, "no answer within", earlier) {
             Some("Slack's answer came too late")
         } else {
             self.lives.get(&life_of(post)).filter(|life| life.end == End::Killed).map(|_| "crash")
         }
     }
 
-    /// A process that is asked to stop does so in time, and cleanly; none ends by itself; no log has a secret or a panic.
+    /// A process that gets SIGTERM stops cleanly and in time; no process ends by itself; no log contains a secret or a panic.
     fn ended_badly(&self, life: &Life, tally: &mut Tally) -> Vec<String> {
         let mut breaks = Vec::new();
         let lines = || life.lines.iter().map(|line| format!("\n  {}", line.text)).collect::<String>();
         match life.end {
             End::Killed => {}
-            // It ends with 1 once the grace has passed by its own clock; the rest is for a loaded machine.
+            // After its grace it would end with 1. The rest of the time is for a loaded machine.
             End::Stopped(Some(0), took) if took <= 2 * GRACE => {}
-            // It had not begun before it could receive the signal.
+            // The signal arrived before the program had begun.
             End::Stopped(None, _) if life.lines.is_empty() => {}
             End::Stopped(Some(1), _) if self.could_not_receive(life) => {
                 tally.count("SIGTERM: exit code 1, because a receive hung beyond the grace", 1);
@@ -261,7 +265,7 @@ impl<'a> Court<'a> {
         }
         for line in &life.lines {
             if let Some(secret) = SECRETS.iter().find(|secret| line.text.contains(**secret)) {
-                breaks.push(format!("{} tells {secret:?}: {}", life.number, line.text));
+                breaks.push(format!("{} logs the secret {secret:?}: {}", life.number, line.text));
             }
             if line.text.contains("panicked") {
                 breaks.push(format!("{} panics: {}", life.number, line.text));
@@ -270,18 +274,19 @@ impl<'a> Court<'a> {
         breaks
     }
 
-    /// Whether AWS failed a request of the drain's, without which it cannot be clean.
+    /// Whether AWS failed a request of the drain, which then cannot be clean.
     fn could_not_settle(&self, life: &Life) -> bool {
         let late = |deed: &&Deed| deed.by == life.number && deed.at + GRACE + Duration::from_millis(100) >= life.ended;
         self.record.deeds.iter().filter(late).any(|deed| deed.what != What::Received && deed.fault.is_some())
     }
 
-    /// Whether a receive was open until its end: what it has received is put back only when no receive can take it again.
+    /// Whether a receive hung until the end of the life. The worker puts messages back only after its receives have ended, because an open
+    /// one would receive them again.
     fn could_not_receive(&self, life: &Life) -> bool {
         self.record.stalls.iter().any(|(by, from, until)| *by == life.number && (from..until).contains(&&life.ended))
     }
 
-    /// Who stopped cleanly has settled everything that it received.
+    /// A process that stopped cleanly has settled every message that it received.
     fn left_hidden(&self, life: &Life) -> Option<String> {
         if life.end == End::Killed || self.crashed(life.number).is_some() {
             return None;
@@ -300,23 +305,23 @@ impl<'a> Court<'a> {
         let mut until: HashMap<&str, Instant> = HashMap::new();
         let mut breaks = Vec::new();
         for post in self.record.posts.iter().filter(|post| post.app == app) {
-            if let Some(until) = until.get(clock_of(post)).filter(|until| post.at < **until) {
+            if let Some(until) = until.get(limit_of(post)).filter(|until| post.at < **until) {
                 let early = *until - post.at;
                 breaks
                     .push(format!("{} posts to {} {early:?} before Retry-After has passed", life.number, post.webhook));
             }
             let received =
-                || ["rate limited", "answered 503"].iter().any(|said| self.heard(post, said, Duration::ZERO));
+                || ["rate limited", "answered 503"].iter().any(|said| self.logged_answer(post, said, Duration::ZERO));
             if let Some(seconds) = post.retry_after.filter(|_| received()) {
-                until.insert(clock_of(post), post.at + Duration::from_secs(seconds));
+                until.insert(limit_of(post), post.at + Duration::from_secs(seconds));
             }
         }
         breaks
     }
 }
 
-/// Whether Slack said, to the end, that it accepted the post.
-fn said_so(post: &Request) -> bool {
+/// Whether Slack accepted the post and sent its complete answer.
+fn is_confirmed(post: &Request) -> bool {
     post.status == Some(200) && post.accepted
 }
 
@@ -324,12 +329,12 @@ fn life_of(post: &Request) -> usize {
     post.app.trim_start_matches('B').parse().unwrap_or_default()
 }
 
-/// What Slack limits the rate of: a channel's messages, or the edits in all of them.
-fn clock_of(request: &Request) -> &str {
+/// The name of the rate limit that applies: that of the channel, or that of all edits.
+fn limit_of(request: &Request) -> &str {
     if request.method == Method::Edit { web_api::EDITS } else { &request.webhook }
 }
 
-/// When it was, by the clock of the logs.
+/// The time of a line, by the clock of the logs.
 fn read_time(line: &Line) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(line.json["timestamp"].as_str()?, &Rfc3339).ok()
 }

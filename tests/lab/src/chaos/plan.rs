@@ -1,5 +1,5 @@
-//! Everything about a round that is left to chance, drawn from its seed before it begins: what happens, what goes wrong with
-//! it, and who is stopped when. Only the order in which things then meet is the machine's.
+//! Everything random about a round, drawn from its seed before the round begins: the events, the faults, and when each process is stopped or
+//! killed. Only the order of simultaneous events depends on the machine.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use time::format_description::well_known::Rfc3339;
 use crate::events::Ecs;
 use crate::slack::{Answer, Request};
 
-/// The channels: two by webhooks of the same names, one by a bot token.
+/// The channels: two by webhook, whose names are also those of the webhooks, and one by bot token.
 pub(super) const CHANNELS: [Channel; 3] =
     [Channel { name: "a", id: None }, Channel { name: "b", id: None }, Channel { name: "c", id: Some("C00000000C") }];
 
-/// A channel of the worker's.
+/// A channel of the worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Channel {
-    /// As the worker's configuration calls it.
+    /// The name in the worker's configuration.
     pub(super) name: &'static str,
-    /// As Slack's Web API calls it; none where a webhook leads to it.
+    /// The id in Slack's Web API; `None` for a channel by webhook.
     pub(super) id: Option<&'static str>,
 }
 
 impl Channel {
-    /// What Slack's stand-in knows it by.
+    /// The name of the channel in the stand-in for Slack.
     pub(super) fn address(self) -> &'static str {
         self.id.unwrap_or(self.name)
     }
 
-    /// The one that a request was for, by index.
+    /// The index of the channel of a request.
     pub(super) fn of(request: &Request) -> Option<usize> {
         CHANNELS.iter().position(|channel| channel.address() == request.webhook)
     }
 }
 
-/// How long a round's trouble lasts, and how much happens in it.
+/// How long the failures of a round last, and how many events there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// A few seconds.
@@ -48,95 +48,95 @@ pub enum Size {
 
 /// One round.
 pub(super) struct Plan {
-    /// Of each replica: how its lives end. One more life follows, which lasts until all is done.
+    /// For each replica: how its lives end. One more life follows, which lasts until every message is settled.
     pub(super) replicas: Vec<Vec<Blow>>,
     /// `queue.visibility_timeout`, in seconds.
     pub(super) visibility: u64,
-    /// After so many receives the queue gives a message up: ten, as the Terraform module says, or so few that crashes and lost
+    /// After this many receives a message goes to the dead-letter queue: ten, as in the Terraform module, or so few that crashes and lost
     /// answers use them up.
     pub(super) max_receives: u32,
-    /// Incidents are in a table that the replicas share; else each has them in its memory.
+    /// Whether incidents are in a table that the replicas share. Otherwise each replica has them in its memory.
     pub(super) has_table: bool,
-    /// What share of the requests to the table goes wrong, of a hundred.
+    /// How many of a hundred requests to the table fail.
     pub(super) table_trouble: u32,
     pub(super) services: Vec<Service>,
     pub(super) messages: Vec<Message>,
-    /// How many of them come at once, and how long it is until more come.
+    /// How many messages are sent at once, and the pause until the next ones.
     pub(super) waves: Vec<(usize, Duration)>,
-    /// Of each channel: how Slack answers, request by request.
+    /// For each channel: Slack's answers, request by request.
     pub(super) slack: Vec<Vec<Answer>>,
-    /// How it answers edits, which are limited for all channels together.
+    /// Slack's answers to edits, which are limited for all channels together.
     pub(super) edits: Vec<Answer>,
-    /// When nobody can connect to Slack: after so many requests to it, for so long.
+    /// When Slack refuses connections: after this many requests, for this long.
     pub(super) closed: Vec<(usize, Duration)>,
-    /// What share of the requests to AWS goes wrong, of a hundred.
+    /// How many of a hundred requests to AWS fail.
     pub(super) aws_trouble: u32,
-    /// From which the faults of AWS are drawn, for each life and operation apart.
+    /// The seed for the faults of AWS, which are drawn separately for each life and operation.
     pub(super) aws_seed: u64,
-    /// How long the trouble lasts.
+    /// How long the failures last.
     pub(super) trouble: Duration,
 }
 
-/// The end of a replica's life.
+/// How a life of a replica ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blow {
     pub(super) when: When,
-    /// SIGKILL; else SIGTERM.
+    /// Whether by SIGKILL. Otherwise by SIGTERM.
     pub(super) is_kill: bool,
-    /// Until the next life.
+    /// The pause before the next life.
     pub(super) pause: Duration,
 }
 
-/// Counted in one life.
+/// When a life ends. The counts are those of this life.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum When {
-    /// When it has received so many messages.
+    /// When it has received this many messages.
     Received(usize),
-    /// When it posts for the n-th time, whatever Slack answers.
+    /// When it has made this many posts, with any answer of Slack.
     Posted(usize),
-    /// When it asks for the n-th message to be deleted or put back.
+    /// When it has asked SQS to delete or put back this many messages.
     Settled(usize),
 }
 
-/// A problem, and the events about it.
+/// A service with a problem, and the events about it.
 pub(super) struct Service {
-    /// Stands in its name, and so in every message, log line and post about it; no other service's holds it.
+    /// A part of its name, which is therefore in every message, log line and post about it. It is unique.
     pub(super) token: String,
-    /// Where its trouble is to be reported, by index.
+    /// The indices of the channels in which its problem must be reported.
     pub(super) channels: Vec<usize>,
-    /// How many messages about it can be news in a channel: one for each cause.
+    /// How many posts in one channel can be news: one for each cause.
     pub(super) news: usize,
-    /// ECS would refuse its name. Events about it may belong to no incident, and then no table has them.
+    /// Whether ECS would refuse its name. Then its events may belong to no incident, and are not in the table.
     pub(super) is_strange: bool,
-    /// What is sent about it, by index, in the order in which it happened.
+    /// The indices of its messages, in the order of their events.
     pub(super) messages: Vec<usize>,
 }
 
-/// What is sent to the queue once, or as often as EventBridge delivers it.
+/// A message with an event. EventBridge may deliver it several times.
 pub(super) struct Message {
-    /// Which service it is about.
+    /// The index of its service.
     pub(super) service: usize,
     pub(super) body: String,
     pub(super) copies: usize,
     pub(super) fate: Fate,
 }
 
-/// What is to become of a message.
+/// What must happen to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Posted to the service's channels, or counted by an incident that they have.
+    /// It is posted to the service's channels, or counted in an incident that they show.
     Posted,
-    /// The same for the recovery, in the channels in which the problem was reported.
+    /// The recovery: the same, but only in the channels in which the problem was reported.
     Recovery,
-    /// Deleted: no route wants it.
+    /// It is deleted, because no route takes it.
     Unrouted,
-    /// Left to the dead-letter queue: it cannot be decoded.
+    /// It goes to the dead-letter queue, because it cannot be decoded.
     Undecodable,
 }
 
 impl Plan {
     pub(super) fn of(seed: u64, round: u64, size: Size) -> Self {
-        // Neighbouring seeds must not share rounds.
+        // Similar seeds must not have the same rounds.
         let mut rng = Rng::with_seed(Rng::with_seed(seed).u64(..) ^ Rng::with_seed(!round).u64(..));
         let (least, most) = if size == Size::Short { (15, 30) } else { (30, 90) };
         let count = rng.usize(least..=most);
@@ -172,7 +172,7 @@ impl Plan {
     }
 }
 
-/// So many messages, about fewer services; the events of one come in their order, usually between those of others.
+/// Draws `count` messages about fewer services. The events of one service are in order, and usually mixed with those of others.
 fn services(rng: &mut Rng, round: u64, count: usize) -> (Vec<Service>, Vec<Message>) {
     let mut services = Vec::new();
     let mut to_come: Vec<VecDeque<Message>> = Vec::new();
@@ -223,7 +223,7 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
         2 => name += "\u{202e}\u{0}\n\t🦀é",
         _ => {}
     }
-    // A name has 255 letters at most, and no other signs.
+    // ECS allows 255 characters, and only letters, digits, hyphens and underscores.
     let is_strange = name.chars().count() > 255 || name.contains(char::is_control);
     let ecs = Ecs::default();
     let make = [Ecs::start_impaired, Ecs::placement_failure, Ecs::deployment_failed, Ecs::image_missing, Ecs::no_route];
@@ -239,7 +239,7 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
     (service, vec![Message { service: number, body: event.to_string(), copies, fate }])
 }
 
-/// A service with several events, at most so many; the last one is usually its recovery.
+/// A service with several events, at most `most`. The last one is usually its recovery.
 fn story(rng: &mut Rng, token: String, number: usize, most: usize) -> (Service, Vec<Message>) {
     let channels = if rng.bool() { but_one(rng) } else { vec![rng.usize(..3)] };
     let name = name(&token, &channels);
@@ -247,7 +247,7 @@ fn story(rng: &mut Rng, token: String, number: usize, most: usize) -> (Service, 
     let deployment = format!("ecs-svc/{}", rng.u32(..));
     let happened = OffsetDateTime::now_utc() - Duration::from_secs(100);
     let recovers = rng.u8(..4) > 0;
-    // Where no task is known to have failed, and ECS cannot be asked, a recovery is believed at once.
+    // These problems have no failed task. As ECS cannot be asked, the worker then accepts a recovery at once.
     let makes: &[fn(Ecs<'static>, &str) -> Value] = match (recovers, rng.bool()) {
         (true, true) => &[Ecs::start_impaired],
         (true, false) => &[Ecs::start_impaired, Ecs::placement_failure],
@@ -262,7 +262,7 @@ fn story(rng: &mut Rng, token: String, number: usize, most: usize) -> (Service, 
         }
         let mut event = if is_recovery { ecs.steady_state(&name) } else { makes[rng.usize(..makes.len())](ecs, &name) };
         event["id"] = id(rng);
-        // As exact as events are; each is later than the one before.
+        // In whole seconds, like the times of events. Each event is later than the previous one.
         let time = happened + Duration::from_secs(place as u64);
         let time = json!(time.replace_nanosecond(0).unwrap_or(time).format(&Rfc3339).unwrap_or_default());
         event["time"] = time.clone();
@@ -298,11 +298,11 @@ fn id(rng: &mut Rng) -> Value {
     json!(format!("{:08x}-0000-4000-8000-{:012x}", rng.u32(..), rng.u32(..)))
 }
 
-/// The routes that the services' names are made for. None asks for a recovery: it is reported only where the problem was.
+/// Routes that match the services' names. None of them matches a recovery, which is therefore reported only in the channels with the problem.
 pub(super) fn routes() -> String {
     let route = |Channel { name, .. }: &Channel| {
         let named = json!([{ "wildcard": format!("*.to-{name}.*") }]);
-        // Only a task's group names its service.
+        // In an event about a task, only the group names the service.
         let group = json!([{ "wildcard": format!("service:*.to-{name}.*") }]);
         let trouble = json!([{ "anything-but": ["SERVICE_STEADY_STATE"] }]);
         let pattern = json!({ "$or": [
@@ -323,7 +323,7 @@ fn blow(rng: &mut Rng) -> Blow {
     Blow { when, is_kill: rng.bool(), pause: millis(rng, 0, 1_500) }
 }
 
-/// A channel's trouble: how much of it, whether nothing else, and whether there is something that Slack will not have.
+/// Slack's answers in one channel: how many of them are failures, from none to all, and whether Slack refuses one service's messages.
 fn answers(rng: &mut Rng, services: &[Service], is_bot: bool, size: Size) -> Vec<Answer> {
     let trouble = [0, 10, 30, 50, 100][rng.usize(..5)];
     let disliked = services[rng.usize(..services.len())].token.clone();
@@ -341,7 +341,7 @@ fn answers(rng: &mut Rng, services: &[Service], is_bot: bool, size: Size) -> Vec
             3 => Answer::Unavailable(rng.u64(1..=3)),
             4 if is_bot => Answer::Status(200, "internal_error"),
             4 => Answer::Status(500, "rollup_error"),
-            5 => Answer::Status(503, "<html>no word of Slack's</html>"),
+            5 => Answer::Status(503, "<html>not from Slack</html>"),
             6 => Answer::Hang,
             7 => Answer::Reset,
             8 => Answer::Cut,
@@ -353,10 +353,10 @@ fn answers(rng: &mut Rng, services: &[Service], is_bot: bool, size: Size) -> Vec
             _ => Answer::Status(400, "invalid_payload"),
         }
     };
-    // More than a round ever needs.
+    // More than a round needs.
     let mut answers: Vec<Answer> = (0..500).map(|_| answer()).collect();
     if size == Size::Short {
-        // Few requests come, and these must be among them.
+        // A short round has few requests, and the test expects these faults.
         answers.splice(0..1, [Answer::RateLimited(2), Answer::Status(500, "rollup_error")]);
     }
     answers

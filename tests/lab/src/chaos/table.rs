@@ -1,4 +1,4 @@
-//! The emulator's DynamoDB, with one table for the incidents of a round.
+//! A table in the emulator's DynamoDB, for the incidents of a round.
 
 use anyhow::Result;
 use axum::body::Bytes;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::aws::{ACCOUNT, Aws, REGION};
 
-/// The table. The emulator ends with the last of its clients.
+/// The table. The emulator ends with its last client.
 pub(super) struct Table {
     pub(super) name: String,
     aws: Aws,
@@ -21,10 +21,10 @@ impl Table {
         Ok(Self { name, aws, client: reqwest::Client::builder().no_proxy().build()? })
     }
 
-    /// What it answers; `target` names the operation, as the JSON protocol does in a header.
+    /// Sends a request, and returns the status and the answer. `target` is the JSON protocol's header that names the operation.
     pub(super) async fn ask(&self, target: &str, body: Bytes) -> (u16, Value) {
         let answer = async {
-            // The worker's own keys are not the emulator's: there a key is the account's number.
+            // The emulator takes the access key as the account's id, so the worker's key is replaced.
             let scope = format!("{ACCOUNT}/20260101/{REGION}/dynamodb/aws4_request");
             let request = self.client.post(self.aws.endpoint()).body(body);
             let request = request.header("x-amz-target", target).header("content-type", "application/x-amz-json-1.0");

@@ -8,7 +8,7 @@ use super::aws::What;
 use super::{End, Record};
 use crate::slack::{Method, Request};
 
-/// How often what happened.
+/// How often each thing happened.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     counts: BTreeMap<String, u64>,
@@ -43,7 +43,7 @@ impl Tally {
         *self.counts.entry(what.to_owned()).or_default() += times;
     }
 
-    /// From when an event was sent to when a channel had it.
+    /// Records the time from the sending of an event to its post.
     pub(super) fn took(&mut self, time: Duration) {
         self.longest = self.longest.max(time);
     }
@@ -63,13 +63,13 @@ impl Tally {
         self.counts.get(what).copied().unwrap_or_default()
     }
 
-    /// How often anything happened whose name begins so.
+    /// The sum of all counts whose names begin with `prefix`.
     pub fn all(&self, prefix: &str) -> u64 {
         self.counts.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, times)| times).sum()
     }
 }
 
-/// What was wrong with Slack's answer.
+/// The fault of Slack's answer.
 fn trouble(post: &Request) -> Option<&'static str> {
     match (post.status, post.accepted) {
         (Some(200), false) if post.method != Method::Webhook => match post.reply.contains("<html>") {

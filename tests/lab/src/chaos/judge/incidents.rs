@@ -1,4 +1,4 @@
-//! What is promised of incidents: what is reported twice is so for a reason, an incident has one root, and its end is shown.
+//! The promises about incidents: an incident is reported twice, or has two roots, only for a reason, and its recovery is shown.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::{CHANNELS, Channel, Court, Fate, Life, Record, Request, Tally, What, life_of, read_time};
 use crate::slack::mentions;
 
-/// A record is written at once after Slack's answer. So long after a post a crash may still have come before that, on a loaded
-/// machine.
+/// The worker records a report at once after Slack's answer. On a loaded machine, a crash within this time after a post may have happened
+/// before the record.
 const UNTIL_RECORDED: Duration = Duration::from_secs(1);
-/// A lease lasts so long. Who cannot extend it for want of the table may lose it while it waits for Slack.
+/// How long a lease is valid. If the table does not answer, its holder cannot extend it, and may lose it while it waits for Slack.
 const LEASE: Duration = Duration::from_secs(10);
 
 impl<'a> Court<'a> {
-    /// Each post that repeats what its channel already has was posted for a reason.
+    /// A post that repeats an earlier one in its channel was made for a reason.
     pub(super) fn duplicates(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let service = &self.record.plan.services[index];
         let mut breaks = Vec::new();
@@ -36,7 +36,7 @@ impl<'a> Court<'a> {
         breaks
     }
 
-    /// Only for a reason has an incident two roots.
+    /// An incident has two roots only for a reason.
     pub(super) fn opened_twice(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let mut breaks = Vec::new();
         for (channel, Channel { name, .. }) in CHANNELS.iter().enumerate().filter(|(_, channel)| channel.id.is_some()) {
@@ -53,8 +53,8 @@ impl<'a> Court<'a> {
         breaks
     }
 
-    /// A service whose last event is its recovery is shown as recovered wherever its trouble was.
-    pub(super) fn shown_as_over(&self, index: usize, tally: &mut Tally) -> Vec<String> {
+    /// A service whose last event is its recovery is shown as recovered in every channel that has its problem.
+    pub(super) fn shown_as_recovered(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let service = &self.record.plan.services[index];
         let Some(&recovery) = service.messages.iter().find(|message| self.message(**message).fate == Fate::Recovery)
         else {
@@ -67,11 +67,11 @@ impl<'a> Court<'a> {
         for &channel in &service.channels {
             let posts = self.posts(index, channel);
             let Some(last) = posts.last() else { continue };
-            if self.is_shown_as_over(&service.token, channel, last) {
+            if self.is_shown_as_recovered(&service.token, channel, last) {
                 tally.count(&format!("recovery shown, {}", self.store()), 1);
                 continue;
             }
-            match self.why_not_over(recovery, posts) {
+            match self.why_not_recovered(recovery, posts) {
                 Some(why) => tally.count(&format!("recovery not shown, {}: {why}", self.store()), 1),
                 None => breaks.push(format!("not shown as recovered in channel {}", CHANNELS[channel].name)),
             }
@@ -79,7 +79,7 @@ impl<'a> Court<'a> {
         breaks
     }
 
-    /// Counts what the processes say that became of messages.
+    /// Counts the outcomes in the logs of the processes.
     pub(super) fn count_outcomes(&self, tally: &mut Tally) {
         for line in self.record.lives.iter().flat_map(|life| &life.lines).filter(|line| line.message() == "settled") {
             if let Some(outcome @ ("folded" | "duplicate")) = line.field("outcome").as_str() {
@@ -88,8 +88,9 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// By webhook its last message says so; by a bot the last root does, or, if that is a digest, the last reply to it.
-    fn is_shown_as_over(&self, token: &str, channel: usize, last: &Request) -> bool {
+    /// Whether the channel shows the recovery: by webhook in the last message; by bot token in the last root or, if that is a digest, in the
+    /// last reply to it.
+    fn is_shown_as_recovered(&self, token: &str, channel: usize, last: &Request) -> bool {
         let Some(shown) = self.record.shown.get(&channel) else { return is_green(&last.payload) };
         let mut about = shown.iter().filter(|message| mentions(&message.payload, token));
         let Some(root) = about.clone().rfind(|message| message.thread_ts.is_none()) else { return false };
@@ -97,20 +98,20 @@ impl<'a> Court<'a> {
         is_green(&root.payload) || reply.is_some_and(|reply| is_green(&reply.payload))
     }
 
-    /// Why the end is not shown: who learned of it did not know of the trouble.
-    fn why_not_over(&self, recovery: usize, posts: &[&Request]) -> Option<&'static str> {
-        let mut learned = self.deeds(recovery, What::Received).map(|deed| deed.by);
+    /// Why the recovery is not shown: the process that received it did not know about the problem.
+    fn why_not_recovered(&self, recovery: usize, posts: &[&Request]) -> Option<&'static str> {
+        let mut received = self.deeds(recovery, What::Received).map(|deed| deed.by);
         if !self.record.plan.has_table {
             let deleted = self.deeds(recovery, What::Deleted).filter(|deed| deed.acted).last()?.by;
             let last = life_of(posts.last()?);
             return (deleted != last).then_some("another process has learned of it");
         }
         let knew_nothing = |life: usize| self.outages.get(&life).is_some_and(|outages| !outages.is_empty());
-        let is_cut_off = learned.any(knew_nothing) || posts.iter().any(|post| knew_nothing(life_of(post)));
+        let is_cut_off = received.any(knew_nothing) || posts.iter().any(|post| knew_nothing(life_of(post)));
         is_cut_off.then_some("the table did not answer")
     }
 
-    /// Why `post` repeats in a channel what `earlier` said.
+    /// Why `post` repeats `earlier` posts in a channel.
     fn why_again(
         &self,
         index: usize,
@@ -121,7 +122,7 @@ impl<'a> Court<'a> {
     ) -> Option<&'static str> {
         let service = &self.record.plan.services[index];
         if self.record.plan.has_table && !service.is_strange {
-            // What is recorded everybody knows; each post that is not explains one more.
+            // All processes know the recorded posts. Each post that is not recorded explains one more.
             let unrecorded: Vec<&str> = earlier.iter().filter_map(|earlier| self.unrecorded(earlier)).collect();
             let is_unknown = earlier.len() - unrecorded.len() < news;
             let cut_off = || self.is_cut_off(post, Duration::ZERO).then_some("the table did not answer");
@@ -129,8 +130,8 @@ impl<'a> Court<'a> {
         }
         let own: Vec<&Request> = earlier.iter().filter(|earlier| earlier.app == post.app).copied().collect();
         if own.len() >= news {
-            // It remembers what Slack accepted.
-            return own.iter().find_map(|own| self.unheard(own));
+            // The process knows its own accepted posts.
+            return own.iter().find_map(|own| self.unknown_to_sender(own));
         }
         match service.messages.as_slice() {
             &[message] => self.why_another(message, channel, earlier, post),
@@ -138,20 +139,20 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// Why the table does not know of a post, if so.
+    /// Why the table does not have a post, if it does not.
     fn unrecorded(&self, post: &Request) -> Option<&'static str> {
         let crashed = self.crashed(life_of(post)).is_some_and(|at| at <= post.at + UNTIL_RECORDED);
         let cut_off = || self.is_cut_off(post, UNTIL_RECORDED).then_some("the table did not answer");
-        self.unheard(post).or(crashed.then_some("crash")).or_else(cut_off)
+        self.unknown_to_sender(post).or(crashed.then_some("crash")).or_else(cut_off)
     }
 
-    /// Whether the table did not answer the sender, from when it decided to post until so long after.
+    /// Whether the table did not answer the sender at some time between its decision to post and `until` after the post.
     fn is_cut_off(&self, post: &Request, until: Duration) -> bool {
         let outages = self.outages.get(&life_of(post)).map(Vec::as_slice).unwrap_or_default();
         outages.iter().any(|(begin, end)| *begin <= post.at + until && *end + LEASE >= post.at)
     }
 
-    /// Why a process that shares nothing received a message whose alert another had posted.
+    /// Without a table: why a process received a message whose alert another process had posted.
     fn why_another(&self, index: usize, channel: usize, earlier: &[&Request], post: &Request) -> Option<&'static str> {
         let by = life_of(post);
         let posted = |life: usize| earlier.iter().rev().find(|earlier| life_of(earlier) == life);
@@ -166,7 +167,7 @@ impl<'a> Court<'a> {
                 self.deeds(index, What::Received).any(|other| other.id != receive.id && posted(other.by).is_some());
             for holder in holders {
                 let theirs = posted(holder.by)?;
-                if let Some(why) = self.unheard(theirs) {
+                if let Some(why) = self.unknown_to_sender(theirs) {
                     return Some(why);
                 }
                 let settles: Vec<_> = self.settles(holder).collect();
@@ -184,7 +185,7 @@ impl<'a> Court<'a> {
                 }
                 let visibility = Duration::from_secs(self.record.plan.visibility);
                 if receive.at >= holder.at + visibility && settles.iter().all(|settle| settle.at > receive.at) {
-                    return Some(holder.fault.unwrap_or("visibility time-out"));
+                    return Some(holder.fault.unwrap_or("visibility timeout"));
                 }
             }
         }
@@ -193,12 +194,12 @@ impl<'a> Court<'a> {
 
     fn lacks_another_channel(&self, message: usize, channel: usize, life: usize, at: Instant) -> bool {
         let app = super::super::app(life);
-        let has = |post: &&Request| post.app == app && post.at <= at && self.unheard(post).is_none();
+        let has = |post: &&Request| post.app == app && post.at <= at && self.unknown_to_sender(post).is_none();
         let lacks = |other: &usize| !self.posts(self.message(message).service, *other).iter().any(&has);
         self.service_of(message).channels.iter().filter(|other| **other != channel).any(lacks)
     }
 
-    /// Where incidents are kept, for the figures.
+    /// The kind of store of the incidents, for the figures.
     pub(super) fn store(&self) -> &'static str {
         match (self.record.plan.has_table, self.record.plan.table_trouble) {
             (true, 0) => "table",
@@ -208,7 +209,7 @@ impl<'a> Court<'a> {
     }
 }
 
-/// When the table did not answer this life, by its log, which has the beginning and the end.
+/// When the table did not answer this life, from the lines in its log about the begin and the end.
 pub(super) fn outages(record: &Record, life: &Life) -> Vec<(Instant, Instant)> {
     let (instant, clock) = record.clocks;
     let ago = |line| read_time(line).and_then(|at| Duration::try_from(clock - at).ok()).unwrap_or_default();
@@ -225,7 +226,7 @@ pub(super) fn outages(record: &Record, life: &Life) -> Vec<(Instant, Instant)> {
     outages
 }
 
-/// Whether it says that something is over.
+/// Whether the payload reports a recovery.
 fn is_green(payload: &Value) -> bool {
     let is_good = payload["attachments"].as_array().into_iter().flatten().any(|part| part["color"] == "good");
     is_good || payload["text"].as_str().is_some_and(|text| text.contains("has recovered"))

@@ -1,4 +1,4 @@
-//! The history of a service, for people, when a promise is broken.
+//! The history of a service, which is printed when a promise is broken.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Court, Deed, Method, Request, life_of};
 
 impl Court<'_> {
-    /// Everything that happened to a service's messages, in order, and what they who met one wrote.
+    /// Everything that happened to a service's messages, in order, and the log lines of the processes that received one.
     pub(super) fn story(&self, index: usize, why: &str) -> String {
         let service = &self.record.plan.services[index];
         let mut story = Vec::new();
