@@ -1,13 +1,13 @@
 //! Runs the real program in rounds of random failures. Up to three replicas on one queue are killed, stopped and started again, while Slack,
-//! AWS and the incidents table fail in every way that the stand-ins know. Then the failures stop, the queue drains, and [`judge`] compares
+//! AWS and the incidents table fail in every way that the stand-ins know. Then the failures stop, the queue drains, and `judge` compares
 //! what was recorded with what the program promises.
 //!
-//! [`plan`] draws everything random from the seed and the round's number, so that a round can be repeated. Only the order of events that
+//! `plan` draws everything random from the seed and the round's number, so that a round can be repeated. Only the order of events that
 //! happen at the same time cannot be repeated. Put-backs take a tenth of their real time. Each *life* of a replica, which is one process,
 //! has its own AWS endpoint and webhook URL, which identify its requests.
 
 mod aws;
-mod door;
+mod forwarder;
 mod judge;
 mod plan;
 mod table;
@@ -28,10 +28,10 @@ use tokio::time::{sleep, timeout};
 use crate::slack::{Method, Rate, Slack, web_api};
 use crate::sqs::{Queue, Sqs};
 use crate::worker::{Line, Worker};
-use aws::{Deed, Front, Ledger, What};
-use door::Door;
+use aws::{ActionKind, ActionLog, Endpoint, QueueAction};
+use forwarder::Forwarder;
 pub use plan::Size;
-use plan::{Blow, CHANNELS, Plan, When};
+use plan::{CHANNELS, Plan, PlannedEnd, When};
 use table::Table;
 pub use tally::Tally;
 
@@ -51,7 +51,7 @@ const BOT_TOKEN: &str = "bot-token";
 /// Everything that was recorded in a round.
 struct Record {
     plan: Plan,
-    deeds: Vec<Deed>,
+    actions: Vec<QueueAction>,
     /// Every request to Slack that posts or edits.
     posts: Vec<crate::slack::Request>,
     /// The messages at the end in the channels by bot token, by the channel's index.
@@ -89,15 +89,15 @@ enum End {
     ByItself(Option<i32>),
 }
 
-struct Stage {
+struct RunningRound {
     binary: PathBuf,
     sqs: Sqs,
     queue: Queue,
     slack: Slack,
-    door: Door,
+    forwarder: Forwarder,
     table: Option<Arc<Table>>,
     stalls: Arc<Mutex<Vec<(usize, Instant, Instant)>>>,
-    ledger: Ledger,
+    action_log: ActionLog,
     /// Whether the failures have stopped.
     calm: watch::Sender<bool>,
     /// Whether every message is settled.
@@ -127,29 +127,29 @@ pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Resul
     } else {
         None
     };
-    let stage = Arc::new(Stage {
+    let running = Arc::new(RunningRound {
         binary,
-        door: Door::open_to(slack.address()).await?,
+        forwarder: Forwarder::open_to(slack.address()).await?,
         sqs,
         queue,
         slack,
         table,
         stalls: Arc::default(),
-        ledger: Ledger::default(),
+        action_log: ActionLog::default(),
         calm: watch::Sender::new(false),
         done: watch::Sender::new(false),
         injected: Arc::default(),
     });
-    let (lives, sent, closed) = stage.play(&plan).await?;
+    let (lives, sent, closed) = running.play(&plan).await?;
     let record = Record {
-        deeds: stage.ledger.borrow().clone(),
-        posts: stage.slack.requests().into_iter().filter(|request| request.method != Method::Auth).collect(),
+        actions: running.action_log.borrow().clone(),
+        posts: running.slack.requests().into_iter().filter(|request| request.method != Method::Auth).collect(),
         shown: (CHANNELS.iter().enumerate())
-            .filter_map(|(index, channel)| Some((index, stage.slack.messages(channel.id?))))
+            .filter_map(|(index, channel)| Some((index, running.slack.messages(channel.id?))))
             .collect(),
-        stalls: stage.stalls.lock().clone(),
+        stalls: running.stalls.lock().clone(),
         dead: dlq.bodies(),
-        left: stage.queue.bodies(),
+        left: running.queue.bodies(),
         plan,
         clocks: (Instant::now(), OffsetDateTime::now_utc()),
         lives,
@@ -157,21 +157,21 @@ pub async fn round(binary: PathBuf, seed: u64, number: u64, size: Size) -> Resul
         closed,
     };
     let mut tally = judge::judge(&record)?;
-    tally.add_faults(&stage.injected.lock());
+    tally.add_faults(&running.injected.lock());
     Ok(tally)
 }
 
-impl Stage {
+impl RunningRound {
     async fn play(self: &Arc<Self>, plan: &Plan) -> Result<(Vec<Life>, Vec<Instant>, Vec<Instant>)> {
         let mut replicas = JoinSet::new();
-        for (index, blows) in plan.replicas.iter().enumerate() {
+        for (index, planned_ends) in plan.replicas.iter().enumerate() {
             let life = Start {
                 plan_seed: plan.aws_seed,
                 trouble: plan.aws_trouble,
                 table_trouble: plan.table_trouble,
                 visibility: plan.visibility,
             };
-            replicas.spawn(Arc::clone(self).replica((index + 1) * 100, blows.clone(), life));
+            replicas.spawn(Arc::clone(self).replica((index + 1) * 100, planned_ends.clone(), life));
         }
         let trouble = async {
             // The time begins with the first request to Slack. On a loaded machine the workers may start slowly, and would otherwise miss
@@ -212,40 +212,40 @@ impl Stage {
         for (requests, time) in &plan.closed {
             tokio::select! {
                 _ = self.slack.wait_for(|all| all.len() >= *requests, DRAIN_LIMIT) => {}
-                () = is(&self.calm) => break,
+                () = is_true(&self.calm) => break,
             }
-            closed.push(self.door.close());
+            closed.push(self.forwarder.close());
             *self.injected.lock().entry("Slack refuses connections").or_default() += 1;
             sleep(*time).await;
-            self.door.open().await?;
+            self.forwarder.open().await?;
         }
         Ok(closed)
     }
 
     /// Runs the lives of one replica, one after the other.
-    async fn replica(self: Arc<Self>, number: usize, blows: Vec<Blow>, start: Start) -> Result<Vec<Life>> {
+    async fn replica(self: Arc<Self>, number: usize, planned_ends: Vec<PlannedEnd>, start: Start) -> Result<Vec<Life>> {
         let mut lives = Vec::new();
-        let mut blows = blows.into_iter();
+        let mut planned_ends = planned_ends.into_iter();
         loop {
             let number = number + lives.len();
-            let (mut worker, _front) = self.start(number, start).await?;
-            let blow = blows.next();
+            let (mut worker, _endpoint) = self.start(number, start).await?;
+            let planned_end = planned_ends.next();
             let due = async {
-                match blow {
-                    Some(blow) => tokio::select! {
-                        () = self.comes(number, blow.when) => {}
-                        () = is(&self.done) => {}
+                match planned_end {
+                    Some(planned_end) => tokio::select! {
+                        () = self.reach(number, planned_end.when) => {}
+                        () = is_true(&self.done) => {}
                     },
-                    None => is(&self.done).await,
+                    None => is_true(&self.done).await,
                 }
             };
             let by_itself = tokio::select! {
                 () = due => None,
                 ended = worker.wait(Duration::from_secs(3600)) => Some(ended?),
             };
-            let end = match (by_itself, blow) {
+            let end = match (by_itself, planned_end) {
                 (Some(status), _) => End::ByItself(status.code()),
-                (None, Some(blow)) if blow.is_kill && !*self.done.borrow() => {
+                (None, Some(planned_end)) if planned_end.is_kill && !*self.done.borrow() => {
                     worker.kill().await?;
                     // Its last lines may still be in the pipes.
                     worker.wait(GRACE).await?;
@@ -262,14 +262,14 @@ impl Stage {
             if *self.done.borrow() || by_itself.is_some() {
                 return Ok(lives);
             }
-            sleep(blow.map_or(Duration::ZERO, |blow| blow.pause)).await;
+            sleep(planned_end.map_or(Duration::ZERO, |planned_end| planned_end.pause)).await;
         }
     }
 
-    async fn start(&self, life: usize, start: Start) -> Result<(Worker, Front)> {
-        let front = Front::open(aws::Setup {
+    async fn start(&self, life: usize, start: Start) -> Result<(Worker, Endpoint)> {
+        let endpoint = Endpoint::open(aws::Setup {
             account: self.sqs.account(),
-            ledger: Arc::clone(&self.ledger),
+            action_log: Arc::clone(&self.action_log),
             life,
             seed: start.plan_seed,
             trouble: start.trouble,
@@ -284,7 +284,7 @@ impl Stage {
             "[queue]\nvisibility_timeout = '{}s'\npollers = 2\n[diagnose]\ntimeout = '200ms'\n",
             start.visibility
         );
-        config += &format!("[slack]\napi_url = '{}'\n", Slack::api_url_of(&app(life), self.door.address()));
+        config += &format!("[slack]\napi_url = '{}'\n", Slack::api_url_of(&app(life), self.forwarder.address()));
         for channel in CHANNELS {
             let name = channel.name;
             config += &format!("[[channel]]\nname = '{name}'\n");
@@ -292,7 +292,7 @@ impl Stage {
                 config += &format!("bot_token_secret_id = '{BOT_TOKEN}'\nchannel_id = '{id}'\n");
                 continue;
             }
-            let url = format!("http://{}/services/T00000000/{}/{name}", self.door.address(), app(life));
+            let url = format!("http://{}/services/T00000000/{}/{name}", self.forwarder.address(), app(life));
             let secret = format!("{name}-{life}");
             self.sqs.put_secret(&secret, &url);
             config += &format!("webhook_secret_id = '{secret}'\n");
@@ -307,24 +307,26 @@ impl Stage {
             ("SHUTDOWN_GRACE", format!("{}s", GRACE.as_secs())),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));
-        let environment = front.environment().into_iter().chain(own).chain(table);
+        let environment = endpoint.environment().into_iter().chain(own).chain(table);
         let worker = Worker::spawn(&self.binary, environment, &["run"])?;
-        Ok((worker, front))
+        Ok((worker, endpoint))
     }
 
     /// Waits until the life has done this.
-    async fn comes(&self, life: usize, when: When) {
-        let of = |what: &[What], count: usize| {
-            let what = what.to_owned();
-            move |deeds: &Vec<Deed>| {
-                deeds.iter().filter(|deed| deed.by == life && what.contains(&deed.what)).count() >= count
+    async fn reach(&self, life: usize, when: When) {
+        let of = |kinds: &[ActionKind], count: usize| {
+            let kinds = kinds.to_owned();
+            move |actions: &Vec<QueueAction>| {
+                actions.iter().filter(|action| action.by == life && kinds.contains(&action.kind)).count() >= count
             }
         };
-        let mut ledger = self.ledger.subscribe();
+        let mut action_log = self.action_log.subscribe();
         // The senders live as long as `self`, so the waits do not fail.
         match when {
-            When::Received(count) => drop(ledger.wait_for(of(&[What::Received], count)).await),
-            When::Settled(count) => drop(ledger.wait_for(of(&[What::Deleted, What::PutBack], count)).await),
+            When::Received(count) => drop(action_log.wait_for(of(&[ActionKind::Received], count)).await),
+            When::Settled(count) => {
+                drop(action_log.wait_for(of(&[ActionKind::Deleted, ActionKind::PutBack], count)).await)
+            }
             When::Posted(count) => {
                 let app = app(life);
                 let posted = |posts: &[crate::slack::Request]| posts.iter().filter(|post| post.app == app).count();
@@ -349,7 +351,7 @@ fn app(life: usize) -> String {
 }
 
 /// Waits until the value is true.
-async fn is(what: &watch::Sender<bool>) {
+async fn is_true(value: &watch::Sender<bool>) {
     // The sender is borrowed, so the wait does not fail.
-    let _ = what.subscribe().wait_for(|is| *is).await;
+    let _ = value.subscribe().wait_for(|value| *value).await;
 }

@@ -35,15 +35,15 @@ const CREDENTIALS_LAST: Duration = Duration::from_secs(13);
 const LONGEST_PUT_BACK: u64 = 3;
 
 /// All actions on the queue, in order.
-pub(super) type Ledger = Arc<watch::Sender<Vec<Deed>>>;
+pub(super) type ActionLog = Arc<watch::Sender<Vec<QueueAction>>>;
 
 /// One message that a life received, or asked to delete or put back.
 #[derive(Debug, Clone)]
-pub(super) struct Deed {
+pub(super) struct QueueAction {
     pub(super) at: Instant,
     /// The life that did it.
     pub(super) by: usize,
-    pub(super) what: What,
+    pub(super) kind: ActionKind,
     /// SQS's number for the message.
     pub(super) id: u64,
     /// The number of the receive that it is, or whose receipt it uses.
@@ -57,7 +57,7 @@ pub(super) struct Deed {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum ActionKind {
     Received,
     Deleted,
     PutBack,
@@ -81,7 +81,7 @@ enum Fault {
 }
 
 /// The endpoint. It ends when dropped.
-pub(super) struct Front {
+pub(super) struct Endpoint {
     address: SocketAddr,
     server: JoinHandle<()>,
 }
@@ -89,7 +89,7 @@ pub(super) struct Front {
 /// The settings of an endpoint.
 pub(super) struct Setup {
     pub(super) account: Arc<Account>,
-    pub(super) ledger: Ledger,
+    pub(super) action_log: ActionLog,
     /// The life that uses it.
     pub(super) life: usize,
     pub(super) seed: u64,
@@ -107,13 +107,13 @@ pub(super) struct Setup {
     pub(super) injected: Arc<Mutex<HashMap<&'static str, u64>>>,
 }
 
-struct Desk {
+struct EndpointState {
     setup: Setup,
-    chance: Mutex<Chance>,
+    faults: Mutex<FaultState>,
 }
 
 #[derive(Default)]
-struct Chance {
+struct FaultState {
     /// One for each operation, so that the order of different operations does not change the faults.
     rngs: HashMap<String, Rng>,
     /// Whether a receive has succeeded. Before that, the worker treats refused credentials as a configuration error, and ends.
@@ -124,13 +124,13 @@ struct Chance {
     credentials: Vec<Instant>,
 }
 
-impl Front {
+impl Endpoint {
     pub(super) async fn open(setup: Setup) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let desk = Arc::new(Desk { setup, chance: Mutex::default() });
+        let state = Arc::new(EndpointState { setup, faults: Mutex::default() });
         let router =
-            Router::new().fallback(answer).with_state(desk).into_make_service_with_connect_info::<Connection>();
+            Router::new().fallback(answer).with_state(state).into_make_service_with_connect_info::<Connection>();
         let server = tokio::spawn(async move {
             // It ends only when it is aborted.
             let _ = axum::serve(Connections::of(listener), router).await;
@@ -151,57 +151,57 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for Endpoint {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
 async fn answer(
-    State(desk): State<Arc<Desk>>,
+    State(state): State<Arc<EndpointState>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     if uri.path() == "/credentials" {
-        return json_response(200, &desk.credentials());
+        return json_response(200, &state.credentials());
     }
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
-    let table = desk.setup.table.as_ref().filter(|_| target.starts_with("DynamoDB"));
+    let table = state.setup.table.as_ref().filter(|_| target.starts_with("DynamoDB"));
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if desk.are_expired(&headers) {
-        desk.asked(operation, &request, &[], Some("credentials expired"));
+    if state.are_expired(&headers) {
+        state.log_settling(operation, &request, &[], Some("credentials expired"));
         return json_response(403, &json!({ "__type": "ExpiredToken", "message": "expired" }));
     }
-    let fault = desk.fault(operation, table.is_some());
+    let fault = state.fault(operation, table.is_some());
     let name = fault.map(|fault| if table.is_some() { fault.name_at_table() } else { fault.name() });
     if let Some(name) = name {
-        *desk.setup.injected.lock().entry(name).or_default() += 1;
+        *state.setup.injected.lock().entry(name).or_default() += 1;
     }
     match fault {
         Some(Fault::Error(_, status, code)) => {
-            desk.asked(operation, &request, &[], name);
+            state.log_settling(operation, &request, &[], name);
             return json_response(status, &json!({ "__type": code, "message": "a random fault" }));
         }
         Some(Fault::Expired(_)) => {
-            desk.asked(operation, &request, &[], name);
+            state.log_settling(operation, &request, &[], name);
             return json_response(403, &json!({ "__type": "ExpiredToken", "message": "a random fault" }));
         }
         Some(Fault::Hang(time)) => {
-            desk.asked(operation, &request, &[], name);
+            state.log_settling(operation, &request, &[], name);
             if operation == "ReceiveMessage" {
                 let now = Instant::now();
-                desk.setup.stalls.lock().push((desk.setup.life, now, now + time));
+                state.setup.stalls.lock().push((state.setup.life, now, now + time));
             }
             sleep(time).await;
         }
-        Some(Fault::Reset) => desk.asked(operation, &request, &[], name),
+        Some(Fault::Reset) => state.log_settling(operation, &request, &[], name),
         _ => {
             let (status, answer) = match table {
                 Some(table) => table.ask(target, body).await,
-                None => desk.act(operation, request, fault).await,
+                None => state.carry_out(operation, request, fault).await,
             };
             match fault {
                 Some(Fault::Lost) => {}
@@ -223,18 +223,18 @@ fn json_response(status: u16, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.to_string()).into_response()
 }
 
-impl Desk {
-    async fn act(&self, operation: &str, mut request: Value, fault: Option<Fault>) -> (u16, Value) {
+impl EndpointState {
+    async fn carry_out(&self, operation: &str, mut request: Value, fault: Option<Fault>) -> (u16, Value) {
         let mut failed = Vec::new();
         if let (Some(Fault::Entries(seed)), Some(entries)) = (fault, request["Entries"].as_array_mut()) {
             let mut rng = Rng::with_seed(seed);
             failed = entries.extract_if(.., |_| rng.bool()).collect();
         }
         let name = fault.map(|fault| fault.name());
-        self.asked(operation, &json!({ "Entries": failed }), &[], name);
+        self.log_settling(operation, &json!({ "Entries": failed }), &[], name);
         let acted: Vec<Value> = request["Entries"].as_array().cloned().unwrap_or_default();
         let fault_of_answer = name.filter(|_| !matches!(fault, Some(Fault::Entries(_))));
-        self.asked(operation, &json!({}), &acted, fault_of_answer);
+        self.log_settling(operation, &json!({}), &acted, fault_of_answer);
         for entry in request["Entries"].as_array_mut().into_iter().flatten() {
             if let Some(seconds) = entry["VisibilityTimeout"].as_u64() {
                 entry["VisibilityTimeout"] = json!((seconds / 10).min(LONGEST_PUT_BACK));
@@ -262,51 +262,51 @@ impl Desk {
 
     fn received(&self, answer: &Value, fault: Option<&'static str>) {
         if fault.is_none() {
-            self.chance.lock().proven = true;
+            self.faults.lock().proven = true;
         }
         let messages = answer["Messages"].as_array().into_iter().flatten();
-        self.write(messages.filter_map(|message| {
+        self.log(messages.filter_map(|message| {
             let body = message["Body"].as_str().map(str::to_owned);
-            self.deed(What::Received, &message["ReceiptHandle"], body, true, fault)
+            self.action(ActionKind::Received, &message["ReceiptHandle"], body, true, fault)
         }));
     }
 
     /// Records deletes and put-backs that the worker asks for. The entries of `request` have no effect, those in `acted` have.
-    fn asked(&self, operation: &str, request: &Value, acted: &[Value], fault: Option<&'static str>) {
-        let what = match operation {
-            "DeleteMessageBatch" => What::Deleted,
-            "ChangeMessageVisibilityBatch" => What::PutBack,
+    fn log_settling(&self, operation: &str, request: &Value, acted: &[Value], fault: Option<&'static str>) {
+        let kind = match operation {
+            "DeleteMessageBatch" => ActionKind::Deleted,
+            "ChangeMessageVisibilityBatch" => ActionKind::PutBack,
             _ => return,
         };
         let not_acted = request["Entries"].as_array().into_iter().flatten().map(|entry| (entry, false));
         let entries = not_acted.chain(acted.iter().map(|entry| (entry, true)));
-        self.write(entries.filter_map(|(entry, acted)| self.deed(what, &entry["ReceiptHandle"], None, acted, fault)));
+        self.log(entries.filter_map(|(entry, acted)| self.action(kind, &entry["ReceiptHandle"], None, acted, fault)));
     }
 
-    fn deed(
+    fn action(
         &self,
-        what: What,
+        kind: ActionKind,
         receipt: &Value,
         body: Option<String>,
         acted: bool,
         fault: Option<&'static str>,
-    ) -> Option<Deed> {
+    ) -> Option<QueueAction> {
         // The form of receipts in the lab's SQS.
         let (id, receive) = receipt.as_str()?.split_once('-')?;
         let (id, receive) = (id.parse().ok()?, receive.parse().ok()?);
-        Some(Deed { at: Instant::now(), by: self.setup.life, what, id, receive, body, acted, fault })
+        Some(QueueAction { at: Instant::now(), by: self.setup.life, kind, id, receive, body, acted, fault })
     }
 
-    fn write(&self, deeds: impl Iterator<Item = Deed>) {
-        self.setup.ledger.send_modify(|ledger| ledger.extend(deeds));
+    fn log(&self, actions: impl Iterator<Item = QueueAction>) {
+        self.setup.action_log.send_modify(|action_log| action_log.extend(actions));
     }
 
     fn credentials(&self) -> Value {
-        let mut chance = self.chance.lock();
-        chance.credentials.push(Instant::now());
+        let mut faults = self.faults.lock();
+        faults.credentials.push(Instant::now());
         let expiration = (OffsetDateTime::now_utc() + CREDENTIALS_LAST).format(&Rfc3339).unwrap_or_default();
         json!({
-            "AccessKeyId": format!("CHAOS{}", chance.credentials.len()),
+            "AccessKeyId": format!("CHAOS{}", faults.credentials.len()),
             "SecretAccessKey": super::SECRET_KEY,
             "Token": "token",
             "Expiration": expiration,
@@ -317,7 +317,7 @@ impl Desk {
     fn are_expired(&self, headers: &HeaderMap) -> bool {
         let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let key = signed.split_once("Credential=CHAOS").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-        let issued_at = |key: usize| self.chance.lock().credentials.get(key.checked_sub(1)?).copied();
+        let issued_at = |key: usize| self.faults.lock().credentials.get(key.checked_sub(1)?).copied();
         key.and_then(issued_at).is_none_or(|at| at.elapsed() > CREDENTIALS_LAST)
     }
 
@@ -326,10 +326,10 @@ impl Desk {
         if trouble == 0 || *self.setup.calm.borrow() {
             return None;
         }
-        let mut chance = self.chance.lock();
-        let proven = chance.proven;
-        if chance.refusals_left > 0 {
-            chance.refusals_left -= 1;
+        let mut faults = self.faults.lock();
+        let proven = faults.proven;
+        if faults.refusals_left > 0 {
+            faults.refusals_left -= 1;
             return Some(Fault::Expired(0));
         }
         let seed = || {
@@ -337,7 +337,7 @@ impl Desk {
             let mixed = operation.bytes().fold(self.setup.life as u64, mix);
             Rng::with_seed(self.setup.seed ^ Rng::with_seed(mixed).u64(..))
         };
-        let rng = chance.rngs.entry(operation.to_owned()).or_insert_with(seed);
+        let rng = faults.rngs.entry(operation.to_owned()).or_insert_with(seed);
         if rng.u32(..100) >= trouble {
             return None;
         }
@@ -354,7 +354,7 @@ impl Desk {
             _ => Fault::Hang(Duration::from_millis(if rng.u8(..8) == 0 { 15_000 } else { rng.u64(300..=4_000) })),
         };
         if let Fault::Expired(more) = fault {
-            chance.refusals_left = more;
+            faults.refusals_left = more;
         }
         let has_entries = operation.ends_with("Batch");
         (has_entries || !matches!(fault, Fault::Entries(_))).then_some(fault)

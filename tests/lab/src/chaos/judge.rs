@@ -10,8 +10,8 @@ use anyhow::{Result, bail};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::aws::{Deed, What};
-use super::plan::{CHANNELS, Channel, Fate, Message, Service};
+use super::aws::{ActionKind, QueueAction};
+use super::plan::{CHANNELS, Channel, Expected, Message, Service};
 use super::{End, GRACE, Life, Record, SECRET_KEY, Tally};
 use crate::slack::{Method, Request, web_api};
 use crate::worker::Line;
@@ -28,38 +28,38 @@ const SECRETS: [&str; 4] = ["/services/", web_api::TOKEN, SECRET_KEY, "not-for-s
 /// # Errors
 /// All broken promises.
 pub(super) fn judge(record: &Record) -> Result<Tally> {
-    let court = Court::of(record);
-    let mut breaks = Vec::new();
+    let evidence = Evidence::of(record);
+    let mut broken = Vec::new();
     let mut tally = Tally::of(record);
     for message in 0..record.plan.messages.len() {
-        let mut found = court.lost(message, &mut tally);
-        found.extend(court.deleted_too_early(message));
+        let mut found = evidence.lost(message, &mut tally);
+        found.extend(evidence.deleted_too_early(message));
         if let Some(first) = found.first() {
             let service = record.plan.messages[message].service;
-            breaks.push(format!("message {message}: {}\n{}", found.join("\n"), court.story(service, first)));
+            broken.push(format!("message {message}: {}\n{}", found.join("\n"), evidence.story(service, first)));
         }
     }
     for service in 0..record.plan.services.len() {
-        let mut found = court.duplicates(service, &mut tally);
-        found.extend(court.opened_twice(service, &mut tally));
-        found.extend(court.shown_as_recovered(service, &mut tally));
+        let mut found = evidence.duplicates(service, &mut tally);
+        found.extend(evidence.opened_twice(service, &mut tally));
+        found.extend(evidence.shown_as_recovered(service, &mut tally));
         if let Some(first) = found.first() {
-            breaks.push(format!("{}\n{}", found.join("\n"), court.story(service, first)));
+            broken.push(format!("{}\n{}", found.join("\n"), evidence.story(service, first)));
         }
     }
-    court.count_outcomes(&mut tally);
+    evidence.count_outcomes(&mut tally);
     for life in &record.lives {
-        breaks.extend(court.ended_badly(life, &mut tally));
-        breaks.extend(court.left_hidden(life));
-        breaks.extend(court.impatient(life));
+        broken.extend(evidence.ended_badly(life, &mut tally));
+        broken.extend(evidence.left_hidden(life));
+        broken.extend(evidence.impatient(life));
     }
     if !record.left.is_empty() {
-        breaks.push(format!("the queue did not drain; it still holds {:#?}", record.left));
+        broken.push(format!("the queue did not drain; it still holds {:#?}", record.left));
     }
-    if breaks.is_empty() { Ok(tally) } else { bail!("{} promises broken:\n\n{}", breaks.len(), breaks.join("\n\n")) }
+    if broken.is_empty() { Ok(tally) } else { bail!("{} promises broken:\n\n{}", broken.len(), broken.join("\n\n")) }
 }
 
-struct Court<'a> {
+struct Evidence<'a> {
     record: &'a Record,
     lives: HashMap<usize, &'a Life>,
     /// The index of the message for each of SQS's numbers.
@@ -70,11 +70,12 @@ struct Court<'a> {
     outages: HashMap<usize, Vec<(Instant, Instant)>>,
 }
 
-impl<'a> Court<'a> {
+impl<'a> Evidence<'a> {
     fn of(record: &'a Record) -> Self {
         let by_body: HashMap<&str, usize> =
             record.plan.messages.iter().enumerate().map(|(index, message)| (message.body.as_str(), index)).collect();
-        let received = record.deeds.iter().filter_map(|deed| Some((deed.id, *by_body.get(deed.body.as_deref()?)?)));
+        let received =
+            record.actions.iter().filter_map(|action| Some((action.id, *by_body.get(action.body.as_deref()?)?)));
         let mut posts: HashMap<_, Vec<_>> = HashMap::new();
         for post in record.posts.iter().filter(|post| post.accepted && post.method != Method::Edit) {
             let channel = Channel::of(post).unwrap_or(usize::MAX);
@@ -101,23 +102,23 @@ impl<'a> Court<'a> {
         self.posts.get(&(service, channel)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn deeds(&self, message: usize, what: What) -> impl Iterator<Item = &'a Deed> {
-        let of = move |deed: &&Deed| deed.what == what && self.messages.get(&deed.id) == Some(&message);
-        self.record.deeds.iter().filter(of)
+    fn actions(&self, message: usize, kind: ActionKind) -> impl Iterator<Item = &'a QueueAction> {
+        let of = move |action: &&QueueAction| action.kind == kind && self.messages.get(&action.id) == Some(&message);
+        self.record.actions.iter().filter(of)
     }
 
     /// Every message, or its incident, was posted in each of its channels; or the message is in the dead-letter queue for a reason.
     fn lost(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let message = self.message(index);
         let channels = &self.service_of(index).channels;
-        let mut breaks = Vec::new();
+        let mut broken = Vec::new();
         let dead = self.record.dead.iter().filter(|body| **body == message.body).count();
         for (channel, Channel { name, .. }) in CHANNELS.iter().enumerate() {
-            let wanted = message.fate == Fate::Posted && channels.contains(&channel);
+            let wanted = message.expected == Expected::Posted && channels.contains(&channel);
             match self.posts(message.service, channel).first() {
-                None if wanted && dead == 0 => breaks.push(format!("lost: never accepted in channel {name}")),
+                None if wanted && dead == 0 => broken.push(format!("lost: never accepted in channel {name}")),
                 Some(_) if !channels.contains(&channel) => {
-                    breaks.push(format!("posted to channel {name}, to which no route leads"));
+                    broken.push(format!("posted to channel {name}, to which no route leads"));
                 }
                 Some(post) if wanted => {
                     tally.count(&format!("served, {}", self.store()), 1);
@@ -126,50 +127,55 @@ impl<'a> Court<'a> {
                 _ => {}
             }
         }
-        if message.fate == Fate::Undecodable {
+        if message.expected == Expected::Undecodable {
             tally.count("DLQ: cannot be decoded", dead as u64);
             if dead != message.copies {
-                breaks.push(format!("{dead} of {} in the dead-letter queue", message.copies));
+                broken.push(format!("{dead} of {} in the dead-letter queue", message.copies));
             }
-            return breaks;
+            return broken;
         }
-        let mut receives: HashMap<u64, Vec<&Deed>> = HashMap::new();
-        self.deeds(index, What::Received).for_each(|deed| receives.entry(deed.id).or_default().push(deed));
-        let kept = |receive: &&Deed| !self.settles(receive).any(|settle| settle.what == What::Deleted && settle.acted);
+        let mut receives: HashMap<u64, Vec<&QueueAction>> = HashMap::new();
+        self.actions(index, ActionKind::Received)
+            .for_each(|action| receives.entry(action.id).or_default().push(action));
+        let kept = |receive: &&QueueAction| {
+            !self.settles(receive).any(|settle| settle.kind == ActionKind::Deleted && settle.acted)
+        };
         let used_up = receives.values().filter(|receives| receives.len() >= self.record.plan.max_receives as usize);
         let used_up: Vec<_> = used_up.filter(|receives| receives.last().is_some_and(kept)).collect();
         if dead > used_up.len() {
-            breaks.push(format!("in the dead-letter queue with receives left: {:?}", receives.values()));
+            broken.push(format!("in the dead-letter queue with receives left: {:?}", receives.values()));
         }
         for receives in used_up.iter().take(dead) {
             tally.count("DLQ: all receives used up", 1);
             for receive in *receives {
-                match self.fate_of(receive) {
-                    Some(fate) => tally.count(&format!("DLQ: a receive used up: {fate}"), 1),
-                    None => breaks
+                match self.why_kept(receive) {
+                    Some(why) => tally.count(&format!("DLQ: a receive used up: {why}"), 1),
+                    None => broken
                         .push(format!("in the dead-letter queue after receive {}, for no reason", receive.receive)),
                 }
             }
         }
-        breaks
+        broken
     }
 
     /// Why a receive did not end in a delete.
-    fn fate_of(&self, receive: &Deed) -> Option<&'static str> {
+    fn why_kept(&self, receive: &QueueAction) -> Option<&'static str> {
         if let Some(fault) = receive.fault {
             return Some(fault);
         }
         if let Some(settled) = self.settles(receive).next_back() {
-            return settled.fault.or((settled.what == What::PutBack).then_some("put back"));
+            return settled.fault.or((settled.kind == ActionKind::PutBack).then_some("put back"));
         }
         self.crashed(receive.by).map(|_| "crash")
     }
 
     /// The deletes and put-backs that the receiver requested with this receipt.
-    fn settles(&self, receive: &Deed) -> impl DoubleEndedIterator<Item = &'a Deed> {
+    fn settles(&self, receive: &QueueAction) -> impl DoubleEndedIterator<Item = &'a QueueAction> {
         let which = (receive.by, receive.id, receive.receive);
-        let same = move |deed: &&Deed| deed.what != What::Received && (deed.by, deed.id, deed.receive) == which;
-        self.record.deeds.iter().filter(same)
+        let same = move |action: &&QueueAction| {
+            action.kind != ActionKind::Received && (action.by, action.id, action.receive) == which
+        };
+        self.record.actions.iter().filter(same)
     }
 
     /// When the life ended, if it did not stop cleanly.
@@ -181,30 +187,30 @@ impl<'a> Court<'a> {
     /// No message is deleted before Slack has answered, for each channel, that it accepted the message or its incident: to the same process
     /// or, with a table, to any process.
     fn deleted_too_early(&self, index: usize) -> Vec<String> {
-        let Message { service, fate, .. } = self.message(index);
-        let mut breaks = Vec::new();
-        for delete in self.deeds(index, What::Deleted) {
+        let Message { service, expected, .. } = self.message(index);
+        let mut broken = Vec::new();
+        for delete in self.actions(index, ActionKind::Deleted) {
             let by = super::app(delete.by);
             let said = |post: &&Request| {
                 (post.app == by || self.record.plan.has_table) && is_confirmed(post) && post.at <= delete.at
             };
             let mut missing = Vec::new();
-            match fate {
+            match expected {
                 // The recovery of a problem that was not reported is not reported.
-                Fate::Unrouted | Fate::Recovery => {}
-                Fate::Undecodable => missing.push("any channel"),
-                Fate::Posted => missing.extend(self.service_of(index).channels.iter().filter_map(|channel| {
+                Expected::Unrouted | Expected::Recovery => {}
+                Expected::Undecodable => missing.push("any channel"),
+                Expected::Posted => missing.extend(self.service_of(index).channels.iter().filter_map(|channel| {
                     (!self.posts(*service, *channel).iter().any(said)).then_some(CHANNELS[*channel].name)
                 })),
             }
-            breaks.extend(missing.into_iter().map(|channel| {
+            broken.extend(missing.into_iter().map(|channel| {
                 format!(
                     "{} deletes it before Slack answered that it, or its incident, is posted in {channel}",
                     delete.by
                 )
             }));
         }
-        breaks
+        broken
     }
 
     /// Whether the sender's log shows this answer to the post. The log shows each answer as the worker understood it, after the post. On a
@@ -247,7 +253,7 @@ impl<'a> Court<'a> {
 
     /// A process that gets SIGTERM stops cleanly and in time; no process ends by itself; no log contains a secret or a panic.
     fn ended_badly(&self, life: &Life, tally: &mut Tally) -> Vec<String> {
-        let mut breaks = Vec::new();
+        let mut broken = Vec::new();
         let lines = || life.lines.iter().map(|line| format!("\n  {}", line.text)).collect::<String>();
         match life.end {
             End::Killed => {}
@@ -261,23 +267,29 @@ impl<'a> Court<'a> {
             End::Stopped(Some(1), _) if self.could_not_settle(life) => {
                 tally.count("SIGTERM: exit code 1, because AWS would not settle all within the grace", 1);
             }
-            end => breaks.push(format!("{}: {end:?}; it wrote:{}", life.number, lines())),
+            end => broken.push(format!("{}: {end:?}; it wrote:{}", life.number, lines())),
         }
         for line in &life.lines {
             if let Some(secret) = SECRETS.iter().find(|secret| line.text.contains(**secret)) {
-                breaks.push(format!("{} logs the secret {secret:?}: {}", life.number, line.text));
+                broken.push(format!("{} logs the secret {secret:?}: {}", life.number, line.text));
             }
             if line.text.contains("panicked") {
-                breaks.push(format!("{} panics: {}", life.number, line.text));
+                broken.push(format!("{} panics: {}", life.number, line.text));
             }
         }
-        breaks
+        broken
     }
 
     /// Whether AWS failed a request of the drain, which then cannot be clean.
     fn could_not_settle(&self, life: &Life) -> bool {
-        let late = |deed: &&Deed| deed.by == life.number && deed.at + GRACE + Duration::from_millis(100) >= life.ended;
-        self.record.deeds.iter().filter(late).any(|deed| deed.what != What::Received && deed.fault.is_some())
+        let late = |action: &&QueueAction| {
+            action.by == life.number && action.at + GRACE + Duration::from_millis(100) >= life.ended
+        };
+        self.record
+            .actions
+            .iter()
+            .filter(late)
+            .any(|action| action.kind != ActionKind::Received && action.fault.is_some())
     }
 
     /// Whether a receive hung until the end of the life. The worker puts messages back only after its receives have ended, because an open
@@ -291,10 +303,11 @@ impl<'a> Court<'a> {
         if life.end == End::Killed || self.crashed(life.number).is_some() {
             return None;
         }
-        let received = self.record.deeds.iter().filter(|deed| deed.what == What::Received && deed.by == life.number);
-        let left = received.filter(|deed| deed.fault.is_none() && self.settles(deed).next().is_none());
+        let received =
+            self.record.actions.iter().filter(|action| action.kind == ActionKind::Received && action.by == life.number);
+        let left = received.filter(|action| action.fault.is_none() && self.settles(action).next().is_none());
         let left: Vec<String> = left
-            .filter_map(|deed| Some(self.story(self.message(*self.messages.get(&deed.id)?).service, "hidden")))
+            .filter_map(|action| Some(self.story(self.message(*self.messages.get(&action.id)?).service, "hidden")))
             .collect();
         (!left.is_empty()).then(|| format!("{} stopped, and left hidden:\n{}", life.number, left.join("\n")))
     }
@@ -303,11 +316,11 @@ impl<'a> Court<'a> {
     fn impatient(&self, life: &Life) -> Vec<String> {
         let app = super::app(life.number);
         let mut until: HashMap<&str, Instant> = HashMap::new();
-        let mut breaks = Vec::new();
+        let mut broken = Vec::new();
         for post in self.record.posts.iter().filter(|post| post.app == app) {
             if let Some(until) = until.get(limit_of(post)).filter(|until| post.at < **until) {
                 let early = *until - post.at;
-                breaks
+                broken
                     .push(format!("{} posts to {} {early:?} before Retry-After has passed", life.number, post.webhook));
             }
             let received =
@@ -316,7 +329,7 @@ impl<'a> Court<'a> {
                 until.insert(limit_of(post), post.at + Duration::from_secs(seconds));
             }
         }
-        breaks
+        broken
     }
 }
 

@@ -49,7 +49,7 @@ pub enum Size {
 /// One round.
 pub(super) struct Plan {
     /// For each replica: how its lives end. One more life follows, which lasts until every message is settled.
-    pub(super) replicas: Vec<Vec<Blow>>,
+    pub(super) replicas: Vec<Vec<PlannedEnd>>,
     /// `queue.visibility_timeout`, in seconds.
     pub(super) visibility: u64,
     /// After this many receives a message goes to the dead-letter queue: ten, as in the Terraform module, or so few that crashes and lost
@@ -79,7 +79,7 @@ pub(super) struct Plan {
 
 /// How a life of a replica ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Blow {
+pub(super) struct PlannedEnd {
     pub(super) when: When,
     /// Whether by SIGKILL. Otherwise by SIGTERM.
     pub(super) is_kill: bool,
@@ -118,12 +118,12 @@ pub(super) struct Message {
     pub(super) service: usize,
     pub(super) body: String,
     pub(super) copies: usize,
-    pub(super) fate: Fate,
+    pub(super) expected: Expected,
 }
 
 /// What must happen to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Expected {
     /// It is posted to the service's channels, or counted in an incident that they show.
     Posted,
     /// The recovery: the same, but only in the channels in which the problem was reported.
@@ -141,10 +141,10 @@ impl Plan {
         let (least, most) = if size == Size::Short { (15, 30) } else { (30, 90) };
         let count = rng.usize(least..=most);
         let (services, messages) = services(&mut rng, round, count);
-        let (replicas, blows) = if size == Size::Short { (2..=2, 1..=2) } else { (1..=3, 0..=4) };
+        let (replicas, planned_ends) = if size == Size::Short { (2..=2, 1..=2) } else { (1..=3, 0..=4) };
         let number = rng.usize(replicas);
-        let mut blows = || (0..rng.usize(blows.clone())).map(|_| blow(&mut rng)).collect();
-        let replicas = (0..number).map(|_| blows()).collect();
+        let mut planned_ends = || (0..rng.usize(planned_ends.clone())).map(|_| planned_end(&mut rng)).collect();
+        let replicas = (0..number).map(|_| planned_ends()).collect();
         let trouble = if size == Size::Short { 2_000..=3_000 } else { 6_000..=14_000 };
         let trouble = Duration::from_millis(rng.u64(trouble));
         let waves = rng.usize(1..=5);
@@ -207,7 +207,7 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
         let bodies = [format!("{token}, no JSON"), format!("\"{token}\""), format!("[{{\"id\":\"{token}\"}}]")];
         let body = bodies[rng.usize(..bodies.len())].clone();
         let service = Service { token, channels: Vec::new(), news: 0, is_strange: false, messages: Vec::new() };
-        return (service, vec![Message { service: number, body, copies, fate: Fate::Undecodable }]);
+        return (service, vec![Message { service: number, body, copies, expected: Expected::Undecodable }]);
     }
     let channels: Vec<usize> = match rng.u8(..10) {
         0 => Vec::new(),
@@ -234,9 +234,9 @@ fn lone(rng: &mut Rng, token: String, number: usize) -> (Service, Vec<Message>) 
         let key = if event["detail"]["stoppedReason"].is_null() { "reason" } else { "stoppedReason" };
         event["detail"][key] = json!(reason);
     }
-    let fate = if channels.is_empty() { Fate::Unrouted } else { Fate::Posted };
+    let expected = if channels.is_empty() { Expected::Unrouted } else { Expected::Posted };
     let service = Service { token, channels, news: 1, is_strange, messages: Vec::new() };
-    (service, vec![Message { service: number, body: event.to_string(), copies, fate }])
+    (service, vec![Message { service: number, body: event.to_string(), copies, expected }])
 }
 
 /// A service with several events, at most `most`. The last one is usually its recovery.
@@ -274,8 +274,8 @@ fn story(rng: &mut Rng, token: String, number: usize, most: usize) -> (Service, 
         if !event["detail"]["startedBy"].is_null() {
             event["detail"]["startedBy"] = json!(deployment);
         }
-        let fate = if is_recovery { Fate::Recovery } else { Fate::Posted };
-        messages.push(Message { service: number, body: event.to_string(), copies: copies(rng), fate });
+        let expected = if is_recovery { Expected::Recovery } else { Expected::Posted };
+        messages.push(Message { service: number, body: event.to_string(), copies: copies(rng), expected });
     }
     (Service { token, channels, news: makes.len(), is_strange: false, messages: Vec::new() }, messages)
 }
@@ -314,13 +314,13 @@ pub(super) fn routes() -> String {
     CHANNELS.iter().map(route).collect()
 }
 
-fn blow(rng: &mut Rng) -> Blow {
+fn planned_end(rng: &mut Rng) -> PlannedEnd {
     let when = match rng.u8(..3) {
         0 => When::Received(rng.usize(1..=20)),
         1 => When::Posted(rng.usize(1..=4)),
         _ => When::Settled(rng.usize(1..=15)),
     };
-    Blow { when, is_kill: rng.bool(), pause: millis(rng, 0, 1_500) }
+    PlannedEnd { when, is_kill: rng.bool(), pause: millis(rng, 0, 1_500) }
 }
 
 /// Slack's answers in one channel: how many of them are failures, from none to all, and whether Slack refuses one service's messages.

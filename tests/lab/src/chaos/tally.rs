@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-use super::aws::What;
+use super::aws::ActionKind;
 use super::{End, Record};
 use crate::slack::{Method, Request};
 
@@ -29,7 +29,10 @@ impl Tally {
             }
         }
         tally.count("messages sent", record.plan.messages.iter().map(|message| message.copies as u64).sum());
-        tally.count("messages received", record.deeds.iter().filter(|deed| deed.what == What::Received).count() as u64);
+        tally.count(
+            "messages received",
+            record.actions.iter().filter(|action| action.kind == ActionKind::Received).count() as u64,
+        );
         for post in &record.posts {
             tally.count(if post.method == Method::Edit { "edits" } else { "posts" }, 1);
             if let Some(trouble) = trouble(post) {
@@ -83,7 +86,7 @@ fn trouble(post: &Request) -> Option<&'static str> {
         (Some(400), _) => Some("Slack refuses the message"),
         (Some(403), _) => Some("Slack refuses the webhook"),
         (None, true) if post.reply.is_empty() => Some("Slack accepts, its answer is lost"),
-        (None, true) => Some("Slack accepts, its answer breaks off"),
+        (None, true) => Some("Slack accepts, its answer broken off"),
         (None, false) => Some("Slack hangs or resets"),
         _ => None,
     }

@@ -41,35 +41,35 @@ const CLUSTER: &str = "production";
 
 /// What happens to an event.
 #[derive(Clone, Copy, PartialEq)]
-enum Fate {
+enum Expected {
     Posted,
     FilteredByTheRule,
     Unrouted,
 }
 
-type Happening = (&'static str, fn(Ecs<'static>, &str) -> Value, Fate);
+type PlannedEvent = (&'static str, fn(Ecs<'static>, &str) -> Value, Expected);
 
 /// The events before the bad deploy. Each is about another service, by whose name the checks find its alert.
-const FIRST_ROUND: [Happening; 7] = [
-    ("image-inferrer", Ecs::secret_missing, Fate::Posted),
-    ("search-indexer", Ecs::out_of_memory, Fate::Posted),
-    ("frontend", Ecs::deployment_begun, Fate::FilteredByTheRule),
-    ("payments", Ecs::deployment_failed, Fate::Posted),
-    ("thumbnailer", Ecs::ecr_denied, Fate::Posted),
-    ("nightly-reports", Ecs::scaled_in, Fate::Unrouted),
-    ("accounts", Ecs::rollback, Fate::Posted),
+const FIRST_ROUND: [PlannedEvent; 7] = [
+    ("image-inferrer", Ecs::secret_missing, Expected::Posted),
+    ("search-indexer", Ecs::out_of_memory, Expected::Posted),
+    ("frontend", Ecs::deployment_begun, Expected::FilteredByTheRule),
+    ("payments", Ecs::deployment_failed, Expected::Posted),
+    ("thumbnailer", Ecs::ecr_denied, Expected::Posted),
+    ("nightly-reports", Ecs::scaled_in, Expected::Unrouted),
+    ("accounts", Ecs::rollback, Expected::Posted),
 ];
 
 /// The events after the bad deploy, which repeat.
-const LATER: [Happening; 8] = [
-    ("recommendations", Ecs::image_missing, Fate::Posted),
-    ("ledger", Ecs::placement_failure, Fate::Posted),
-    ("mailer", Ecs::no_route, Fate::Posted),
-    ("geocoder", Ecs::failed_health_check, Fate::Posted),
-    ("invoices", Ecs::log_group_missing, Fate::Posted),
-    ("catalogue", Ecs::deployment_begun, Fate::FilteredByTheRule),
-    ("sessions", Ecs::spot_warning, Fate::Posted),
-    ("sandbox", Ecs::stopped_by_user, Fate::Unrouted),
+const LATER: [PlannedEvent; 8] = [
+    ("recommendations", Ecs::image_missing, Expected::Posted),
+    ("ledger", Ecs::placement_failure, Expected::Posted),
+    ("mailer", Ecs::no_route, Expected::Posted),
+    ("geocoder", Ecs::failed_health_check, Expected::Posted),
+    ("invoices", Ecs::log_group_missing, Expected::Posted),
+    ("catalogue", Ecs::deployment_begun, Expected::FilteredByTheRule),
+    ("sessions", Ecs::spot_warning, Expected::Posted),
+    ("sandbox", Ecs::stopped_by_user, Expected::Unrouted),
 ];
 
 #[tokio::main]
@@ -85,19 +85,19 @@ async fn main() -> ExitCode {
 
 async fn demo() -> Result<()> {
     let mut signals = Signals::listen()?;
-    let mut stage = tokio::select! {
-        stage = Stage::set() => stage?,
+    let mut demo = tokio::select! {
+        demo = Demo::start() => demo?,
         () = signals.next() => return Ok(()),
     };
     let outcome = tokio::select! {
-        outcome = stage.play() => outcome,
+        outcome = demo.play() => outcome,
         () = signals.next() => Ok(()),
     };
     // If the worker has ended by itself, the outcome says so.
-    if stage.worker.terminate().await.is_ok() {
+    if demo.worker.terminate().await.is_ok() {
         println!("\nThe worker stops once its long poll has ended, which may take 20 seconds; Ctrl-C ends it at once.");
         tokio::select! {
-            ended = stage.worker.wait(Duration::from_secs(30)) => drop(ended?),
+            ended = demo.worker.wait(Duration::from_secs(30)) => drop(ended?),
             () = signals.next() => {}
         }
     }
@@ -105,7 +105,7 @@ async fn demo() -> Result<()> {
 }
 
 /// Everything that the demo runs. All of it ends when this is dropped.
-struct Stage {
+struct Demo {
     slack: Slack,
     aws: Aws,
     /// Knows `checkout`, and every service that has recovered since.
@@ -116,13 +116,13 @@ struct Stage {
     worker: Worker,
 }
 
-impl Stage {
-    async fn set() -> Result<Self> {
+impl Demo {
+    async fn start() -> Result<Self> {
         let port = std::env::var("PORT").unwrap_or_else(|_| "8008".to_owned());
         let number = port.parse().with_context(|| format!("PORT={port} is not a port"))?;
-        let slack = Slack::start_on(number, Some(Rate::SLACK)).await.with_context(|| {
-            format!("port {port} of 127.0.0.1 cannot be had; choose another with `make demo PORT=…`")
-        })?;
+        let slack = Slack::start_on(number, Some(Rate::SLACK))
+            .await
+            .with_context(|| format!("port {port} of 127.0.0.1 is not free; choose another with `make demo PORT=…`"))?;
         let aws = Aws::start().await?;
         let bad_deploy = BadDeploy::read()?;
         let ecs = bad_deploy.ecs().await?;
@@ -164,8 +164,8 @@ impl Stage {
     async fn put_events(&self) -> Result<()> {
         let once = is_set("ONCE");
         println!();
-        for happening in FIRST_ROUND {
-            self.put(happening).await?;
+        for planned in FIRST_ROUND {
+            self.put(planned).await?;
         }
         self.await_empty_queue().await?;
         self.play_bad_deploy(if once { Duration::ZERO } else { BETWEEN_STEPS }).await?;
@@ -176,11 +176,11 @@ impl Stage {
         println!("One more every {} seconds from now on; Ctrl-C ends it.", BETWEEN_EVENTS.as_secs());
         let mut pause = interval_at(Instant::now() + BETWEEN_EVENTS, BETWEEN_EVENTS);
         let mut in_trouble = None;
-        for happening in LATER.into_iter().chain(FIRST_ROUND).cycle() {
+        for planned in LATER.into_iter().chain(FIRST_ROUND).cycle() {
             pause.tick().await;
-            self.put(happening).await?;
-            let (service, _, fate) = happening;
-            let before = if fate == Fate::Posted { in_trouble.replace(service) } else { in_trouble.take() };
+            self.put(planned).await?;
+            let (service, _, expected) = planned;
+            let before = if expected == Expected::Posted { in_trouble.replace(service) } else { in_trouble.take() };
             if let Some(service) = before {
                 pause.tick().await;
                 self.recover(service).await?;
@@ -209,14 +209,14 @@ impl Stage {
         self.await_empty_queue().await
     }
 
-    async fn put(&self, (service, make, fate): Happening) -> Result<()> {
+    async fn put(&self, (service, make, expected): PlannedEvent) -> Result<()> {
         // The answer from the service's last recovery is no longer true.
         self.ecs.forget(service);
         let event = make(Ecs { cluster: CLUSTER, ..Ecs::default() }, service);
-        let note = match fate {
-            Fate::Posted => "",
-            Fate::FilteredByTheRule => "  (no problem: the rule keeps it from the queue)",
-            Fate::Unrouted => "  (routine: the rule lets it through, the worker drops it)",
+        let note = match expected {
+            Expected::Posted => "",
+            Expected::FilteredByTheRule => "  (no problem: the rule keeps it from the queue)",
+            Expected::Unrouted => "  (routine: the rule lets it through, the worker drops it)",
         };
         println!("event   {service}: {}{note}", name(&event));
         self.aws.put_events(DEFAULT_BUS, &[event]).await?;
@@ -250,12 +250,12 @@ impl Stage {
         let posts: Vec<Request> =
             self.slack.accepted().into_iter().filter(|request| request.method == Method::Webhook).collect();
         let messages = self.slack.messages(CHANNEL);
-        for (service, _, fate) in FIRST_ROUND {
+        for (service, _, expected) in FIRST_ROUND {
             let by_webhook = posts.iter().any(|post| post.mentions(service));
             let by_bot_token = messages.iter().any(|message| message.mentions(service));
-            match fate {
-                Fate::Posted if by_webhook && by_bot_token => {}
-                Fate::Posted => bail!("no alert for {service} in each channel; the worker's log is {LOG}"),
+            match expected {
+                Expected::Posted if by_webhook && by_bot_token => {}
+                Expected::Posted => bail!("no alert for {service} in each channel; the worker's log is {LOG}"),
                 _ => ensure!(!by_webhook && !by_bot_token, "an alert for {service}, which no route takes"),
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{CHANNELS, Channel, Court, Fate, Life, Record, Request, Tally, What, life_of, read_time};
+use super::{ActionKind, CHANNELS, Channel, Evidence, Expected, Life, Record, Request, Tally, life_of, read_time};
 use crate::slack::mentions;
 
 /// The worker records a report at once after Slack's answer. On a loaded machine, a crash within this time after a post may have happened
@@ -13,11 +13,11 @@ const UNTIL_RECORDED: Duration = Duration::from_secs(1);
 /// How long a lease is valid. If the table does not answer, its holder cannot extend it, and may lose it while it waits for Slack.
 const LEASE: Duration = Duration::from_secs(10);
 
-impl<'a> Court<'a> {
+impl<'a> Evidence<'a> {
     /// A post that repeats an earlier one in its channel was made for a reason.
     pub(super) fn duplicates(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let service = &self.record.plan.services[index];
-        let mut breaks = Vec::new();
+        let mut broken = Vec::new();
         for (channel, Channel { name, .. }) in CHANNELS.iter().enumerate() {
             let of = |is_recovery: bool| -> Vec<&Request> {
                 let posts = self.posts(index, channel).iter();
@@ -28,17 +28,17 @@ impl<'a> Court<'a> {
                 for (place, post) in posts.iter().enumerate().skip(news) {
                     match self.why_again(index, channel, news, &posts[..place], post) {
                         Some(why) => tally.count(&format!("duplicate, {}: {why}", self.store()), 1),
-                        None => breaks.push(format!("again in channel {name} for no reason, by {}", life_of(post))),
+                        None => broken.push(format!("again in channel {name} for no reason, by {}", life_of(post))),
                     }
                 }
             }
         }
-        breaks
+        broken
     }
 
     /// An incident has two roots only for a reason.
     pub(super) fn opened_twice(&self, index: usize, tally: &mut Tally) -> Vec<String> {
-        let mut breaks = Vec::new();
+        let mut broken = Vec::new();
         for (channel, Channel { name, .. }) in CHANNELS.iter().enumerate().filter(|(_, channel)| channel.id.is_some()) {
             let roots: Vec<&Request> =
                 self.posts(index, channel).iter().filter(|post| post.thread_ts.is_none()).copied().collect();
@@ -46,24 +46,25 @@ impl<'a> Court<'a> {
             for (place, root) in roots.iter().enumerate().skip(1) {
                 match self.why_again(index, channel, 1, &roots[..place], root) {
                     Some(why) => tally.count(&format!("second root, {}: {why}", self.store()), 1),
-                    None => breaks.push(format!("opened again in channel {name} for no reason, by {}", life_of(root))),
+                    None => broken.push(format!("opened again in channel {name} for no reason, by {}", life_of(root))),
                 }
             }
         }
-        breaks
+        broken
     }
 
     /// A service whose last event is its recovery is shown as recovered in every channel that has its problem.
     pub(super) fn shown_as_recovered(&self, index: usize, tally: &mut Tally) -> Vec<String> {
         let service = &self.record.plan.services[index];
-        let Some(&recovery) = service.messages.iter().find(|message| self.message(**message).fate == Fate::Recovery)
+        let Some(&recovery) =
+            service.messages.iter().find(|message| self.message(**message).expected == Expected::Recovery)
         else {
             return Vec::new();
         };
         if self.record.dead.contains(&self.message(recovery).body) {
             return Vec::new();
         }
-        let mut breaks = Vec::new();
+        let mut broken = Vec::new();
         for &channel in &service.channels {
             let posts = self.posts(index, channel);
             let Some(last) = posts.last() else { continue };
@@ -73,10 +74,10 @@ impl<'a> Court<'a> {
             }
             match self.why_not_recovered(recovery, posts) {
                 Some(why) => tally.count(&format!("recovery not shown, {}: {why}", self.store()), 1),
-                None => breaks.push(format!("not shown as recovered in channel {}", CHANNELS[channel].name)),
+                None => broken.push(format!("not shown as recovered in channel {}", CHANNELS[channel].name)),
             }
         }
-        breaks
+        broken
     }
 
     /// Counts the outcomes in the logs of the processes.
@@ -100,9 +101,9 @@ impl<'a> Court<'a> {
 
     /// Why the recovery is not shown: the process that received it did not know about the problem.
     fn why_not_recovered(&self, recovery: usize, posts: &[&Request]) -> Option<&'static str> {
-        let mut received = self.deeds(recovery, What::Received).map(|deed| deed.by);
+        let mut received = self.actions(recovery, ActionKind::Received).map(|action| action.by);
         if !self.record.plan.has_table {
-            let deleted = self.deeds(recovery, What::Deleted).filter(|deed| deed.acted).last()?.by;
+            let deleted = self.actions(recovery, ActionKind::Deleted).filter(|action| action.acted).last()?.by;
             let last = life_of(posts.last()?);
             return (deleted != last).then_some("another process has learned of it");
         }
@@ -156,22 +157,24 @@ impl<'a> Court<'a> {
     fn why_another(&self, index: usize, channel: usize, earlier: &[&Request], post: &Request) -> Option<&'static str> {
         let by = life_of(post);
         let posted = |life: usize| earlier.iter().rev().find(|earlier| life_of(earlier) == life);
-        let receives = self.deeds(index, What::Received).filter(|receive| receive.by == by && receive.at <= post.at);
+        let receives =
+            self.actions(index, ActionKind::Received).filter(|receive| receive.by == by && receive.at <= post.at);
         let mut copies = false;
         for receive in receives {
             let before = self
-                .deeds(index, What::Received)
+                .actions(index, ActionKind::Received)
                 .filter(|other| other.id == receive.id && other.receive < receive.receive);
             let holders = before.filter(|other| other.by != by && posted(other.by).is_some());
-            copies |=
-                self.deeds(index, What::Received).any(|other| other.id != receive.id && posted(other.by).is_some());
+            copies |= self
+                .actions(index, ActionKind::Received)
+                .any(|other| other.id != receive.id && posted(other.by).is_some());
             for holder in holders {
                 let theirs = posted(holder.by)?;
                 if let Some(why) = self.unknown_to_sender(theirs) {
                     return Some(why);
                 }
                 let settles: Vec<_> = self.settles(holder).collect();
-                let done = settles.last().filter(|last| last.what == What::PutBack);
+                let done = settles.last().filter(|last| last.kind == ActionKind::PutBack);
                 if done.is_some_and(|put_back| self.lacks_another_channel(index, channel, holder.by, put_back.at)) {
                     return Some("another of its channels failed, and another process has it now");
                 }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use super::{Court, Deed, Method, Request, life_of};
+use super::{Evidence, Method, QueueAction, Request, life_of};
 
-impl Court<'_> {
+impl Evidence<'_> {
     /// Everything that happened to a service's messages, in order, and the log lines of the processes that received one.
     pub(super) fn story(&self, index: usize, why: &str) -> String {
         let service = &self.record.plan.services[index];
@@ -13,16 +13,18 @@ impl Court<'_> {
         for &message in &service.messages {
             let sent = self.record.sent.get(message).copied().unwrap_or_else(Instant::now);
             let plan = self.message(message);
-            story.push((sent, format!("message {message} is sent {} times: {:?}", plan.copies, plan.fate)));
+            story.push((sent, format!("message {message} is sent {} times: {:?}", plan.copies, plan.expected)));
         }
         let start = story.iter().map(|(at, _)| *at).min().unwrap_or_else(Instant::now);
-        let of = |deed: &Deed| self.messages.get(&deed.id).filter(|message| service.messages.contains(message));
-        for deed in &self.record.deeds {
-            let Some(message) = of(deed) else { continue };
-            let acted = if deed.acted { "" } else { ", without effect" };
-            let fault = deed.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
-            let Deed { by, what, id, receive, .. } = deed;
-            story.push((deed.at, format!("{by}: {what:?} message {message} ({id}), receive {receive}{acted}{fault}")));
+        let of =
+            |action: &QueueAction| self.messages.get(&action.id).filter(|message| service.messages.contains(message));
+        for action in &self.record.actions {
+            let Some(message) = of(action) else { continue };
+            let acted = if action.acted { "" } else { ", without effect" };
+            let fault = action.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
+            let QueueAction { by, kind, id, receive, .. } = action;
+            story
+                .push((action.at, format!("{by}: {kind:?} message {message} ({id}), receive {receive}{acted}{fault}")));
         }
         for post in self.record.posts.iter().filter(|post| post.mentions(&service.token)) {
             let Request { webhook, status, reply, accepted, .. } = post;
@@ -46,7 +48,7 @@ impl Court<'_> {
         // Writing to a string does not fail.
         let mut log = String::new();
         for life in &self.record.lives {
-            if self.record.deeds.iter().any(|deed| deed.by == life.number && of(deed).is_some()) {
+            if self.record.actions.iter().any(|action| action.by == life.number && of(action).is_some()) {
                 story.push((life.ended, format!("{}: {:?}", life.number, life.end)));
                 let tells = |text: &str| text.contains(&service.token) || !text.contains("settled");
                 for line in life.lines.iter().filter(|line| tells(&line.text)) {

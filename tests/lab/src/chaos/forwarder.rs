@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A port that forwards to another one while it is open.
-pub(super) struct Door {
+pub(super) struct Forwarder {
     address: SocketAddr,
     to: SocketAddr,
     passage: Mutex<JoinHandle<()>>,
 }
 
-impl Door {
+impl Forwarder {
     pub(super) async fn open_to(to: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -46,7 +46,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for Forwarder {
     fn drop(&mut self) {
         self.passage.lock().abort();
     }
