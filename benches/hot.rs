@@ -1,4 +1,4 @@
-//! The work for each message, without the waits: from its body to the payload.
+//! Measures the work for each message without its waits: from the body to the payload.
 
 use std::hint::black_box;
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# seed.sh TARGET: makes the seeds of a target from the tests and the documentation: the corpus in fuzz/seeds/TARGET, and the words that
-# the program knows in fuzz/seeds/TARGET.dict. A NUL separates the parts of an input.
+# seed.sh TARGET: makes the seeds of a target from the tests and the documentation: inputs in fuzz/seeds/TARGET, and the words that the
+# program knows in fuzz/seeds/TARGET.dict. A NUL separates the parts of an input.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$1
@@ -16,7 +16,7 @@ case $target in
 message)
     cp tests/fixtures/*.json "$seeds"
     for folder in tests/answers/*/; do
-        # The event, then what ECS answered about its service.
+        # The event, then ECS's answers about its service.
         {
             cat "$folder"event.json && printf '\1'
             for file in "$folder"describe-*.json; do cat "$file" && printf '\0'; done
@@ -32,7 +32,7 @@ pattern)
     number=0
     # add PATTERN EVENT
     add() { printf '%s\0%s' "$1" "$2" >"$seeds/$((number += 1))"; }
-    # Tables of "values | what a field may hold to match | what it may not", and patterns alone.
+    # From tables with "values | matching values of a field | other values", and from patterns that stand alone.
     while IFS= read -r line; do
         values=${line%% | *} others=${line#* | }
         add "{\"x\":$values}" "{\"x\":${others%% | *},\"y\":${others#* | }}"

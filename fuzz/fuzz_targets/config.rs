@@ -1,5 +1,5 @@
-//! Bytes → a configuration file, then `VARIABLE=value`s, each after a NUL. `@@` becomes a webhook. Loading never panics, and an error names
-//! the key or variable and shows no webhook. A file with a webhook is refused as `CONFIG_CONTENT`.
+//! The input is a configuration file, followed by `VARIABLE=value` pairs, each after a NUL. `@@` becomes a webhook. Loading never panics. An
+//! error names the key or variable, and contains no webhook. A file with a webhook is refused as `CONFIG_CONTENT`.
 #![no_main]
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     let file = pieces.next().unwrap_or_default();
     let variables = pieces.filter_map(|piece| piece.split_once('=')).filter(|(name, _)| !name.is_empty());
     let mut env: HashMap<&str, &str> = variables.collect();
-    // The program would read this file.
+    // Otherwise the program would read this file.
     env.remove("CONFIG_FILE");
     env.insert("CONFIG_CONTENT", file);
     let lookup = |name: &str| env.get(name).map(ToString::to_string);
@@ -32,16 +32,16 @@ fuzz_target!(|data: &[u8]| {
         };
         match loaded {
             Ok(config) => {
-                assert!(!is_exposed || !file.contains(WEBHOOK), "a webhook in CONFIG_CONTENT is accepted");
+                assert!(!is_exposed || !file.contains(WEBHOOK), "a webhook in CONFIG_CONTENT was accepted");
                 let settings = config.consumer();
                 assert!(settings.request_timeout() < settings.visibility_timeout);
                 assert!(!config.channels.is_empty());
                 assert!(config.routes.iter().all(|route| route.channel.0 < config.channels.len()));
             }
             Err(error) => {
-                let told = error.to_string();
-                assert!(!told.contains("open-sesame"), "{told}");
-                let faults = told.strip_prefix("bad configuration:").expect("it says what it is");
+                let shown = error.to_string();
+                assert!(!shown.contains("open-sesame"), "{shown}");
+                let faults = shown.strip_prefix("bad configuration:").expect("an error begins so");
                 let faults = faults.split("\n  - ").map(str::trim).filter(|fault| !fault.is_empty());
                 for fault in faults {
                     let place = fault.split(": ").next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Bytes → events → alerts → payloads. A NUL separates two events. After an SOH come ECS's answers about their services, also separated
-//! by NULs. In `make test`, `src/slack/render/properties.rs` checks the same.
+//! The input is events, separated by NULs, and after an SOH ECS's answers about their services, also separated by NULs. The target turns them
+//! into alerts and payloads, and checks the payloads. In `make test`, `src/slack/render/properties.rs` checks the same.
 #![no_main]
 
 use ecs_slack_alerts::alert::{Alert, CrashLoopRule};
@@ -10,7 +10,7 @@ use lab::slack::payload;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
-/// Services of a storm; more than a message has sections.
+/// The number of services in a storm: more than a message has sections.
 const SERVICES: usize = 24;
 
 fuzz_target!(|data: &[u8]| {
@@ -27,7 +27,11 @@ fuzz_target!(|data: &[u8]| {
     let other_events: Vec<String> = events.iter().map(|body| changed(body, replace_environments)).collect();
     let other_answers: Vec<String> = answers.iter().map(|body| changed(body, change_values)).collect();
     if other_events != events || other_answers != answers {
-        assert_eq!(payloads, self::payloads(&other_events, &other_answers), "an environment shows");
+        assert_eq!(
+            payloads,
+            self::payloads(&other_events, &other_answers),
+            "the payload depends on a container's environment"
+        );
     }
 });
 
@@ -71,7 +75,7 @@ fn payloads<T: AsRef<str>>(events: &[T], answered: &[T]) -> Vec<Value> {
     payloads.iter().map(Payload::to_value).collect()
 }
 
-/// All alerts, in as many messages as it takes.
+/// All alerts, in as many digests as needed, each with the alerts that it carries.
 fn digests(alerts: &[Alert]) -> Vec<(Payload, &[Alert])> {
     let mut rest = alerts;
     let mut digests = Vec::new();
@@ -109,7 +113,7 @@ fn replace_environments(value: &mut Value) {
     }
 }
 
-/// Every value in a task definition, but none of the names; what was the same stays the same.
+/// Changes every value of environments and secrets in a task definition, but no name. Equal values stay equal.
 fn change_values(answer: &mut Value) {
     let containers = answer.pointer_mut("/taskDefinition/containerDefinitions").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {

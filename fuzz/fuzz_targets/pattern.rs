@@ -1,5 +1,5 @@
-//! Bytes → an event pattern, NUL, an event. The matcher neither panics nor hangs, and its result is that of a direct implementation of
-//! the rules. In `make test`, `src/route/pattern/properties.rs` checks the same.
+//! The input is an event pattern, a NUL and an event. The matcher neither panics nor hangs, and its result is the same as that of
+//! [`lab::pattern`], a direct implementation of the rules. In `make test`, `src/route/pattern/properties.rs` checks the same.
 #![no_main]
 
 use ecs_slack_alerts::route::pattern::{MatchInput, Pattern};
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(pattern) = serde_json::from_str::<Value>(pattern) {
         match Pattern::compile(&pattern) {
             Ok(compiled) if compiled.names_tags() => drop(compiled.evaluate(input)),
-            // The direct implementation takes time that grows with every field, test and element.
+            // The direct implementation is slow for patterns and events with many fields, tests and elements.
             Ok(compiled) if is_small(&pattern) && is_small(&event) && !lab::pattern::is_ambiguous(&event) => {
                 assert_eq!(compiled.matches(input), lab::pattern::matches(&pattern, &event), "{pattern} of {event}");
             }
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(own) = own_pattern(&event, 0) {
         match Pattern::compile(&own) {
             Ok(compiled) => assert!(compiled.matches(input), "{own} does not match {event}"),
-            // With dots in its names, an event may have a field twice and be deeper than it looks.
+            // With dots in its names, an event may contain a field twice, or be nested more deeply than its JSON.
             Err(error) => assert!(has_dots(&own), "{own}: {error}"),
         }
     }
@@ -53,7 +53,7 @@ fn own_pattern(value: &Value, depth: usize) -> Option<Value> {
         Value::Object(fields) if depth < 20 => {
             let of_field = |(name, value): (&String, &Value)| {
                 let (mut value, mut nesting) = (value, 0);
-                // One element is enough.
+                // The pattern needs to match only one element.
                 while let Some(elements) = value.as_array() {
                     value = elements.first()?;
                     nesting += 1;

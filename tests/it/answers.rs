@@ -122,7 +122,7 @@ async fn a_dead_connection_in_the_pool_delays_the_next_alert_only_a_little() {
     world.posted(&["second"]).await;
     world.queue_is_empty().await;
 
-    // A NAT drops the connection without a reset: what is sent is never acknowledged.
+    // A NAT drops the connection without a reset: its packets are never acknowledged.
     world.slack.forget_connections();
     let begun = Instant::now();
     world.queue.send_events(&[ecs.start_impaired("third")]).await.unwrap();

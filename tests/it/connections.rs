@@ -176,7 +176,7 @@ async fn the_credential_addresses_of_ecs_and_eks_are_asked_directly_even_if_no_p
         [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("ALL_PROXY", &*proxy.url()), ("NO_PROXY", "")];
     let environment = with(&world.environment(), &no_keys);
     let ask = async |variable: &str, value: &str| {
-        // No credentials come from there.
+        // There are no credentials at these addresses.
         let (code, said) = outcome(with(&environment, &[(variable, value)]), &["check", "--live"]).await;
         assert_eq!(code, Some(1), "{value}: {said}");
     };

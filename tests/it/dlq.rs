@@ -42,7 +42,7 @@ async fn dead(world: &World, count: usize) {
     world.dlq.send_events(&bodies).await.unwrap();
 }
 
-/// Whether AWS was asked this exactly `count` times.
+/// Whether there are exactly `count` requests of this operation.
 fn asked(calls: &[Call], operation: &str, count: usize) -> bool {
     calls.iter().filter(|call| call.operation == operation).count() == count
 }

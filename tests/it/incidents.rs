@@ -168,7 +168,7 @@ async fn one_bad_deploy_is_three_messages_at_most_by_webhook_and_the_last_is_gre
     }
     let posted = u32::try_from(posts.len()).unwrap();
     outcomes(&worker, "posted", posted).await;
-    // Two events tell of the fix. The first one is reported as the recovery, and no route takes the second one.
+    // The fix has two events. The first one is reported as the recovery, and no route takes the second one.
     outcomes(&worker, "folded", 28 - posted).await;
     outcomes(&worker, "unrouted", 1).await;
     transitions(&worker, "default", &[("opened", 1), ("recovered", 1), ("reopened", 0), ("repeated", 28 - posted)])

@@ -49,7 +49,7 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().replace_nanosecond(7_000_000).unwrap()
 }
 
-fn trouble(id: &str) -> Signal {
+fn problem(id: &str) -> Signal {
     Signal {
         id: Id::of(id),
         time: now(),
@@ -63,7 +63,7 @@ fn trouble(id: &str) -> Signal {
 }
 
 fn incident() -> Incident {
-    let (_, incident) = next(None, &trouble("1"), &POLICY, now());
+    let (_, incident) = next(None, &problem("1"), &POLICY, now());
     let mut incident = incident.unwrap();
     incident.root = Some(Root::Message { channel: "C1".into(), ts: "1.2".into() });
     incident
@@ -169,14 +169,14 @@ async fn three_replicas_open_an_incident_once_and_count_every_event() {
     let log = || NotificationLog::new(Store::DynamoDb(DynamoDb::new(&config, &name)), usize::MAX);
     let logs = [log(), log(), log()];
     let slack = Slack { delay: Duration::from_millis(200), ..Slack::default() };
-    let alerts = (0..24).map(|task| report(&logs[task % 3], &slack, trouble(&task.to_string())));
+    let alerts = (0..24).map(|task| report(&logs[task % 3], &slack, problem(&task.to_string())));
     let outcomes = join_all(alerts).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     assert_eq!(slack.opened(), 1);
     let stored = DynamoDb::new(&config, &name).load(&key()).await.unwrap().incident.unwrap();
     assert_eq!((stored.events, stored.failed_tasks), (24, 24));
     // Every replica recognises a copy.
-    assert_eq!(report(&logs[2], &slack, trouble("0")).await, Ok(Outcome::Duplicate));
+    assert_eq!(report(&logs[2], &slack, problem("0")).await, Ok(Outcome::Duplicate));
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ fn logged() -> String {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false);
-        // One subscriber for all threads, because tracing caches for all of them what is enabled.
+        // One subscriber for all threads, because tracing caches the enabled levels for all of them.
         tracing::subscriber::set_global_default(subscriber.with_writer(|| Lines).finish()).unwrap();
     });
     String::from_utf8(LINES.take()).unwrap()
@@ -265,12 +265,12 @@ async fn alerts_are_posted_whatever_the_table_does() {
         let slack = Slack::default();
         logged();
         let begun = Instant::now();
-        assert_eq!(report(&log, &slack, trouble("1")).await, Ok(Outcome::Reported(Transition::Opened)), "{fault:?}");
+        assert_eq!(report(&log, &slack, problem("1")).await, Ok(Outcome::Reported(Transition::Opened)), "{fault:?}");
         let waited = begun.elapsed();
         assert!(waited < Duration::from_millis(900), "{fault:?}: {waited:?}");
         // Repeats are counted in the incident that this process knows, and the table is not asked for each of them.
         let begun = Instant::now();
-        let others = (2..12).map(|id| report(&log, &slack, trouble(&id.to_string())));
+        let others = (2..12).map(|id| report(&log, &slack, problem(&id.to_string())));
         assert!(join_all(others).await.iter().all(|outcome| *outcome == Ok(Outcome::Edited)), "{fault:?}");
         assert!(begun.elapsed() < Duration::from_millis(400), "{fault:?}: {:?}", begun.elapsed());
         let asked = ["GetItem", "PutItem", "UpdateItem"].map(|operation| proxy.calls(operation).len());
@@ -290,12 +290,12 @@ async fn an_item_that_cannot_be_read_blocks_no_alert() {
     put.item("v", AttributeValue::S("two".into())).send().await.unwrap();
     let log = NotificationLog::new(Store::DynamoDb(DynamoDb::new(&config, &name)), usize::MAX);
     let slack = Slack::default();
-    assert_eq!(report(&log, &slack, trouble("1")).await, Ok(Outcome::Reported(Transition::Opened)));
-    assert_eq!(report(&log, &slack, trouble("2")).await, Ok(Outcome::Edited));
+    assert_eq!(report(&log, &slack, problem("1")).await, Ok(Outcome::Reported(Transition::Opened)));
+    assert_eq!(report(&log, &slack, problem("2")).await, Ok(Outcome::Edited));
     // The table still stores other items.
     let store = DynamoDb::new(&config, &name);
     assert_eq!(
-        log.open_in(&Signal { kind: Kind::Recovery { confirmed: Some(true) }, ..trouble("3") }, &[key()]).await,
+        log.open_in(&Signal { kind: Kind::Recovery { confirmed: Some(true) }, ..problem("3") }, &[key()]).await,
         [true]
     );
     assert!(store.last_recovery(&key()).await.unwrap().is_some());
@@ -311,9 +311,9 @@ async fn a_record_whose_answer_is_lost_is_still_in_the_table() {
     let slack = Slack::default();
     // The first write takes the lease. The second one records the report, and its answer is lost.
     proxy.script("PutItem", [Fault::None, Fault::HangAfter]);
-    assert_eq!(report(&log, &slack, trouble("1")).await, Ok(Outcome::Reported(Transition::Opened)));
+    assert_eq!(report(&log, &slack, problem("1")).await, Ok(Outcome::Reported(Transition::Opened)));
     let other = NotificationLog::new(Store::DynamoDb(DynamoDb::new(&config, &name)), usize::MAX);
-    assert_eq!(report(&other, &slack, trouble("2")).await, Ok(Outcome::Edited));
+    assert_eq!(report(&other, &slack, problem("2")).await, Ok(Outcome::Edited));
     assert_eq!(slack.opened(), 1);
 }
 
@@ -321,7 +321,7 @@ async fn a_record_whose_answer_is_lost_is_still_in_the_table() {
 async fn an_incident_from_an_outage_of_the_table_is_recorded_when_the_table_answers_again() {
     let (log, proxy, aws, name) = log_with(Fault::Error(500, "InternalServerError")).await;
     let slack = Slack::default();
-    report(&log, &slack, trouble("1")).await.unwrap();
+    report(&log, &slack, problem("1")).await.unwrap();
     assert_eq!(aws.table_items(&name).await.unwrap(), []);
     for operation in ["GetItem", "PutItem", "UpdateItem"] {
         proxy.always(operation, Fault::None);
@@ -330,7 +330,7 @@ async fn an_incident_from_an_outage_of_the_table_is_recorded_when_the_table_answ
     let number = AtomicUsize::new(2);
     lab::eventually("the incident is in the table", Duration::from_secs(20), async || {
         let id = number.fetch_add(1, Ordering::SeqCst).to_string();
-        assert_eq!(report(&log, &slack, trouble(&id)).await, Ok(Outcome::Edited));
+        assert_eq!(report(&log, &slack, problem(&id)).await, Ok(Outcome::Edited));
         Ok(!aws.table_items(&name).await?.is_empty())
     })
     .await

@@ -14,7 +14,7 @@ use crate::world::{LIMIT, World, metric_is, outcome_line};
 const CHANNEL_BLOCKED: &str = "channel_blocked";
 const DEFAULT: [(&str, &str); 1] = [("channel", "default")];
 
-/// The reason that /healthz gives, once it answers 503.
+/// Waits until /healthz answers 503, and returns its reason.
 async fn unhealthy(worker: &Worker) -> String {
     let mut reason = String::new();
     lab::eventually("healthz notices", LIMIT, async || {

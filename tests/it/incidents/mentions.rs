@@ -1,4 +1,4 @@
-//! Mentions: the message that opens or escalates an incident mentions once. The text of an event mentions nobody.
+//! Mentions: only a message that opens or escalates an incident mentions somebody, and only once. The text of an event mentions nobody.
 
 use lab::{
     events::Ecs,

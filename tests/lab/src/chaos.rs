@@ -212,7 +212,7 @@ impl RunningRound {
         for (requests, time) in &plan.closed {
             tokio::select! {
                 _ = self.slack.wait_for(|all| all.len() >= *requests, DRAIN_LIMIT) => {}
-                () = is_true(&self.calm) => break,
+                () = wait_until_true(&self.calm) => break,
             }
             closed.push(self.forwarder.close());
             *self.injected.lock().entry("Slack refuses connections").or_default() += 1;
@@ -234,9 +234,9 @@ impl RunningRound {
                 match planned_end {
                     Some(planned_end) => tokio::select! {
                         () = self.reach(number, planned_end.when) => {}
-                        () = is_true(&self.done) => {}
+                        () = wait_until_true(&self.done) => {}
                     },
-                    None => is_true(&self.done).await,
+                    None => wait_until_true(&self.done).await,
                 }
             };
             let by_itself = tokio::select! {
@@ -351,7 +351,7 @@ fn app(life: usize) -> String {
 }
 
 /// Waits until the value is true.
-async fn is_true(value: &watch::Sender<bool>) {
+async fn wait_until_true(value: &watch::Sender<bool>) {
     // The sender is borrowed, so the wait does not fail.
     let _ = value.subscribe().wait_for(|value| *value).await;
 }
