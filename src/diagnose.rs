@@ -112,8 +112,7 @@ impl Answered {
 
     /// Whether the answer is older than the stop of this task.
     fn is_stale_for(&self, task: &str) -> bool {
-        let knows = |diagnosis: &Diagnosis| diagnosis.stops.iter().any(|stop| stop.task == task);
-        self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.tasks_known && !knows(diagnosis))
+        self.diagnosis.as_ref().is_some_and(|known| known.tasks_known && !known.stopped_tasks.contains(task))
     }
 }
 

@@ -15,6 +15,8 @@ mod stopped;
 mod tags;
 mod targets;
 
+use std::{collections::HashSet, sync::Arc};
+
 use time::OffsetDateTime;
 
 pub use self::details::Details;
@@ -63,8 +65,10 @@ pub struct Diagnosis {
     pub stops: Vec<Stop>,
     /// The tasks of that deployment that failed to start.
     pub failed_starts: Vec<Stop>,
-    /// Whether ECS answered about the stopped tasks. If not, `stops` and `failed_starts` are incomplete. If there are very many, they
-    /// hold only the latest of those that were requested.
+    /// The ids of all stopped tasks in ECS's answers, also of those that are not counted: of another deployment, or of a routine stop.
+    pub stopped_tasks: Arc<HashSet<String>>,
+    /// Whether ECS answered about all stopped tasks. If not, `stops` and `failed_starts` are incomplete. They hold only the latest of
+    /// them if there are very many.
     pub tasks_known: bool,
     /// The service's latest event about a failure, in ECS's words, unless it is an example of one of the causes.
     pub latest_event: Option<String>,

@@ -40,12 +40,12 @@ impl Rule {
 /// Makes an exit's alert one about the crash loop that it is part of; where it is part of none, the exit is routine.
 pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     let (Some(task), Some(diagnosis)) = (&alert.exited_task_id, &alert.diagnosis) else { return };
-    if !diagnosis.tasks_known {
-        return;
-    }
     let stops = with_this(alert, task, &diagnosis.stops);
     let Some(looping @ [first, .., last]) = rule.find(task, &stops) else {
-        alert.severity = Severity::Info;
+        // If some stopped tasks are unknown, it may be part of a loop.
+        if diagnosis.tasks_known {
+            alert.severity = Severity::Info;
+        }
         return;
     };
     let count = looping.len();

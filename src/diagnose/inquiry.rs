@@ -158,15 +158,16 @@ impl<'a> Inquiry<'a> {
         Some(Arc::new(facts))
     }
 
-    /// The answers of DescribeTasks about the stopped tasks, and whether no request for them failed.
+    /// The answers of DescribeTasks about the stopped tasks. Also returns whether they are about all of them: no request failed, and there
+    /// are at most [`MAX_PAGES`].
     async fn stopped_tasks(&self) -> (Vec<Value>, bool) {
         let mut answers = Vec::new();
         let list = async |token| self.within(self.ecs.list_stopped_tasks(self.service, token)).await;
         let mut page = list(None).await;
-        for _ in 0..MAX_PAGES {
-            let Some((tasks, token)) = page else { return (answers, false) };
+        for number in 1..=MAX_PAGES {
+            let Some((tasks, token)) = page else { break };
             let is_last = token.is_none();
-            let following = async { if is_last { None } else { list(token).await } };
+            let following = async { if is_last || number == MAX_PAGES { None } else { list(token).await } };
             let described = async {
                 match tasks.is_empty() {
                     true => Some(None),
@@ -174,14 +175,14 @@ impl<'a> Inquiry<'a> {
                 }
             };
             let (described, following) = join!(described, following);
-            let Some(described) = described else { return (answers, false) };
+            let Some(described) = described else { break };
             answers.extend(described);
             if is_last {
-                break;
+                return (answers, true);
             }
             page = following;
         }
-        (answers, true)
+        (answers, false)
     }
 
     /// Requests the task definitions of the deployment that fails and of the one before it, as far as these facts name them.

@@ -1,6 +1,6 @@
 //! Turns the answers about one service into its [`Diagnosis`].
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -25,6 +25,7 @@ pub struct ServiceSnapshot<'a> {
     service: &'a Service,
     described: &'a Value,
     tasks_known: bool,
+    stopped_tasks: Arc<HashSet<String>>,
     deployments: Deployments<'a>,
     /// When a task of the current deployment last failed to start, or stopped although it should not have.
     last_failure: Option<OffsetDateTime>,
@@ -43,8 +44,11 @@ impl<'a> ServiceSnapshot<'a> {
             let cluster = text(task, "clusterArn").and_then(Arn::parse).and_then(|arn| arn.name());
             text(task, "group") == Some(&group) && cluster == Some(&service.cluster)
         };
-        let mut stopped: Vec<StoppedTask> =
-            facts.tasks.iter().filter(of_service).filter_map(StoppedTask::read).collect();
+        let tasks = || facts.tasks.iter().filter(of_service);
+        let id = |task| text(task, "taskArn").and_then(Arn::parse)?.name();
+        let stopped_tasks = tasks().filter(|task| text(task, "lastStatus") == Some("STOPPED")).filter_map(id);
+        let stopped_tasks = Arc::new(stopped_tasks.map(str::to_owned).collect());
+        let mut stopped: Vec<StoppedTask> = tasks().filter_map(StoppedTask::read).collect();
         stopped.sort_by_key(|stopped| Reverse(stopped.at));
         let deployments = Deployments::of(described, &stopped);
         let of_current = stopped.iter().filter(|stopped| deployments.current.started(stopped));
@@ -54,7 +58,8 @@ impl<'a> ServiceSnapshot<'a> {
         }
         stopped.truncate(MAX_STOPPED);
         let causes = count_causes(&stopped);
-        Some(Self { service, described, tasks_known: facts.tasks_known, deployments, last_failure, stopped, causes })
+        let tasks_known = facts.tasks_known;
+        Some(Self { service, described, tasks_known, stopped_tasks, deployments, last_failure, stopped, causes })
     }
 
     /// The ARNs of the task definitions to compare: those of the failing and of the previous deployment.
@@ -96,6 +101,7 @@ impl<'a> ServiceSnapshot<'a> {
             stopped,
             stops: stops(true),
             failed_starts: stops(false),
+            stopped_tasks: Arc::clone(&self.stopped_tasks),
             tasks_known: self.tasks_known,
             // After a rollback, DescribeServices shows the previous task definition again. There is no other one to compare it with.
             change: self.change(details).map(|change| match record {

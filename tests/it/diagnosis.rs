@@ -467,6 +467,31 @@ async fn an_exit_that_cannot_be_judged_is_an_alert() {
 }
 
 #[tokio::test]
+async fn an_exit_is_an_alert_if_more_tasks_stopped_than_are_read() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    ecs.page(1);
+    let events = exits(&ecs, "crowded", &[55, 44, 33, 22, 11, 0]);
+    world.queue.send_events(&events[5..]).await.unwrap();
+    outcome_line(&worker, "crowded", "posted").await;
+    assert_eq!(ecs.calls("ListTasks").len(), 5);
+}
+
+#[tokio::test]
+async fn a_cached_answer_is_used_for_every_task_that_ecs_knew_however_many_stopped_later() {
+    let world = World::new().await;
+    let (ecs, worker) = worker(&world).await;
+    ecs.page(100);
+    let minutes: Vec<i64> = [40, 30, 20].into_iter().chain([1; 100]).collect();
+    let events = exits(&ecs, "crowded", &minutes);
+    for (index, event) in events[..3].iter().enumerate() {
+        world.queue.send_events(std::slice::from_ref(event)).await.unwrap();
+        metric_is(&worker, "messages_total", &[("outcome", "unrouted")], index as f64 + 1.0).await;
+    }
+    assert_eq!(ecs.calls("DescribeServices").len(), 1);
+}
+
+#[tokio::test]
 async fn exits_that_arrive_one_by_one_become_one_crash_loop_alert() {
     let world = World::new().await;
     let (ecs, worker) = worker(&world).await;

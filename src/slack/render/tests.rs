@@ -72,6 +72,7 @@ fn diagnosis(text: &str) -> Diagnosis {
         stopped: usize::MAX,
         stops: Vec::new(),
         failed_starts: Vec::new(),
+        stopped_tasks: Default::default(),
         tasks_known: true,
         latest_event: Some(format!("{text} said")),
         health_checks: vec![
