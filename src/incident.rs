@@ -45,7 +45,7 @@ const EVENTS: usize = 64;
 const TASKS: usize = 32;
 /// How many deployments are kept.
 const DEPLOYMENTS: usize = 16;
-/// How many other places of an incident are kept. There are at most as many as a chain has fallbacks, and chains are short.
+/// How many other places of an incident are kept: one for each fallback in the channel's chain. Chains are short.
 const OTHERS: usize = 4;
 /// How many causes are kept. The set of causes is closed; this limits what an older version may have stored.
 const CAUSES: usize = 64;
@@ -60,7 +60,7 @@ pub enum Decision {
         /// Whether the message carries the channel's `mention`.
         mentions: bool,
     },
-    /// An incident that Slack has already counted a copy of this event.
+    /// Slack has the incident, and the incident has already counted a copy of this event.
     Duplicate,
     /// It is a recovery that is not confirmed yet: put it back for the crash-loop window.
     PutBack,

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::alert::Subject;
 
-/// A 128-bit hash of a text: of an event's id, a task's ARN, a deployment's id. The same in every version of the program.
+/// A 128-bit hash of a text, such as an event's id, a task's ARN or a deployment's id. It is the same in every version of the program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub [u8; 16]);
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Id {
     }
 }
 
-/// The name in keys. Never change one: incidents are stored under it.
+/// The subject's name in keys. Never change a name, because stored incidents have it in their keys.
 const fn name_of(subject: Subject) -> &'static str {
     match subject {
         Subject::Service => "service",
@@ -42,7 +42,7 @@ const fn name_of(subject: Subject) -> &'static str {
     }
 }
 
-/// What an incident is about, and its channel.
+/// The key of an incident: its subject and its channel.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     channel: String,
@@ -80,10 +80,10 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Longer parts are hashed.
+/// The maximum length of a part in bytes. A longer part is hashed.
 const MAX_BYTES: usize = 128;
 
-/// A part without `/`, so that no two keys are equal. A hashed part begins with `#`.
+/// A part without `/`, so that different subjects have different keys. A hashed part begins with `#`.
 fn segment(text: &str) -> Cow<'_, str> {
     let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b':' | b' ');
     let is_kept = text.len() <= MAX_BYTES && text.bytes().all(is_plain);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_can_be_read() {
+    fn a_key_is_readable() {
         assert_eq!(service("ops", "prod", "checkout"), "incident/ops/123456789012/eu-west-1/prod/service/checkout");
         let alarm = Key::new("ops", "123456789012", "eu-west-1", "", Subject::Alarm, "CPU > 90 %");
         assert!(alarm.recovery().starts_with("recovery/123456789012/eu-west-1//alarm/#"), "{alarm:?}");
@@ -112,7 +112,7 @@ mod tests {
         let names = [("a", "b/c"), ("a/b", "c"), ("a", "b#c"), ("", "a"), ("a", ""), (&long, "a"), (&longer, "a")];
         let mut keys: Vec<String> = names.iter().map(|(cluster, name)| service("ops", cluster, name)).collect();
         keys.extend(["ops/a", "ops-a", "öps"].map(|channel| service(channel, "a", "b")));
-        // What looks hashed is hashed once more.
+        // A name that looks like a hashed part is hashed, too.
         keys.push(service("ops", &format!("#{}", Id::of(&long)), "a"));
         let count = keys.len();
         keys.sort();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_the_same_for_ever() {
+    fn the_id_of_a_text_never_changes() {
         // `printf checkout | sha256sum`
         assert_eq!(Id::of("checkout").to_string(), "c7761e58969f7edd498186641b2021e8");
     }

@@ -55,7 +55,7 @@ const LEASE_POLL: Duration = Duration::from_millis(300);
 /// How often a conflict is retried at once.
 const CONFLICTS: u32 = 20;
 
-/// Decides about alerts, and records what was reported.
+/// Decides whether alerts are reported, and records the reports.
 pub struct NotificationLog {
     ledger: Ledger,
     /// Identifies this log among those that share the store.
@@ -217,11 +217,11 @@ impl NotificationLog {
         }
     }
 
-    /// Which of these incidents, one for each channel and all of the signal's subject, are open or being opened. Their channels
-    /// receive the recovery, and starts that may recover by themselves.
+    /// For each of these incidents, whether it is open or being opened. All are about the signal's subject, each in one channel. The
+    /// channels with an open incident receive the recovery, and failed starts that may heal by themselves.
     ///
-    /// A recovery that ECS does not deny is first noted. A problem that arrives later but happened earlier is then reported as
-    /// recovered. A denied recovery is not noted: it should be put back even if no incident is open.
+    /// A recovery that ECS does not deny is noted first. Then a problem that arrives later but happened earlier is reported as recovered.
+    /// A recovery that ECS denies is not noted: it should be put back even if no incident is open.
     pub async fn open_in(&self, signal: &Signal, keys: &[Key]) -> Vec<bool> {
         let deadline = Instant::now() + STORE_TIMEOUT;
         if let (Kind::Recovery { confirmed: Some(true) | None }, Some(key)) = (signal.kind, keys.first()) {
@@ -239,7 +239,8 @@ impl NotificationLog {
         join_all(is_open).await
     }
 
-    /// Whether an incident that Slack has counted this event, as far as this process knows. Then ECS need not be asked about it.
+    /// Whether Slack has the incident, and the incident has counted this event, as far as this process knows. Then ECS need not be asked
+    /// about the event.
     pub fn has_counted(&self, key: &Key, id: Id) -> bool {
         let known = self.ledger.known(key).filter(|incident| !incident.is_forgotten((self.clock)()));
         known.is_some_and(|incident| incident.has_reported(id))
@@ -306,9 +307,9 @@ impl NotificationLog {
         }
     }
 
-    /// Checks, before an incident is opened, whether the subject has recovered while no incident was open. This happens after the
-    /// lease is taken, and a recovery is noted before leases are read ([`Self::open_in`]), so that one of the two always finds the
-    /// other. Returns whether to decide again.
+    /// Checks, before an incident is opened, whether the subject has recovered while no incident was open. A problem takes the lease and
+    /// then looks for a noted recovery. A recovery is noted and then looks for leases ([`Self::open_in`]). So one of the two always finds
+    /// the other. Returns whether to decide again.
     async fn check_noted_recovery(
         &self,
         key: &Key,

@@ -1,4 +1,4 @@
-//! The input of a decision, besides the incident: the alert as a signal, and the settings.
+//! The input of a decision, apart from the incident: the alert as a signal, and the settings.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::Id;
 use crate::alert::{Rollout, Severity};
 
-/// What an incident needs of an alert.
+/// The facts about an alert that a decision depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     /// The event's id, which all copies of the event share.

@@ -1,4 +1,4 @@
-//! The contract's table of transitions, row by row.
+//! The table of transitions in docs/operations.md, row by row.
 
 use super::*;
 use Decision::{Duplicate, NoIncident, PutBack};
@@ -123,7 +123,7 @@ fn opened() -> Timeline {
 }
 
 #[test]
-fn opened_when_none_is_open() {
+fn opened_when_no_incident_is_open() {
     for signal in [problem(0), critical(0), caused(0, "oom"), rollout(0, "d1", Rollout::Failed), failed(0, "t1")] {
         Timeline::default().then(signal, Opened);
     }
@@ -133,7 +133,7 @@ fn opened_when_none_is_open() {
 }
 
 #[test]
-fn only_problems_open_one() {
+fn only_problems_open_an_incident() {
     for signal in [
         recovery(0),
         unconfirmed(0),

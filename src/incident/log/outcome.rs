@@ -46,9 +46,9 @@ pub enum Outcome {
     Reported(Transition),
     /// Slack accepted an edit that carries it.
     Edited,
-    /// An incident that Slack has counted it.
+    /// Slack has the incident, and the incident has counted the alert.
     Folded,
-    /// An incident that Slack has already counted a copy of it.
+    /// Slack has the incident, and the incident has already counted a copy of the alert.
     Duplicate,
     /// It is an unconfirmed recovery: the message must be put back for the crash-loop window.
     Unconfirmed,

@@ -25,7 +25,7 @@ struct Kept {
     recoveries: Lru<String, OffsetDateTime>,
 }
 
-/// Whether the item was written while the table did not answer, so that the table does not have it.
+/// Whether the item was written while the table did not answer. Then the table does not have it.
 type Ahead = bool;
 
 impl Default for Memory {

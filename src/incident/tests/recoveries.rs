@@ -28,7 +28,7 @@ fn a_recovery_that_is_not_confirmed_is_put_back_twice_then_dropped() {
 }
 
 #[test]
-fn a_recovery_older_than_the_latest_problem_ends_nothing() {
+fn a_recovery_older_than_the_latest_problem_does_not_end_the_incident() {
     let timeline = opened().then(problem(5), Repeated).arrives(at(6), recovery(3), Repeated);
     assert!(timeline.incident().is_open());
     assert_eq!(timeline.incident().events, 2);

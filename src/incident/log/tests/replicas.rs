@@ -9,7 +9,7 @@ fn replicas() -> (NotificationLog, NotificationLog, Arc<Memory>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_thirty_alerts_at_two_replicas_one_opens_the_incident() {
+async fn only_one_of_thirty_alerts_at_two_replicas_opens_the_incident() {
     let ((one, other, _), slack) = (replicas(), Slack::held());
     let alerts = (0..30).map(|task| report([&one, &other][task % 2], &slack, problem(&task.to_string())));
     let (outcomes, ()) = tokio::join!(join_all(alerts), async {

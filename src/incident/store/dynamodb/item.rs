@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn it_expires_when_nothing_in_it_is_needed() {
+    fn an_item_expires_when_nothing_in_it_is_needed() {
         let item = Item { version: 0, lease: None, incident: Some(full().into()) };
         let encoded = encode(&key(), &item, 1);
         // A day after the latest event, and an hour.
