@@ -1,14 +1,14 @@
-//! Explains why a task stopped: from what ECS says about the task to a cause, the container it is about, and a hint. Pure.
+//! Explains why a task stopped: finds the cause, the container with that cause, and a hint, from what ECS says about the task. Pure.
 //!
 //! Evidence counts in this order:
 //!
-//! 1. The stop code says which texts may explain the stop. A user's stop is a user's stop, whatever the user wrote; a stop by
-//!    the service scheduler is explained by the task's own reason; and in a task that ran, a container that has only a reason
-//!    explains nothing where another container exited by itself.
-//! 2. Among the texts that count, the first rule of the [`catalogue`] that matches one wins: it is the most specific.
-//! 3. Exit codes count where no rule matches.
+//! 1. The stop code decides which texts may explain the stop. A stop by a user or by Spot needs no further explanation, whatever reason
+//!    the user wrote, unless a container ran out of memory before it. A stop by the service scheduler is explained by the task's own
+//!    reason. In a task that ran, a container that has a reason but no exit code explains nothing if another one exited by itself.
+//! 2. The first rule of the [`catalogue`] that matches one of these texts decides, because it is the most specific.
+//! 3. If no rule matches, the exit codes decide.
 //!
-//! A hint never claims more than the text does. What it quotes of the text is unescaped, on one line, and short.
+//! A hint never claims more than the text does. Its quotes from the text are unescaped, on one line, and short.
 
 mod catalogue;
 mod culprit;
@@ -21,23 +21,23 @@ use crate::event::ecs::{Container, Task};
 
 pub use self::catalogue::Category;
 
-/// Why it failed, and what to do about it.
+/// Why a task stopped or did not start, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// From the closed catalogue.
+    /// One of the catalogue's categories.
     pub category: Category,
-    /// What to do, in a few sentences. May name the action, resource, role, image … from the text.
+    /// What to do, in a few sentences. It may name the action, resource, role, image … from ECS's text.
     pub hint: String,
 }
 
 /// Why a task stopped.
 #[derive(Debug, Clone, Default)]
 pub struct Explanation<'a> {
-    /// `None` where there is no evidence, or only texts that the catalogue does not know.
+    /// `None` if there is no evidence, or only texts that the catalogue does not know.
     pub cause: Option<Cause>,
-    /// The container that the cause is about; `None` where that is not certain.
+    /// The container that caused the stop; `None` if that is not certain.
     pub culprit: Option<Container<'a>>,
-    /// The culprit's exit code. Without a culprit, the exit code of all containers that may be the culprit, where it is the same.
+    /// The culprit's exit code. If several containers may be the culprit: their exit code, if they all have the same one.
     pub exit_code: Option<i64>,
 }
 
@@ -54,7 +54,7 @@ pub fn explain<'a>(task: &Task<'a>) -> Explanation<'a> {
     Explanation { cause, culprit, exit_code }
 }
 
-/// The cause in the reason of an event that is not about one task, but about a service, a deployment or an instance.
+/// The cause in the reason of an event about a service, a deployment or an instance, not about one task.
 pub fn explain_text(reason: &str) -> Option<Cause> {
     explain(&Task { stopped_reason: Some(reason), ..Task::default() }).cause
 }
@@ -62,7 +62,7 @@ pub fn explain_text(reason: &str) -> Option<Cause> {
 /// The category of the cause, and the evidence for it.
 struct Finding {
     category: Category,
-    /// The rule that matched; `None` where a stop code or an exit code decided.
+    /// The rule that matched; `None` if a stop code or an exit code decided.
     rule: Option<&'static Rule>,
     /// The text that the rule matched.
     text: String,
@@ -80,9 +80,9 @@ impl Finding {
     }
 }
 
-/// A text, and the position in [`RULES`] of the rule that it matches.
+/// A text, and the position in [`RULES`] of the first rule that matches it.
 struct Statement {
-    /// The position of the container whose reason it is; `None` for the task's own.
+    /// The position of the container whose reason this is; `None` for the task's own reason.
     container: Option<usize>,
     text: String,
     rule: usize,
@@ -109,11 +109,11 @@ fn weigh(task: &Task) -> Option<Finding> {
         Some("InfrastructureHealth") => {
             return Some(own.map_or(Finding::of(Category::HostGone), |own| most_specific(vec![own])));
         }
-        // Older events have no stop code, and newer ones may have an unknown one: then the reason decides.
-        _ => own.as_ref().and_then(Statement::category).filter(|category| category.tells_who_stopped_it()),
+        // Older events have no stop code, and newer events may have an unknown one. Then the reason decides.
+        _ => own.as_ref().and_then(Statement::category).filter(|category| category.explains_the_stop()),
     };
     match stopped_by {
-        // The containers were being stopped, so their reasons do not count, except that running out of memory came before.
+        // The stop caused the containers' reasons, so they do not count. Out of memory does: it happened before the stop.
         Some(category @ (Category::User | Category::Spot)) => {
             let oom = statements(task).filter(|statement| statement.category() == Some(Category::Oom)).collect();
             return Some(if Vec::is_empty(&oom) { Finding::of(category) } else { most_specific(oom) });
@@ -126,7 +126,7 @@ fn weigh(task: &Task) -> Option<Finding> {
     if all.is_empty() { exits::finding(task) } else { Some(most_specific(all)) }
 }
 
-/// A stop by the scheduler is routine, unless the task's own reason is about a fault.
+/// The finding for a stop by the service scheduler. It is routine, unless the task's own reason is a fault.
 fn by_scheduler(task: &Task, own: Option<Statement>) -> Option<Finding> {
     match (own, task.own_reason()) {
         (Some(own), _) => Some(most_specific(vec![own])),
@@ -165,7 +165,7 @@ fn most_specific(statements: Vec<Statement>) -> Finding {
     }
 }
 
-/// Whether a container's reason may explain why the task stopped.
+/// Whether this statement may explain why the task stopped. The task's own reason always may.
 fn counts(task: &Task, statement: &Statement) -> bool {
     let Some((place, container)) = statement.container.and_then(|place| Some((place, task.containers.get(place)?)))
     else {
@@ -173,10 +173,10 @@ fn counts(task: &Task, statement: &Statement) -> bool {
     };
     let mut others = task.containers.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, other)| other);
     if container.exit_code.is_some() {
-        // A fault while ECS stopped the container is not why ECS stopped it.
+        // A fault during the stop of a container is not the reason for the stop.
         return !is_about_stopping(&statement.text) || !others.any(exits::by_itself);
     }
-    if container.is_injected() {
+    if container.is_guardduty_agent() {
         return task.own_reason().is_none() && !others.any(|other| other.reason.is_some() || other.exit_code.is_some());
     }
     if !was_running(task) {
@@ -185,7 +185,7 @@ fn counts(task: &Task, statement: &Statement) -> bool {
     if statement.category() == Some(Category::Dependency) {
         return task.started_at.is_none();
     }
-    // All essential containers have run, so one that never started is not essential.
+    // All essential containers ran. So a container that never started is not essential.
     if never_started(&statement.text) {
         !others.any(|other| other.exit_code.is_some())
     } else {
@@ -201,7 +201,7 @@ fn is_about_stopping(text: &str) -> bool {
     text.contains("CannotStopContainerError") || text.contains("Could not transition to stopped")
 }
 
-/// Whether the task's essential containers all ran at one time.
+/// Whether all essential containers of the task were running at some time.
 fn was_running(task: &Task) -> bool {
     match task.stop_code {
         Some("TaskFailedToStart") => false,
@@ -210,7 +210,8 @@ fn was_running(task: &Task) -> bool {
     }
 }
 
-/// A container with a reason that does not explain why the task stopped, but that people may need to know.
+/// The first other container that has a reason but no exit code, and the category of that reason. It does not explain why the task
+/// stopped, but people may need to know about it.
 fn also<'t, 'a>(task: &'t Task<'a>, finding: &Finding) -> Option<(&'t Container<'a>, Option<Category>)> {
     let has_only_reason = |container: &Container| container.reason.is_some() && container.exit_code.is_none();
     let is_of_finding = |place: &usize| finding.containers.contains(place);
@@ -222,7 +223,7 @@ fn also<'t, 'a>(task: &'t Task<'a>, finding: &Finding) -> Option<(&'t Container<
     Some((container, Statement::read(None, container.reason?).and_then(|statement| statement.category())))
 }
 
-/// How many characters of a reason are read: several times the longest that ECS writes.
+/// How many characters of a reason are read. The longest reason that ECS writes is several times shorter.
 const REASON_CHARS: usize = 4_096;
 
 /// The reason on one line, cut, with ASCII apostrophes in place of typographic ones.
@@ -233,7 +234,7 @@ fn cleaned(reason: &str) -> String {
         c => c,
     };
     let reason = reason.trim();
-    // Nearly every reason is.
+    // Nearly every reason is short ASCII text on one line.
     if reason.len() <= REASON_CHARS && reason.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return reason.to_owned();
     }

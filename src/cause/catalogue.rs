@@ -1,8 +1,8 @@
 //! The catalogue of causes, as data: each [`Category`] with its meaning and advice, and each [`Rule`] with its pattern and examples.
 //!
-//! The rules are ordered: of all that match a text the first counts. A rule for a specific cause comes before the rule for the class
-//! of its error (`CannotStartContainerError` …), and both come before the rule for a symptom of something else. Each example
-//! of a rule is a test, and `docs/causes.md` is made from this.
+//! The rules are ordered: if several match a text, the first one counts. A rule for a specific cause comes before the rule for the
+//! class of its error (`CannotStartContainerError` …), and both come before the rule for a symptom of something else. Each example
+//! of a rule is a test. `docs/causes.md` is made from this file.
 
 mod image;
 mod resource;
@@ -26,12 +26,12 @@ macro_rules! categories {
             /// Every category.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The category of this name; `None` where only another version of the program has it.
+            /// The category with this name; `None` for a name that this version of the program does not have.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|category| category.as_str() == name)
             }
 
-            /// The name in logs and in what `render` prints: snake_case, stable.
+            /// The name in logs and in the output of `render`: snake_case, stable.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -46,8 +46,8 @@ macro_rules! categories {
                 match self { $(Self::$variant => $meaning,)* }
             }
 
-            /// What to do when the text is not more specific. A sentence that begins with `EC2: `, `Fargate: `, `Service: ` or
-            /// `Stand-alone: ` is for such tasks only.
+            /// What to do, where the text does not allow a more specific advice. A sentence that begins with `EC2: `, `Fargate: `,
+            /// `Service: ` or `Stand-alone: ` is for such tasks only.
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }
             }
@@ -64,13 +64,13 @@ categories! {
         "Expected with Spot. Service: if the service stays short of tasks, add an on-demand base or more Availability Zones. \
          Stand-alone: run it on demand if it must not be interrupted."
     RegistryRateLimit "registry_rate_limit" "Registry rate limit"
-        "The registry refuses the pull because there were too many."
-        "Authenticate the pulls (Docker Hub: repositoryCredentials), or pull through an ECR cache."
+        "The registry refused the pull, because it received too many pulls."
+        "Authenticate the pulls (Docker Hub: repositoryCredentials), or use an ECR pull-through cache."
     Disk "disk" "Disk full"
         "There is no space left for the image or the container."
         "EC2: clean up or grow the volume of the container instance. Fargate: raise ephemeralStorage (20 GiB by default)."
     Iam "iam" "IAM permission missing"
-        "A role lacks a permission, or ECS may not assume it."
+        "A role lacks a permission, or ECS is not allowed to assume the role."
         "Check the role's policies. EC2: the instance role pulls images, the task execution role reads secrets and files. \
          Fargate: the task execution role pulls images, and reads secrets and files."
     SecretMissing "secret_missing" "Secret or parameter not found"
@@ -80,68 +80,71 @@ categories! {
         "The secret exists, but not the JSON key that the task definition asks for."
         "Add the JSON key that valueFrom names to the secret, or correct valueFrom in the task definition."
     LogConfig "log_config" "Log configuration broken"
-        "The log driver or log router cannot work with what the task definition tells it."
+        "The log driver or log router cannot use its configuration in the task definition."
         "Check logConfiguration, and that its destination exists and can be reached."
     EnvFile "env_file" "Environment file not read"
         "A file that environmentFiles names could not be read from S3."
-        "Check that the object exists in the bucket, and its name in environmentFiles."
+        "Check that the object exists in the bucket, and that environmentFiles names it correctly."
     Network "network" "Network unreachable"
-        "The task could not reach a registry or a service of AWS."
-        "Fargate: a public subnet needs assignPublicIp; a private one NAT, or endpoints (ecr.api, ecr.dkr, s3, logs, \
-         secretsmanager, ssm) whose security group allows 443. EC2: check the same from the container instance, which pulls \
-         the images."
+        "The task could not reach a registry or an AWS service."
+        "Fargate: a public subnet needs assignPublicIp; a private subnet needs NAT, or VPC endpoints (ecr.api, ecr.dkr, s3, logs, \
+         secretsmanager, ssm) whose security group allows TCP 443. EC2: check the routes and security groups of the container \
+         instance, which pulls the images."
     Tls "tls" "Certificate not trusted"
-        "The other end of a TLS connection was reached, and its certificate or protocol was refused."
-        "Install a certificate that clients trust. EC2: instead, its CA can be trusted on the container instance (/etc/docker/certs.d)."
+        "The server was reached, but its TLS certificate or protocol version was refused."
+        "Give the server a certificate that clients trust. EC2: or trust its CA on the container instance (/etc/docker/certs.d)."
     ImageMissing "image_missing" "Image not found"
-        "The registry does not know the image, or the tag or digest."
+        "The registry does not have the image, or not this tag or digest."
         "Push it, or correct the image in the task definition."
     ImageAuth "image_auth" "Registry refused access"
-        "The registry asks for a login, or refuses the one it got."
-        "Check repositoryCredentials for a private registry, the pulling role and the repository policy for ECR."
+        "The registry requires a login, or refused the credentials."
+        "For a private registry, check repositoryCredentials. For ECR, check the repository policy and the role that pulls the image."
     Architecture "architecture" "Image for another platform"
-        "The image is built for another CPU or operating system than the one it was to run on."
-        "Set runtimePlatform.cpuArchitecture to what the image is built for, or build it for several platforms."
+        "The image is built for another CPU or operating system than its host has."
+        "Set runtimePlatform.cpuArchitecture to the CPU that the image is built for, or build the image for several platforms."
     ImageCorrupt "image_corrupt" "Image cannot be unpacked"
-        "The image was found, but its layers cannot be read or put together."
-        "Rebuild and push it, with one kind of layer compression and without attestations (--provenance=false)."
+        "The image was found, but its layers cannot be read or unpacked."
+        "Rebuild and push the image, with one kind of layer compression and without attestations (--provenance=false)."
     ImagePull "image_pull" "Image pull failed"
-        "The image could not be pulled, for none of the reasons that have a name here."
+        "The image could not be pulled, for a reason that no other category covers."
         "Check the image's name, the permissions of the role that pulls it, and the route to the registry."
     HealthCheckLb "health_check_lb" "Load balancer health check failed"
         "The load balancer, or VPC Lattice, found the task unhealthy, and ECS stopped it."
-        "Check path, port and security groups, that the app listens on 0.0.0.0, and that it starts within \
+        "Check the path and port of the health check, and the security groups. The app must listen on 0.0.0.0 and start within \
          healthCheckGracePeriodSeconds."
     HealthCheckContainer "health_check_container" "Container health check failed"
-        "The health check that a container's definition holds failed, and ECS stopped the task."
-        "The HEALTHCHECK command fails: try it inside the container, or raise startPeriod if the app starts slowly."
+        "A container failed the health check of its container definition, and ECS stopped the task."
+        "The HEALTHCHECK command fails: run it inside the container, or raise startPeriod if the app starts slowly."
     Capacity "capacity" "No capacity to place the task"
         "No container instance, or no Fargate capacity, is free for the task."
-        "Add or free container instances; on Fargate try other Availability Zones, or fall back to on-demand."
+        "Add or free container instances. On Fargate, try other Availability Zones, or use on-demand instead of Spot."
     PortInUse "port_in_use" "Host port in use"
-        "Another container or process of the host has the port that the task wants."
-        "Stop what holds the port, use a dynamic host port (hostPort 0), or place one such task an instance."
+        "Another container or process on the host already uses the port that the task needs."
+        "Stop the container or process that uses the port, use a dynamic host port (hostPort 0), or place only one such task on \
+         each instance."
     Quota "quota" "Account quota reached"
-        "The account may not run more of this."
-        "Stop what is not needed, or request an increase in Service Quotas."
+        "The account reached a limit, such as the number of tasks or vCPUs that may run at once."
+        "Stop tasks that are not needed, or request an increase in Service Quotas."
     AccountBlocked "account_blocked" "AWS account blocked"
-        "AWS has blocked or suspended the account, so that it may start nothing."
-        "Only AWS can lift it: contact AWS Support, and look at the account's e-mail and bills."
+        "AWS has blocked or suspended the account, so no task can start in it."
+        "Only AWS can unblock the account: contact AWS Support, and check the account's e-mail and bills."
     Eni "eni" "Network interface not provisioned"
         "The task's network interface could not be created or attached."
-        "Check the subnet's free IP addresses and the ENI limits; often another attempt succeeds."
+        "Check the subnet's free IP addresses and the ENI limits. Often another attempt succeeds."
     AwsInternal "aws_internal" "Internal error of AWS"
-        "AWS failed, not the task."
-        "Usually transient. If it lasts, check AWS Health and that the subnet's Availability Zone is supported."
+        "An AWS service failed, not the task."
+        "Usually transient. If it lasts, check AWS Health, and whether the subnet's Availability Zone is supported."
     Agent "agent" "ECS agent disconnected"
         "The ECS agent of the container instance does not answer."
         "Restart the agent on the instance (systemctl restart ecs) and read /var/log/ecs/ecs-agent.log."
     PlacementConfig "placement_config" "No instance fits the task"
-        "The task needs something that no container instance of the cluster has."
-        "The task needs an attribute, constraint or launch type that no instance of the cluster offers."
+        "No container instance of the cluster has the attributes or launch type that the task needs, or satisfies its placement \
+         constraints."
+        "Compare the required attributes, placement constraints and launch type of the task with the cluster's instances. Change \
+         the task, or add instances that fit."
     Volume "volume" "Volume not mounted"
         "A volume or a mount point of the task could not be set up."
-        "Check the volumes and mountPoints of the task definition, and what they refer to."
+        "Check the volumes and mountPoints of the task definition, and the paths and file systems that they name."
     TaskConfig "task_config" "Task definition refused"
         "The container runtime or the agent refuses a setting of the task definition."
         "Correct the setting in the task definition, and register a new revision."
@@ -149,17 +152,18 @@ categories! {
         "The container's command or entry point does not exist, or is not executable."
         "Check entryPoint and command, that the file exists in the image, and that it is executable."
     ContainerStart "container_start" "Container failed to start"
-        "The container could not be created or started, for none of the reasons that have a name here."
-        "Look at the container's settings in the task definition. EC2: look at Docker on the container instance too."
+        "The container could not be created or started, for a reason that no other category covers."
+        "Check the container's settings in the task definition. EC2: check the Docker daemon on the container instance too."
     RuntimeTimeout "runtime_timeout" "Container runtime timed out"
-        "The container runtime did not do in time what it was asked."
-        "The host may be overloaded or its runtime stuck. EC2: check the instance's CPU, disk and Docker."
+        "The container runtime did not complete a request in time."
+        "The host may be overloaded, or its runtime may hang. EC2: check the instance's CPU, disk and Docker daemon."
     Runtime "runtime" "Container runtime fault"
         "The container runtime, one of its hooks or the host under it failed; the image and the command are not at fault."
-        "EC2: check Docker on the container instance, and replace it if this repeats. Fargate: if it repeats, ask AWS Support."
+        "EC2: check the Docker daemon on the container instance, and replace the instance if this repeats. Fargate: if this repeats, \
+         ask AWS Support."
     Dependency "dependency" "Container dependency failed"
-        "A container that another waits for (dependsOn) did not reach its condition."
-        "Look at that container first; then at the condition and startTimeout of dependsOn."
+        "A container did not reach the condition that another container waits for (dependsOn)."
+        "Check that container first, then the condition in dependsOn, and startTimeout."
     RoutineScaling "routine_scaling" "Routine scaling"
         "ECS scaled in or replaced the task."
         "ECS scaled in or replaced the task: nothing to do."
@@ -170,49 +174,50 @@ categories! {
         "Somebody or something called StopTask."
         "Somebody or something called StopTask: nothing to do."
     Throttled "throttled" "AWS API throttled"
-        "AWS slows down the account's calls to an API."
-        "Service: ECS tries again by itself. If it lasts, find who calls so often, or ask for a higher API quota."
+        "AWS limits the rate of the account's calls to an API."
+        "Service: ECS tries again by itself. If it lasts, find out what calls the API so often, or request a higher API quota."
     DeployConfig "deploy_config" "Deployment percentages too tight"
-        "The deployment configuration lets ECS neither start nor stop a task."
-        "minimumHealthyPercent and maximumPercent leave no room to start or stop a task: widen them."
+        "The deployment configuration allows ECS neither to start nor to stop a task."
+        "minimumHealthyPercent and maximumPercent leave no room to start or stop a task: lower the first or raise the second."
     TaskProtection "task_protection" "Protected tasks block scale-in"
         "More tasks are protected from scale-in than the service should have."
-        "More tasks are protected than desired: wait until they finish, or end their protection."
+        "More tasks are protected than desired: wait until they finish, or remove their protection."
     Deployment "deployment" "Tasks failed to start"
-        "ECS gave a deployment up; why its tasks failed is told elsewhere."
-        "Only a symptom: the stopped tasks of this deployment tell the cause."
+        "ECS gave up a deployment because its tasks failed. This event does not say why they failed."
+        "This is only a symptom: find the cause in the stopped tasks of this deployment."
     ResourceInit "resource_init" "Task resources not set up"
-        "What the task needs before its containers start could not be set up, for none of the reasons that have a name here."
+        "ECS could not set up something that the task needs before its containers start, for a reason that no other category covers."
         "Usual causes: the execution role lacks a permission, or there is no route to ECR, Secrets Manager, SSM or \
          CloudWatch Logs."
     Completed "completed" "Exited with 0"
         "The container ended by itself, without an error."
         "Nothing to do."
     Crash "crash" "Container crashed"
-        "The container ended by itself, with an error's exit code."
+        "The container ended by itself, with an exit code that means an error."
         "See its last log lines."
     Sigkill "sigkill" "Killed (SIGKILL)"
-        "The container was killed, and ECS does not say by whom."
-        "ECS does not say it was for memory: check the memory graph, and whether it outran stopTimeout when asked to stop."
+        "The container was killed, and ECS does not say why."
+        "ECS does not report that it ran out of memory, but check the memory graph. It may also have been asked to stop, and have \
+         taken longer than stopTimeout."
     Sigterm "sigterm" "Terminated (SIGTERM)"
-        "The container was asked to stop, and did."
-        "Normal when a task is stopped; if this one was not, find what sent the signal."
+        "The container received SIGTERM and stopped."
+        "This is normal when a task is stopped. If nobody stopped this task, find out what sent the signal."
     NoExitCode "no_exit_code" "Never started, or host lost"
         "ECS gives neither a reason nor an exit code."
-        "ECS gives no reason: the task never started, or its host was lost. EC2: look at the container instance."
+        "ECS gives no reason: the task never started, or its host was lost. EC2: check the container instance."
     Unknown "unknown" "Reason not recognised"
-        "ECS gives a reason that is not known here; the alert quotes it."
-        "Read ECS's own words."
+        "ECS gives a reason that this program does not recognise. The alert quotes it."
+        "Read the reason that ECS gives."
 }
 
 impl Category {
-    /// Whether this is routine life rather than a problem. `Completed` is routine for a batch task only: for a task of a
-    /// service (`group` is `service:…`) it is a fault, which the category alone does not tell.
+    /// Whether this is routine and not a problem. `Completed` is routine only for a batch task. For a task of a service (`group` is
+    /// `service:…`) it is a fault, but the category does not distinguish the two.
     pub const fn is_routine(self) -> bool {
         matches!(self, Self::RoutineScaling | Self::User | Self::Completed)
     }
 
-    /// Whether the next attempt may succeed although nobody changes anything.
+    /// Whether the next attempt may succeed although nobody changed anything.
     pub const fn may_heal(self) -> bool {
         matches!(
             self,
@@ -243,8 +248,8 @@ impl Category {
         )
     }
 
-    /// Whether it tells who stopped the task: then its containers only did as they were told.
-    pub(super) const fn tells_who_stopped_it(self) -> bool {
+    /// Whether it explains why ECS stopped the whole task. Then the containers exited only because ECS stopped them.
+    pub(super) const fn explains_the_stop(self) -> bool {
         matches!(
             self,
             Self::Spot
@@ -256,7 +261,7 @@ impl Category {
         )
     }
 
-    /// Whether it is about getting the image.
+    /// Whether it is about finding, pulling or unpacking the image.
     pub(super) const fn is_of_image(self) -> bool {
         matches!(
             self,
@@ -270,21 +275,21 @@ impl Category {
     }
 }
 
-/// A phrase by which a cause is told.
+/// A pattern for ECS's texts, and the cause of the texts that match it.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) category: Category,
-    /// Ignores case and stays on one line: `^` and `$` bound a reason.
+    /// A regular expression that ignores case. A text is one line, so `^` and `$` match its start and its end.
     pub(super) pattern: &'static str,
-    /// What to do, where this phrase tells more than its category does.
+    /// What to do, where the pattern allows a more specific advice than the category's.
     advice: Option<&'static str>,
-    /// In the words of ECS, Docker, containerd …: each must lead to this rule.
+    /// Texts of ECS, Docker, containerd …: this must be the first rule that matches each of them.
     #[cfg(test)]
     pub(super) examples: &'static [&'static str],
 }
 
 impl Rule {
-    #[cfg_attr(not(test), expect(unused_variables, reason = "the tests and the page about causes take them"))]
+    #[cfg_attr(not(test), expect(unused_variables, reason = "the tests and the page about causes use them"))]
     const fn new(category: Category, pattern: &'static str, examples: &'static [&'static str]) -> Self {
         Self {
             category,
@@ -300,25 +305,25 @@ impl Rule {
         self
     }
 
-    /// What to do; labelled as [`Category::advice`] is.
+    /// What to do, with the same labels as in [`Category::advice`].
     pub(super) fn advice(&self) -> &'static str {
         self.advice.unwrap_or(self.category.advice())
     }
 
-    /// Whether it gives advice of its own.
+    /// Whether it has an advice of its own, instead of the category's.
     pub(super) const fn has_advice(&self) -> bool {
         self.advice.is_some()
     }
 }
 
-/// All rules, the most telling first.
+/// All rules, the most specific first.
 pub(super) static RULES: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
     let themes = [stop::FIRST, resource::RULES, image::RULES, start::RULES, stop::SERVICE, start::CLASSES];
     themes.into_iter().flatten().collect()
 });
 
-/// [`RULES`] as one set. Bytes and ASCII classes keep it a DFA whatever characters the text holds.
-static PHRASES: LazyLock<bytes::RegexSet> = LazyLock::new(|| {
+/// The patterns of [`RULES`] as one set. It matches bytes with ASCII classes, so it is a fast DFA for any text.
+static PATTERNS: LazyLock<bytes::RegexSet> = LazyLock::new(|| {
     bytes::RegexSetBuilder::new(RULES.iter().map(|rule| rule.pattern))
         .case_insensitive(true)
         .multi_line(true)
@@ -327,7 +332,7 @@ static PHRASES: LazyLock<bytes::RegexSet> = LazyLock::new(|| {
         .expect("the patterns are constants; every test compiles them")
 });
 
-/// The place in [`RULES`] of the rule that tells most about the text.
+/// The position in [`RULES`] of the first rule that matches the text.
 pub(super) fn find(text: &str) -> Option<usize> {
-    PHRASES.matches(text.as_bytes()).iter().next()
+    PATTERNS.matches(text.as_bytes()).iter().next()
 }

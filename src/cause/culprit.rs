@@ -1,5 +1,5 @@
-//! Which container a cause is about: the one whose own reason gives it, or that the text names, or that is unhealthy, or that exited
-//! by itself. Where several containers are possible, none is named.
+//! Finds the container with the cause: the one whose own reason is the cause, or that the text names, or that is unhealthy, or that
+//! exited by itself. If several containers are possible, it is `None`.
 
 use super::{Category, Finding, exits, hint};
 use crate::event::ecs::{Container, Task};
@@ -24,7 +24,7 @@ pub(super) fn culprit<'a>(task: &Task<'a>, finding: Option<&Finding>) -> Option<
             _ => None,
         };
     }
-    // A text can only be about the one container that there is.
+    // If there is only one container, the text is about it.
     if let [only] = task.containers.as_slice() {
         return Some(*only);
     }
@@ -52,7 +52,7 @@ const fn follows_from_exit_codes(category: Category) -> bool {
     )
 }
 
-/// The container that another waited for: "container ordering dependency [migrate] for target [app]".
+/// The container that another one waited for: "container ordering dependency [migrate] for target [app]".
 fn dependency<'a>(task: &Task<'a>, text: &str) -> Option<Container<'a>> {
     let after = text.split_once("dependency [").or_else(|| text.split_once("dependency container "));
     let is_named = |container: &&Container| {
@@ -68,20 +68,20 @@ fn dependency<'a>(task: &Task<'a>, text: &str) -> Option<Container<'a>> {
     }
 }
 
-/// By `healthStatus`; without that, the only one that can have a health check.
+/// The unhealthy container, from `healthStatus`. If no container has that status, the only one that can have a health check.
 fn unhealthy<'a>(task: &Task<'a>) -> Option<Container<'a>> {
     let mut unhealthy = task.containers.iter().filter(|container| container.health == Some("UNHEALTHY"));
     match (unhealthy.next(), unhealthy.next()) {
         (Some(only), None) => Some(*only),
         (Some(_), Some(_)) => None,
         (None, _) => {
-            let mut checked = task.containers.iter().filter(|container| !container.is_injected());
+            let mut checked = task.containers.iter().filter(|container| !container.is_guardduty_agent());
             checked.next().filter(|_| checked.next().is_none()).copied()
         }
     }
 }
 
-/// The container whose name or image the text holds.
+/// The container whose name or image is in the text.
 fn named<'a>(task: &Task<'a>, text: &str) -> Option<Container<'a>> {
     let by_name = |container: &&Container| container.name.is_some_and(|name| names_container(text, name));
     let mut found = task.containers.iter().filter(by_name);
@@ -129,7 +129,7 @@ fn names_image(text: &str, image: &str) -> u8 {
         let before = before.rsplit([' ', '"', '\'', '(', '[', ',', '=']).next().unwrap_or_default();
         let is_whole = after.is_empty() || after.starts_with([' ', '"', '\'', ')', ']', ',', ':', '@', '.', ';']);
         let is_url = ["/manifests/", "/blobs/"].iter().any(|part| after.starts_with(part));
-        if !(is_whole || is_url) || !leads_to(before, host) {
+        if !(is_whole || is_url) || !names_registry(before, host) {
             continue;
         }
         let after = after.trim_start_matches("/manifests/").trim_start_matches([':', '@']);
@@ -139,8 +139,8 @@ fn names_image(text: &str, image: &str) -> u8 {
     best
 }
 
-/// Whether what stands before an image's path is its registry.
-fn leads_to(before: &str, host: &str) -> bool {
+/// Whether the text before an image's path names its registry.
+fn names_registry(before: &str, host: &str) -> bool {
     let before = before.trim_end_matches("library/").trim_end_matches("v2/");
     let Some(before) = before.strip_suffix('/') else { return before.is_empty() && host == "docker.io" };
     let registry = before.rsplit('/').next().unwrap_or_default();
@@ -149,7 +149,7 @@ fn leads_to(before: &str, host: &str) -> bool {
         || (host.contains(".ecr.") && registry.ends_with(":repository"))
 }
 
-/// "repository" and the tag or digest of "repository:tag@digest".
+/// Splits "repository:tag" or "repository:tag@digest" into the repository and its tag, or its digest if there is one.
 fn split_reference(image: &str) -> (&str, Option<&str>) {
     if let Some((repository, digest)) = image.split_once('@') {
         return (split_reference(repository).0, Some(digest));

@@ -36,7 +36,7 @@ fn page() -> String {
     page
 }
 
-/// As a quote of Markdown: short enough to read, and without what Markdown takes for markup.
+/// The example for a Markdown quote: cut to a readable length, with Markdown's special characters escaped.
 fn shown(example: &str) -> String {
     text::line(&cleaned(example), 300)
         .chars()
@@ -49,9 +49,9 @@ const fn exit_codes(category: Category) -> Option<&'static str> {
     Some(match category {
         Category::Completed => "0",
         Category::StartCommand => "126 or 127",
-        Category::Sigkill => "137, where nothing says that it was for memory",
+        Category::Sigkill => "137, if nothing says that the container ran out of memory",
         Category::Sigterm => "143",
-        Category::Crash => "of any other number",
+        Category::Crash => "other than 0, 126, 127, 137 and 143",
         _ => return None,
     })
 }

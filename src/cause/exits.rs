@@ -1,9 +1,9 @@
-//! The cause that follows from exit codes, where no text explains the stop.
+//! The cause that follows from exit codes, if no text explains the stop.
 
 use super::{Category, Finding, fragment};
 use crate::event::ecs::{Container, Task};
 
-/// The cause where ECS only says that an essential container exited, or that the task failed to start.
+/// The cause if ECS says only that an essential container exited, or that the task failed to start.
 pub(super) fn finding(task: &Task) -> Option<Finding> {
     if let Some((_, code)) = failed(task).first() {
         return Some(Finding::of(category(*code)));
@@ -29,12 +29,12 @@ const fn category(code: i64) -> Category {
 /// What to do about an exit code; more specific than its category's advice for some codes.
 pub(super) fn advice(code: i64, is_of_service: bool) -> &'static str {
     match code {
-        0 if is_of_service => "A service's task should not end by itself: see why its main process returned.",
+        0 if is_of_service => "A service's task should not end by itself: find out why its main process ended.",
         126 => {
-            "By this code a shell says that a command is not executable: check entryPoint and the file's mode in the image."
+            "A shell exits with this code if a command is not executable: check entryPoint and the file's mode in the image."
         }
         127 => {
-            "By this code a shell says that a command was not found in the image: check entryPoint, command and PATH."
+            "A shell exits with this code if a command is not found in the image: check entryPoint, command and PATH."
         }
         _ => category(code).advice(),
     }
@@ -45,9 +45,9 @@ pub(super) fn by_itself(container: &Container) -> bool {
     container.exit_code.is_some_and(|code| !matches!(code, 137 | 143))
 }
 
-/// The containers that failed by themselves, with their codes. When an essential container exits, ECS stops the others: these exit
-/// with 143, or with 137 when they ignore SIGTERM, or with 0. So any other code ranks first; then 137, because the container may
-/// have been killed before. Of equal ones, a container of AWS ranks last.
+/// The containers that most probably caused the exit of the task, with their codes. When an essential container exits, ECS stops the
+/// others. These exit with 143, or with 137 if they ignore SIGTERM, or with 0. So any other code ranks first. Then 137 ranks, because
+/// the container may have been killed before the stop. Among equal codes, containers that AWS added rank last.
 pub(super) fn failed<'a>(task: &Task<'a>) -> Vec<(Container<'a>, i64)> {
     let rank = |container: &Container, code: i64| {
         let by_code = match code {
@@ -58,7 +58,7 @@ pub(super) fn failed<'a>(task: &Task<'a>) -> Vec<(Container<'a>, i64)> {
         };
         (by_code, container.is_of_aws())
     };
-    // In a task that never ran, the code of a container that ECS stopped means nothing.
+    // In a task that never ran, the exit code of a container that ECS stopped explains nothing.
     let means_failure = |code: &i64| task.stop_code != Some("TaskFailedToStart") || !matches!(code, 0 | 137 | 143);
     let exited = || {
         let codes = task.containers.iter().filter_map(|container| Some((*container, container.exit_code?)));
@@ -68,7 +68,7 @@ pub(super) fn failed<'a>(task: &Task<'a>) -> Vec<(Container<'a>, i64)> {
     exited().filter(|(container, code)| Some(rank(container, *code)) == first).collect()
 }
 
-/// The exit code of those that failed, where it is the same for all.
+/// The exit code of the containers that failed, if all have the same one.
 pub(super) fn common_code(task: &Task) -> Option<i64> {
     let failed = failed(task);
     let (_, first) = failed.first()?;
@@ -87,7 +87,7 @@ pub(super) fn sentence(failed: &[(Container<'_>, i64)]) -> String {
     sentence + "."
 }
 
-/// The signal behind an exit code: a runtime reports 128 + its number.
+/// The name of the signal that ended the process. The runtime reports 128 + the signal's number as the exit code.
 const fn signal(code: i64) -> Option<&'static str> {
     Some(match code {
         129 => "SIGHUP",

@@ -1,4 +1,4 @@
-//! The hint: what the text names, then the catalogue's advice. Every text from outside is on one line, and cut.
+//! The hint: facts from ECS's text, then the catalogue's advice. A quote from an event is on one line and cut to a maximum length.
 
 use std::sync::LazyLock;
 
@@ -8,14 +8,14 @@ use super::{Category, Finding, Rule, also, exits, never_started};
 use crate::event::ecs::{Container, Task};
 use crate::text;
 
-/// The facts, the advice, another container with a reason of its own, and whether ECS starts the task again.
+/// The whole hint: facts, advice, another container that has a problem too, and that ECS does not start a stand-alone task again.
 pub(super) fn hint(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String {
     let mut hint = about(finding, task, culprit);
     if let Some((container, category)) = also(task, finding) {
         let name = fragment(container.name.unwrap_or("another container"));
         let reason = container.reason.unwrap_or_default();
         let why = category.map(|category| format!(" ({})", category.title())).unwrap_or_default();
-        let what = if never_started(reason) { "did not start" } else { "has a reason of its own" };
+        let what = if never_started(reason) { "did not start" } else { "has a problem too" };
         hint += &format!(" Also: {name} {what}{why}.");
         if culprit.is_none_or(|culprit| culprit.name != container.name) {
             hint += &aws_agent(container).map(|advice| format!(" {advice}")).unwrap_or_default();
@@ -45,7 +45,9 @@ fn about(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String 
         Category::Iam => return iam_hint(text, &advice),
         Category::SecretMissing if text.contains("staging label") => {
             let secret = find(&SECRET, text).unwrap_or("The secret".into());
-            return format!("{secret} has no value at the stage or version asked for: put one, or correct valueFrom.");
+            return format!(
+                "{secret} has no value for the stage or version that valueFrom names: store a value, or correct valueFrom."
+            );
         }
         Category::SecretMissing if text.contains("deletion") || text.contains("deleted") => {
             let secret = find(&SECRET, text).unwrap_or("The secret".into());
@@ -93,9 +95,9 @@ fn about(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String 
             let names: Vec<_> = task.containers.iter().filter(|it| it.health == Some("UNHEALTHY")).map(named).collect();
             (!names.is_empty()).then(|| format!("Unhealthy: {}.", names.join(", ")))
         }
-        Category::Capacity => find(&RESOURCE, text).map(|what| format!("Lacking: {what}.")),
+        Category::Capacity => find(&RESOURCE, text).map(|what| format!("Not available: {what}.")),
         Category::PortInUse => find(&PORT, text).map(|port| format!("The host's port {port} is taken.")),
-        Category::Quota => find(&QUOTA, text).map(|what| format!("The limit is on {what}.")),
+        Category::Quota => find(&QUOTA, text).map(|what| format!("The limit is for {what}.")),
         Category::Eni => find(&SUBNET, text).map(|subnet| format!("Subnet {subnet}.")),
         Category::Volume => find(&FILE_SYSTEM, text)
             .map(|id| format!("File system {id}."))
@@ -109,15 +111,15 @@ fn about(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String 
         }
         Category::Dependency => culprit.map(|one| match one.exit_code {
             Some(code) => exits::sentence(&[(*one, code)]),
-            None => format!("{} did not reach the condition that another waits for.", named(one)),
+            None => format!("{} did not reach the condition that another container waits for.", named(one)),
         }),
-        // 137 here is neither a crash nor for memory.
+        // In a routine stop, 137 means neither a crash nor out of memory.
         Category::RoutineScaling | Category::User => {
             match task.containers.iter().find(|container| container.exit_code == Some(137)) {
                 Some(container) => {
                     return format!(
-                        "A routine stop. {} outran its stopTimeout and was killed (exit code 137, SIGKILL): let it heed \
-                         SIGTERM, or raise stopTimeout.",
+                        "This was a routine stop. {} did not stop within stopTimeout and was killed (exit code 137, SIGKILL): \
+                         make it handle SIGTERM, or raise stopTimeout.",
                         named(container)
                     );
                 }
@@ -131,19 +133,19 @@ fn about(finding: &Finding, task: &Task, culprit: Option<&Container>) -> String 
     sentences(fact, &advice)
 }
 
-/// Which containers exited, and how.
+/// Which containers failed, and with which exit codes.
 fn exited(task: &Task) -> Option<String> {
     let failed = exits::failed(task);
     (!failed.is_empty()).then(|| exits::sentence(&failed))
 }
 
-/// Advice about a container that AWS added to the task: nobody can change its image, command or health check.
+/// Advice about a container that AWS added to the task. Users cannot change its image, command or health check.
 fn aws_agent(container: &Container) -> Option<String> {
     let advice = if container.is_service_connect() {
         // <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-connect-concepts-deploy.html>
         "This is the proxy that ECS Service Connect adds to the task. Give the task 256 CPU units and 64 MiB more for it, \
          and turn on logConfiguration in the service's serviceConnectConfiguration to see why."
-    } else if container.is_injected() {
+    } else if container.is_guardduty_agent() {
         // <https://docs.aws.amazon.com/guardduty/latest/ug/prereq-runtime-monitoring-ecs-support.html>
         "This is the agent that GuardDuty adds to the task. Let the task execution role pull from ECR \
          (AmazonECSTaskExecutionRolePolicy) and the subnet reach it, or tag the cluster GuardDutyManaged=false."
@@ -153,7 +155,7 @@ fn aws_agent(container: &Container) -> Option<String> {
     Some(advice.to_owned())
 }
 
-/// The sentences of an advice that are for such a task, without their labels.
+/// The sentences of an advice that are for this task, without their labels.
 fn fitting(advice: &str, task: &Task) -> String {
     if !advice.contains(": ") {
         return advice.to_owned();
@@ -183,7 +185,7 @@ fn fitting(advice: &str, task: &Task) -> String {
     fitting
 }
 
-/// What little the class of an error tells. That the text tells no more is said only where it is cut off or at its end.
+/// The fact for a text that matches only the class of an error. If the text ends before the cause, the fact says so.
 fn class_fact(category: Category, text: &str, culprit: Option<&Container>) -> Option<String> {
     let fact = match category {
         Category::ImagePull => image(text, culprit).map(|image| format!("{image} could not be pulled.")),
@@ -198,15 +200,15 @@ fn class_fact(category: Category, text: &str, culprit: Option<&Container>) -> Op
     }
 }
 
-/// Whether a text is cut off, or holds nothing after the names of errors: "CannotPullContainerError:".
+/// Whether a text is cut off, or has nothing after the names of errors: "CannotPullContainerError:".
 fn ends_early(text: &str) -> bool {
     let is_name_of_error = |word: &str| word.trim_end_matches(':').ends_with("Error");
     text.ends_with("...") || text.ends_with('…') || text.split(' ').all(is_name_of_error)
 }
 
-/// What of the log configuration the text names.
+/// The log group, or the log router's file, that the text names.
 fn log_fact(text: &str) -> Option<String> {
-    if LOG_GROUP_LOST.is_match(text.as_bytes()) {
+    if LOG_GROUP_MISSING.is_match(text.as_bytes()) {
         return find(&LOG_GROUP, text).map(|group| format!("Log group {group} was not found."));
     }
     let key = find(&S3_KEY, text)?;
@@ -233,7 +235,9 @@ fn iam_hint(text: &str, advice: &str) -> String {
         None => format!("{action}{resource} was denied."),
     };
     if let Some(policy) = find(&DENY, text) {
-        return format!("{fact} The {policy} denies it explicitly: granting more does not help, change that one.");
+        return format!(
+            "{fact} The {policy} denies it explicitly: change that policy, because further permissions do not help."
+        );
     }
     match (find(&POLICY, text), role) {
         (Some(policy), _) if !policy.starts_with("identity") => format!("{fact} Allow it in the {policy}."),
@@ -242,7 +246,7 @@ fn iam_hint(text: &str, advice: &str) -> String {
     }
 }
 
-/// What was out of reach, and the ways to it.
+/// Which host could not be reached, and the ways to reach it.
 fn network_hint(text: &str, advice: &str) -> String {
     let peer = find(&PEER, text);
     let fact = match &peer {
@@ -257,7 +261,7 @@ fn network_hint(text: &str, advice: &str) -> String {
     }
 }
 
-/// Whether it is the name of a host that is not AWS's. An address does not tell, and "Amazon ECR" is no host.
+/// Whether it is the name of a host outside AWS. An IP address may belong to AWS, and "Amazon ECR" is not a host name.
 fn is_host_outside_aws(peer: &str) -> bool {
     const OF_AWS: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"];
     let host = peer.split(':').next().unwrap_or(peer).to_ascii_lowercase();
@@ -266,7 +270,7 @@ fn is_host_outside_aws(peer: &str) -> bool {
     is_name && !OF_AWS.iter().any(|domain| host.ends_with(domain)) && host != "public.ecr.aws"
 }
 
-/// Which image, and whether it is known to be missing or only out of reach.
+/// Which image, and whether it is missing or perhaps only unreachable.
 fn image_missing_hint(text: &str, task: &Task, culprit: Option<&Container>, advice: &str) -> String {
     let image = image(text, culprit);
     if text.contains("invalid reference format") {
@@ -276,8 +280,8 @@ fn image_missing_hint(text: &str, task: &Task, culprit: Option<&Container>, advi
     let image = image.unwrap_or("The image".into());
     if text.contains("o such image") {
         return format!(
-            "{image} was not on the host when the container was to be created: its pull failed, or a cleanup removed it. \
-             Check its name, and the agent's image cleanup and ECS_IMAGE_PULL_BEHAVIOR."
+            "{image} was not on the host when the container should have been created: its pull failed, or a cleanup removed it. \
+             Check its name, the agent's image cleanup and ECS_IMAGE_PULL_BEHAVIOR."
         );
     }
     if text.contains("docker login") || text.contains("access to the resource is denied") {
@@ -322,15 +326,15 @@ fn sentences(fact: Option<String>, advice: &str) -> String {
     fact.map_or(advice.into(), |fact| format!("{fact} {advice}"))
 }
 
-/// How much of a text from outside goes into a hint, in characters.
+/// The maximum length of a quote from an event, in characters.
 pub(super) const FRAGMENT_CHARS: usize = 300;
 
-/// A piece of a text from outside: one line, cut with an ellipsis.
+/// A quote from an event: one line, cut to [`FRAGMENT_CHARS`] with an ellipsis.
 pub(super) fn fragment(raw: &str) -> String {
     text::line(raw, FRAGMENT_CHARS)
 }
 
-/// The first group that takes part in the first match, without the punctuation around it.
+/// The first match's first group that matched something, without the punctuation around it.
 fn find(pattern: &Regex, text: &str) -> Option<String> {
     let captures = pattern.captures(text.as_bytes())?;
     let found = String::from_utf8_lossy(captures.iter().skip(1).flatten().next()?.as_bytes());
@@ -338,8 +342,8 @@ fn find(pattern: &Regex, text: &str) -> Option<String> {
     (!found.is_empty()).then(|| fragment(found))
 }
 
-/// Declares the patterns for [`find`]; they ignore case. Bytes and ASCII classes, as for the phrases: a group ends before an ASCII
-/// character or where the text ends, so that what it holds is whole characters.
+/// Declares the patterns for [`find`]; they ignore case. Like the catalogue's patterns, they match bytes with ASCII classes. A group
+/// ends before an ASCII character or at the end of the text, so it never cuts a character in two.
 macro_rules! details {
     ($($name:ident $pattern:literal)*) => {
         $(static $name: LazyLock<Regex> = LazyLock::new(|| {
@@ -369,7 +373,7 @@ details! {
     IMAGE_URL r"https?://([^/\s]+)/v2/(\S+?)/(?:manifests|blobs)/"
     INSTANCE r"\(instance (i-[0-9a-f]+)\)"
     LOG_GROUP r#"log.?group(?: name)?:? (?:'([^']+)'|"([^"]+)"|(/[\w./#-]+))|:log-group:([\w./#-]+)"#
-    LOG_GROUP_LOST r"log group does not exist|find the Amazon CloudWatch log group"
+    LOG_GROUP_MISSING r"log group does not exist|find the Amazon CloudWatch log group"
     MOUNT r#"error mounting \\?"([^"\\]+)|bind source path does not exist: (\S+)|mount source path '([^']+)'|\bplugin \\?"?([\w./:-]+?)\\?"? not found|\b(vol-[0-9a-f]+)\b"#
     NO_SUCH_IMAGE r"\bno such image: (\S+)"
     PEER r#"https?://([^/\s"':]+)|\blookup (\S+)|connection (?:issue )?between the task and ((?:AWS|Amazon) [A-Z]\w+(?: (?:Manager|Logs))?)|dial tcp (\d[\d.:]+)"#

@@ -10,7 +10,7 @@ mod exits;
 mod phrases;
 mod weighing;
 
-/// A task stopped for `reason`, nothing else known.
+/// A task with this `stoppedReason` and nothing else.
 fn because(reason: &str) -> Task<'_> {
     Task { stopped_reason: Some(reason), ..Task::default() }
 }
@@ -47,7 +47,7 @@ fn names_are_unique_snake_case_and_titles_fit_a_phone() {
 }
 
 #[test]
-fn only_scaling_a_users_stop_and_completion_are_routine() {
+fn only_scaling_a_stop_by_a_user_and_completion_are_routine() {
     let routine: Vec<_> = Category::ALL.iter().filter(|category| category.is_routine()).collect();
     assert_eq!(routine, [&Category::RoutineScaling, &Category::User, &Category::Completed]);
 }
@@ -62,7 +62,7 @@ fn a_secret_is_named_by_the_last_part_of_its_arn() {
 }
 
 #[test]
-fn text_from_outside_is_one_line_cut_on_a_character_and_left_raw() {
+fn a_quote_from_an_event_is_one_line_cut_between_characters_and_unescaped() {
     let name = "<!channel>\n\u{2028}*é*".to_owned() + &"é".repeat(100_000);
     let cause = cause(&exited(&[(&name, Some(1))]));
     assert!(cause.hint.starts_with("Container <!channel>  *é*é"), "{}", cause.hint);
@@ -72,7 +72,7 @@ fn text_from_outside_is_one_line_cut_on_a_character_and_left_raw() {
 }
 
 #[test]
-fn a_hostile_text_costs_little_and_hides_nothing() {
+fn a_huge_text_takes_little_time_and_does_not_hide_another_reason() {
     let noise = "CannotPull log group repository ResourceInitializationError: é/x:y ".repeat(20_000);
     let container = Container { name: Some("app"), reason: Some("OutOfMemoryError: killed"), ..Container::default() };
     let task = Task { containers: vec![container], ..because(&noise) };

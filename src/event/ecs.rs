@@ -15,13 +15,13 @@ const MAX_CONTAINERS: usize = 20;
 pub struct Action<'a> {
     /// `SERVICE_TASK_START_IMPAIRED` …
     pub name: Option<&'a str>,
-    /// In ECS's words.
+    /// Why, as ECS says it.
     pub reason: Option<&'a str>,
     /// Of a deployment: `ecs-svc/123`.
     pub deployment_id: Option<&'a str>,
     /// Of a daemon's failure: `TASK_FAILED_TO_RUN`, `TASK_CREATION_FAILED`.
     pub failure_type: Option<&'a str>,
-    /// Of a daemon's failure: the task, where there was one.
+    /// Of a daemon's failure: the task, if there was one.
     pub task: Option<Arn<'a>>,
     /// The name of the first capacity provider concerned.
     pub capacity_provider: Option<&'a str>,
@@ -29,9 +29,9 @@ pub struct Action<'a> {
     pub container_instances: Vec<&'a str>,
     /// Of a hook: the stage of the deployment.
     pub lifecycle_stage: Option<&'a str>,
-    /// Of a hook: when waiting ends, in RFC 3339.
+    /// Of a hook: when the waiting ends, in RFC 3339.
     pub expires_at: Option<&'a str>,
-    /// Of a hook: what ECS does then, `CONTINUE` or `ROLLBACK`.
+    /// Of a hook: what ECS does if nobody acts before that, `CONTINUE` or `ROLLBACK`.
     pub timeout_action: Option<&'a str>,
     /// Of a hook: `PAUSE`, `AWS_LAMBDA`.
     pub hook_type: Option<&'a str>,
@@ -65,19 +65,19 @@ impl<'a> Action<'a> {
 /// A task: the fields that explain why it stopped.
 #[derive(Debug, Clone, Default)]
 pub struct Task<'a> {
-    /// In either form.
+    /// With or without the cluster's name, which older ARNs lack.
     pub arn: Option<Arn<'a>>,
     /// `PROVISIONING` … `RUNNING` … `STOPPED`.
     pub last_status: Option<&'a str>,
     /// `TaskFailedToStart`, `EssentialContainerExited` …
     pub stop_code: Option<&'a str>,
-    /// In ECS's words.
+    /// Why the task stopped, as ECS says it.
     pub stopped_reason: Option<&'a str>,
     /// `service:NAME` or `family:NAME`.
     pub group: Option<&'a str>,
-    /// `ecs-svc/…` when a service started it.
+    /// `ecs-svc/…` if a service started it.
     pub started_by: Option<&'a str>,
-    /// Missing when it never ran.
+    /// Missing if it never ran.
     pub started_at: Option<&'a str>,
     /// `FAMILY:REVISION`.
     pub task_definition: Option<&'a str>,
@@ -85,13 +85,13 @@ pub struct Task<'a> {
     pub availability_zone: Option<&'a str>,
     /// `FARGATE`, `EC2`, `EXTERNAL`.
     pub launch_type: Option<&'a str>,
-    /// `FARGATE_SPOT`, or one of the user's own.
+    /// `FARGATE_SPOT`, or a capacity provider of the user.
     pub capacity_provider: Option<&'a str>,
     /// Of Fargate: `1.4.0`.
     pub platform_version: Option<&'a str>,
     /// `Linux`, `WINDOWS_SERVER_2019_CORE`.
     pub platform_family: Option<&'a str>,
-    /// ECS's own id of the container instance it is on.
+    /// ECS's id of the container instance that the task is on.
     pub container_instance: Option<&'a str>,
     /// In the event's order.
     pub containers: Vec<Container<'a>>,
@@ -104,11 +104,11 @@ pub struct Container<'a> {
     pub name: Option<&'a str>,
     /// As in the task definition.
     pub image: Option<&'a str>,
-    /// Missing when it never started, or the host was lost.
+    /// Missing if it never started, or if the host was lost.
     pub exit_code: Option<i64>,
-    /// In the words of ECS or of the container's runtime.
+    /// Why it failed, as ECS or the container's runtime says it.
     pub reason: Option<&'a str>,
-    /// `HEALTHY`, `UNHEALTHY`, `UNKNOWN`; most events do not have it, the API's answers do.
+    /// `HEALTHY`, `UNHEALTHY`, `UNKNOWN`. ECS's API has it, most events do not.
     pub health: Option<&'a str>,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The family of its task definition, else of its group.
+    /// The family of its task definition, else the one in its group.
     pub fn family(&self) -> Option<&'a str> {
         let defined = self.task_definition.and_then(|name| name.split(':').next());
         defined.or_else(|| self.group?.strip_prefix("family:"))
@@ -146,7 +146,7 @@ impl<'a> Task<'a> {
             || self.started_by.is_some_and(|by| by.starts_with("ecs-svc/"))
     }
 
-    /// Whether it was started by itself, for one job: ECS does not start it again.
+    /// Whether it is a stand-alone task: started for one job, and not started again by ECS.
     pub fn is_alone(&self) -> bool {
         let of_others = |group: &str| group.starts_with("service:") || group.starts_with("daemon:");
         self.group.is_some_and(|group| !of_others(group))
@@ -154,17 +154,17 @@ impl<'a> Task<'a> {
             && !self.started_by.is_some_and(|by| by.starts_with("ecs-daemon"))
     }
 
-    /// Whether it runs on a container instance: EC2, a server of the user's own, or one that ECS manages.
+    /// Whether it runs on a container instance: on EC2, on the user's own server, or on an instance that ECS manages.
     pub fn is_on_instance(&self) -> bool {
         self.container_instance.is_some() || matches!(self.launch_type, Some("EC2" | "EXTERNAL" | "MANAGED_INSTANCES"))
     }
 
-    /// Whether any of it ran.
+    /// Whether any of its containers ran.
     pub fn ran(&self) -> bool {
         self.started_at.is_some() || self.containers.iter().any(|container| container.exit_code.is_some())
     }
 
-    /// The container, where there is only one that is not AWS's own.
+    /// The container, if the task has only one that AWS did not add.
     pub fn only_container(&self) -> Option<Container<'a>> {
         let mut own = self.containers.iter().filter(|container| !container.is_of_aws());
         match (own.next(), own.next()) {
@@ -173,13 +173,13 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The task's reason, where it says more than that the task failed to start or that a container exited.
+    /// The task's reason, if it says more than that the task failed to start or that a container exited.
     pub fn own_reason(&self) -> Option<&'a str> {
         self.stopped_reason.filter(|reason| !is_general(reason) && !reason.trim().is_empty())
     }
 
-    /// The reasons in ECS's words: the task's own; those of its containers; and last, what only says that it failed to start
-    /// or that a container exited. A container that never started while others ran comes after that.
+    /// ECS's reasons, a line each, in this order: the task's own reason; the containers' reasons; the task's reason if it says only that
+    /// the task failed to start or that a container exited; the reasons of containers that never started while others ran.
     pub fn reasons(&self) -> Option<String> {
         let mut reasons: Vec<String> = self.own_reason().map(str::to_owned).into_iter().collect();
         let ran = self.started_at.is_some();
@@ -207,12 +207,12 @@ fn is_general(reason: &str) -> bool {
 impl<'a> Container<'a> {
     /// Whether AWS added it to the task: its image, command and health check are not the user's.
     pub fn is_of_aws(&self) -> bool {
-        self.is_injected() || self.is_service_connect()
+        self.is_guardduty_agent() || self.is_service_connect()
     }
 
     /// Whether it is the agent of GuardDuty's Runtime Monitoring, which is never essential.
     /// <https://docs.aws.amazon.com/guardduty/latest/ug/how-runtime-monitoring-works-ecs-fargate.html>
-    pub fn is_injected(&self) -> bool {
+    pub fn is_guardduty_agent(&self) -> bool {
         self.name.is_some_and(|name| name.starts_with("aws-guardduty-agent"))
     }
 
@@ -238,15 +238,15 @@ impl<'a> Container<'a> {
 /// A container instance registered, drained, lost its agent …
 #[derive(Debug, Clone, Default)]
 pub struct InstanceState<'a> {
-    /// ECS's own id of it.
+    /// ECS's id of the container instance.
     pub id: Option<&'a str>,
     /// `i-…`
     pub ec2_instance: Option<&'a str>,
     /// `ACTIVE`, `DRAINING`, `REGISTRATION_FAILED` …
     pub status: Option<&'a str>,
-    /// In ECS's words.
+    /// Why it has this status, as ECS says it.
     pub status_reason: Option<&'a str>,
-    /// False several times an hour in normal life.
+    /// In normal operation, it is false several times an hour.
     pub agent_connected: Option<bool>,
 }
 
@@ -263,18 +263,18 @@ impl<'a> InstanceState<'a> {
     }
 }
 
-/// A container instance became impaired or well.
+/// A container instance became impaired or healthy.
 #[derive(Debug, Clone, Default)]
 pub struct InstanceHealth<'a> {
-    /// ECS's own id of it.
+    /// ECS's id of the container instance.
     pub id: Option<&'a str>,
     /// `i-…`
     pub ec2_instance: Option<&'a str>,
     /// `OK`, `IMPAIRED` …
     pub status: Option<&'a str>,
-    /// One of the user's own, as a rule.
+    /// Usually a capacity provider of the user.
     pub capacity_provider: Option<&'a str>,
-    /// What was looked at.
+    /// The health checks, each with its result.
     pub checks: Vec<HealthCheck<'a>>,
 }
 
@@ -285,7 +285,7 @@ pub struct HealthCheck<'a> {
     pub kind: Option<&'a str>,
     /// `OK`, `IMPAIRED` …
     pub status: Option<&'a str>,
-    /// In ECS's words.
+    /// Why it has this status, as ECS says it.
     pub reason: Option<&'a str>,
 }
 

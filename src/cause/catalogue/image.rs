@@ -1,4 +1,4 @@
-//! Getting the image.
+//! Rules for finding, pulling and unpacking the image.
 
 use super::Category::*;
 use super::Rule;
@@ -23,8 +23,8 @@ pub(super) const RULES: &[Rule] = &[
             "ContainerRuntimeTimeoutError: Could not transition to running; timed out after waiting 1m: context deadline exceeded",
         ],
     ),
-    // A peer that cannot be reached. A bare "signal: killed" is not enough: the kernel kills a container's init for lack of
-    // memory with the same words.
+    // The other host cannot be reached. "signal: killed" alone does not show that: a container whose init ran out of memory has the
+    // same text.
     Rule::new(
         Network,
         r"\bi/o timeout\b|TLS handshake timeout|request canceled while waiting for connection|Client\.Timeout exceeded|context (?:deadline exceeded|canceled)|\bdial tcp\b|\bno such host\b|connection reset by peer|send request failed|request send failed|\bno route to host\b|network is unreachable|\bResourceInitializationError\b.*signal: killed",
@@ -47,13 +47,13 @@ pub(super) const RULES: &[Rule] = &[
             "CannotPullContainerError: ref pull has been retried 5 time(s): failed to copy: httpReadSeeker: failed open: unexpected status code https://quay.io/v2/shop/api/blobs/sha256:0a1b: 504 Gateway Time-out",
         ],
     )
-    .advise("The registry was reached and failed by itself: look at its status page or logs, then try again."),
+    .advise("The registry was reached, but answered with a server error: check its status page or logs, then try again."),
     Rule::new(
         AwsInternal,
         r"\bResourceInitializationError\b.*(?:\bStatus ?Code: 5\d\d\b|\bInternalServer(?:Error|Exception)\b|\bInternalServiceError\b|\bServiceUnavailable)",
         &["ResourceInitializationError: unable to pull secrets or registry auth: operation error Secrets Manager: GetSecretValue, https response error StatusCode: 500, RequestID: 3f, InternalServiceError: An error occurred on the server side."],
     ),
-    // These three before `ImageMissing`, whose "failed to resolve ref" and ": not found" may stand around them.
+    // This rule and the next rules come before `ImageMissing`: the same texts may contain its "failed to resolve ref" or ": not found".
     Rule::new(
         ImageAuth,
         r"no basic auth credentials|\bauthorization token\b|failed to authorize|(?:pull|resolve ref).*\b(?:401 Unauthorized|403 Forbidden)|\bCannotPullContainerAuthError\b|engine (?:ecr|docker private registry) credentials: not found|unauthorized: (?:authentication|incorrect|access)|fetching authorization data|\bCannotPull.*(?:\bExpiredToken|security token .* expired)",
@@ -78,8 +78,8 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .advise(
-        "A Windows container needs a host of its own Windows version: build the image on the base of the host's version, or \
-         run it on instances (Fargate: operatingSystemFamily) of the image's.",
+        "A Windows container needs a host with the same Windows version: build the image for the host's version, or run it on \
+         instances with the image's version (Fargate: set operatingSystemFamily).",
     ),
     Rule::new(
         Architecture,
@@ -91,7 +91,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotPullContainerError: no matching manifest for linux/arm64/v8 in the manifest list entries",
         ],
     ),
-    // ECS cuts long texts off, here before the reason: a full disk, a pull that was cancelled, or a layer that cannot be read.
+    // ECS cuts off long texts. These end before the reason: a full disk, a cancelled pull, or a layer that cannot be read.
     Rule::new(
         ImagePull,
         r"failed to (?:extract|register) layer(?: sha256:\w*)?:?\s*(?:write\b[^:]*|context ca[^:]*|ApplyLayer exit status \d+ stdout:\s*stderr:)?\s*$",
@@ -114,7 +114,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotPullContainerError: filesystem layer verification failed for digest sha256:abc",
         ],
     ),
-    // ": not found" needs a pull or an image before it: a shell says the same of a command.
+    // ": not found" counts only after a pull error or an image name, because a shell says the same about a command.
     Rule::new(
         ImageMissing,
         r"manifest unknown|manifest for .* not found|failed to resolve ref|\bCannotPull.*: not found\b|\S/\S+:[\w.-]+: not found\b|\brepository (?:.* )?(?:not found|does not exist)|Requested image not found|Check whether the image exists|requested access to the resource is denied|\bname unknown\b|invalid reference format|\bno such image\b|failed to find a repo digest",

@@ -1,4 +1,4 @@
-//! What a task needs before its containers start: roles, secrets, logs, disk and volumes.
+//! Rules for what a task needs before its containers start: roles, secrets, logs, disk and volumes.
 
 use super::Category::*;
 use super::Rule;
@@ -27,8 +27,8 @@ pub(super) const RULES: &[Rule] = &[
             "CannotCreateContainerError: Error response from daemon: error creating overlay mount to /var/lib/docker/overlay2/0a1b/merged: no such device",
         ],
     )
-    .advise("The disk on which the host keeps images and containers fails. EC2: check the volume of the container instance, or replace the instance."),
-    // The kernel counts control groups and watches as space too.
+    .advise("The disk that holds the host's images and containers is faulty. EC2: check the volume of the container instance, or replace the instance."),
+    // The kernel also reports "no space left" when it runs out of control groups, inotify watches or keys.
     Rule::new(
         Runtime,
         r"(?:cgroup|inotify|keyring|session key).*(?:no space left on device|disk quota exceeded)",
@@ -37,7 +37,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: OCI runtime create failed: unable to join session keyring: unable to create session key: disk quota exceeded: unknown",
         ],
     )
-    .advise("The kernel of the host has no more of what the text names; its disk is not full. EC2: restart or replace the container instance."),
+    .advise("The host's kernel has run out of control groups, inotify watches or keys; its disk is not full. EC2: restart or replace the container instance."),
     Rule::new(
         Disk,
         r"no space left on device|not enough (?:disk )?space|\bdisk (?:is )?full\b|There is not enough space on the disk",
@@ -55,13 +55,13 @@ pub(super) const RULES: &[Rule] = &[
             "CannotCreateContainerError: API error (500): devicemapper: Error running DeviceCreate (createSnapDevice) dm_task_run failed",
         ],
     )
-    .advise("Docker's thin pool on the container instance is full or broken: remove unused images and containers, or replace the instance by one with a larger volume."),
+    .advise("Docker's thin pool on the container instance is full or broken: remove unused images and containers, or replace the instance with one that has a larger volume."),
     Rule::new(
         Iam,
         r"\bEBS\b.*(?:\bUnauthorizedOperation\b|not authorized to perform|\bAccessDenied)",
         &["Failed to create the managed EBS volume: UnauthorizedOperation: You are not authorized to perform this operation."],
     )
-    .advise("ECS creates and attaches EBS volumes with the infrastructure role of the volume's configuration: give it AmazonECSInfrastructureRolePolicyForVolumes, and its KMS key if there is one."),
+    .advise("ECS creates and attaches EBS volumes with the infrastructure role of the volume's configuration: attach AmazonECSInfrastructureRolePolicyForVolumes to that role, and allow it to use the volume's KMS key if there is one."),
     // Before `ImageMissing`: ECR's denial also says "repository does not exist or may require 'docker login'".
     Rule::new(
         Iam,
@@ -77,7 +77,7 @@ pub(super) const RULES: &[Rule] = &[
             "environment file resource: unable to find execution role credentials",
         ],
     ),
-    // Before whatever such a text says it "cannot find": a log group that could not be looked up need not be missing.
+    // Before the rules for missing things: such a text also says that it "cannot find" a log group, but the log group may exist.
     Rule::new(
         Network,
         r"\bconnection issue\b|Check your (?:task )?network (?:configuration|connection)|(?:logger args|logging driver|log group|firelens).*(?:signal: killed|i/o timeout|context deadline exceeded|request send failed|send request failed|lookup logs\.)",
@@ -115,7 +115,7 @@ pub(super) const RULES: &[Rule] = &[
             "ResourceInitializationError: unable to retrieve secret from asm: json: cannot unmarshal string into Go value of type map[string]interface {}",
         ],
     )
-    .advise("The value of the secret is not the JSON object that a key in valueFrom needs: store it as JSON, or leave the key out of valueFrom."),
+    .advise("valueFrom names a JSON key, but the secret's value is not a JSON object: store the value as JSON, or remove the key from valueFrom."),
     Rule::new(
         LogConfig,
         r"log group does not exist|cannot find the Amazon CloudWatch log group",
@@ -146,7 +146,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .advise("The log driver did not start: check logConfiguration, and that its destination can be reached."),
-    // EFS and other file servers: what they answered, or that they did not.
+    // EFS and other file servers: what they answered, or that they did not answer.
     Rule::new(
         Volume,
         r"(?:\bEFS\b|\bmount\.nfs4?\b|\bmounting volume failed\b).*\b(?:access denied|permission denied|operation not permitted)",
@@ -155,7 +155,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotCreateContainerError: Error response from daemon: create ecs-shop: VolumeDriver.Create: mounting volume failed: b'mount.nfs4: access denied by server while mounting 127.0.0.1:/'",
         ],
     )
-    .advise("The file server answered and denied access: check the file system policy, the access point, and that the task role may elasticfilesystem:ClientMount (and ClientWrite)."),
+    .advise("The file server answered and denied access: check the file system policy, the access point, and that the task role allows elasticfilesystem:ClientMount (and ClientWrite)."),
     Rule::new(
         Volume,
         r"(?:\bEFS\b|\bmount\.nfs4?\b|\bmounting volume failed\b).*No such file or directory",
@@ -179,7 +179,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotCreateContainerError: Error response from daemon: create ecs-shop: VolumeDriver.Create: mounting volume failed: Mount attempt 1/3 failed due to b'mount.nfs4: Connection reset by peer', wait 1 sec before next attempt.",
         ],
     )
-    .advise("The connection to the file server was cut while mounting: mostly transient. If it repeats, check that security groups and TLS settings (transitEncryption) are the same in all tasks."),
+    .advise("The file server reset the connection during the mount, which is mostly transient. If it repeats, check that security groups and TLS settings (transitEncryption) are the same in all tasks."),
     Rule::new(
         Volume,
         r"(?:\bEFS\b|\bmount\.nfs4?\b|\bmounting volume failed\b).*(?:timed out|time-?out|signal: killed|unable to complete within|deadline exceeded)",
@@ -188,14 +188,14 @@ pub(super) const RULES: &[Rule] = &[
             "ResourceInitializationError: failed to invoke EFS utils commands to set up EFS volumes: command failed: unable to complete within time: signal: killed : unsuccessful EFS utils command execution; code: 1",
         ],
     )
-    .advise("The file server did not answer: allow TCP 2049 from the task in the security group of the mount target, and check that there is one in the task's Availability Zone."),
-    // containerd reads the image's own files to find the user, and words it as a mount that failed.
+    .advise("The file server did not answer: allow TCP 2049 from the task in the security group of the mount target, and check that the task's Availability Zone has a mount target."),
+    // containerd reads these files of the image to find the user, and reports a failed mount.
     Rule::new(
         TaskConfig,
         r"open \S*/etc/(?:passwd|group): no such file or directory",
         &["CannotStartContainerError: ResourceInitializationError: unable to create new container: mount callback failed on /tmp/containerd-mount916692511: open /tmp/containerd-mount916692511/etc/passwd: no such file or directory"],
     )
-    .advise("The image has no such file, so its user cannot be found by name: give the user as a number. Or it is an image for another operating system (Windows)."),
+    .advise("The image has no /etc/passwd or /etc/group, so the container's user cannot be found by name: set the user as a number. Or the image is for another operating system (Windows)."),
     Rule::new(
         Volume,
         r"\bCannotCreateVolume|\bfailed to invoke EFS utils|\bVolumeDriver\.\w+|\bVolumeError\b|\bEBS volume\b|\bEBS attachment\b|\bfsx\w*.*(?:fail|unable|error)|error looking up volume plugin|volume plugin|\bplugin \S+ not found|\bno such volume\b|Invalid volume referenced|error while mounting volume|\bResourceInitializationError\b.*(?:\bEFS\b|\bmount(?:s|ed|ing)?\b)",
@@ -208,7 +208,7 @@ pub(super) const RULES: &[Rule] = &[
             "TaskFailedToStart: Failed to attach the EBS volume vol-0123456789abcdef0: timed out",
         ],
     )
-    .advise("The volume could not be created, attached or mounted: check it and its driver. EC2: check too that the volume plug-in runs on the container instance."),
+    .advise("The volume could not be created, attached or mounted: check it and its driver. EC2: also check that the volume plug-in runs on the container instance."),
     Rule::new(
         Volume,
         r"read-only file system",
@@ -217,7 +217,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: OCI runtime create failed: runc create failed: unable to start container process: error during container init: mkdirat /app/cache: read-only file system: unknown",
         ],
     )
-    .advise("A file system is read-only: check readonlyRootFilesystem and readOnly mounts. EC2: where the path is the host's, check the disk of the container instance."),
+    .advise("A file system is read-only: check readonlyRootFilesystem and readOnly mounts. EC2: if the path is on the host, check the disk of the container instance."),
     Rule::new(
         Volume,
         r"error mounting|to rootfs|invalid mount config|bind source path does not exist|error while creating mount source path|invalid volume specification|\bmount denied|not a directory: unknown: Are you trying to mount",

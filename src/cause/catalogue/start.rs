@@ -1,4 +1,4 @@
-//! Creating and starting a container, and the classes of errors.
+//! Rules for creating and starting a container, and for the classes of errors.
 
 use super::Category::*;
 use super::Rule;
@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: error gathering device information while adding custom device \"/dev/neuron0\": no such file or directory",
         ],
     )
-    .advise("The host cannot give the container its GPU or accelerator: check the driver on the container instance (nvidia-smi), its AMI, and that the image's CUDA fits; restart or replace the instance."),
+    .advise("The host cannot give the container its GPU or accelerator: check the driver on the container instance (nvidia-smi), its AMI, and that the image's CUDA version fits the driver. If they are right, restart or replace the instance."),
     Rule::new(
         Runtime,
         r"error running (?:prestart |createRuntime )?hook|\b(?:prestart|createRuntime|poststart) hooks?\b|unable to apply (?:apparmor|seccomp)|apparmor|error (?:setting|loading) seccomp|unknown or invalid runtime name",
@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: OCI runtime create failed: unable to apply apparmor profile: apparmor failed to apply profile: unknown",
         ],
     )
-    .advise("A hook or a security profile of the container runtime failed on the host. EC2: check Docker, its runtimes and hooks on the container instance."),
+    .advise("A hook or a security profile of the container runtime failed on the host. EC2: check the Docker daemon, its runtimes and hooks on the container instance."),
     Rule::new(
         Runtime,
         r"resource temporarily unavailable|cannot allocate memory|too many open files|unable to create new native thread|pthread_create failed|Insufficient system resources|get final child's PID from pipe",
@@ -42,7 +42,7 @@ pub(super) const RULES: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: hcsshim::CreateComputeSystem 4f1c: Insufficient system resources exist to complete the requested service.",
         ],
     )
-    .advise("The host itself is out of processes, memory or file handles. EC2: see what uses them on the container instance, and replace it if this repeats."),
+    .advise("The host has run out of processes, memory or file handles. EC2: find out what uses them on the container instance, and replace the instance if this repeats."),
     Rule::new(
         Runtime,
         r"Cannot connect to the Docker daemon|containerd\.sock|docker\.sock|transport is closing|ttrpc: closed|shim (?:task )?(?:exited|disconnected|is dead)|container runtime is down|\bCannotGetDockerClient|\bContainerNetworkingError\b|cni plugin|cni setup|network namespace|failed to set up container networking|\bnetwork \S+ not found|\bCgroupError\b|unable to create cgroup|cgroup resource:|failed to create endpoint|iptables|No chain/target/match|error creating device nodes|failed to start shim|container with id exists|is already in use by container|Could not attach to network|attr/keycreate|\bselinux\b",
@@ -92,7 +92,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
 ];
 
-/// Last of all: the classes of errors, and what is only a symptom.
+/// After all other rules: the classes of errors, and symptoms of something else.
 pub(super) const CLASSES: &[Rule] = &[
     Rule::new(
         ImagePull,
@@ -132,7 +132,7 @@ pub(super) const CLASSES: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: OCI runtime create failed: container_linux.go:349: starting container process caused \"process_linux.go:449: container init caused",
         ],
     ),
-    // Fargate cuts long messages: of some, only this prefix is left.
+    // Fargate cuts long messages. In some, only this prefix remains.
     Rule::new(
         ResourceInit,
         r"\bResourceInitializationError\b",

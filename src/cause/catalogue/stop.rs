@@ -1,9 +1,9 @@
-//! Who stopped a task that ran, and what keeps ECS from placing one.
+//! Rules for why a running task was stopped, and for why ECS cannot place a task.
 
 use super::Category::*;
 use super::Rule;
 
-/// Before all other rules: these say what happened to the task as a whole.
+/// Before all other rules: these texts say what happened to the task as a whole.
 pub(super) const FIRST: &[Rule] = &[
     Rule::new(
         Oom,
@@ -21,7 +21,7 @@ pub(super) const FIRST: &[Rule] = &[
             "CannotStartContainerError: Error response from daemon: OCI runtime create failed: process_linux.go: container init caused: signal: killed: unknown",
         ],
     )
-    .advise("The container was killed for memory before its command ran: raise its memory limit."),
+    .advise("The container was killed because it ran out of memory before its command started: raise its memory limit."),
     Rule::new(
         Spot,
         r"Your Spot Task was interrupted|\bSpotInterruption|\bSpot (?:capacity|instance|task)s? (?:\S+ ){0,3}(?:interrupt|reclaim)|\bSpot interruption\b",
@@ -69,7 +69,7 @@ pub(super) const FIRST: &[Rule] = &[
     ),
 ];
 
-/// Events of a service: placement, quotas, deployments.
+/// Texts about a service: placement, quotas, deployments.
 pub(super) const SERVICE: &[Rule] = &[
     Rule::new(
         Capacity,
@@ -138,7 +138,7 @@ pub(super) const SERVICE: &[Rule] = &[
             "(service shop) was unable to place a task because no container instance met all of its requirements. The closest matching (container-instance 05016874) encountered error \"MemberOf placement constraint unsatisfied.\"",
         ],
     ),
-    // Last of the placement texts: "no container instance met all of its requirements" goes on to say which one.
+    // After the other placement rules: the text after "no container instance met all of its requirements" may name the requirement.
     Rule::new(
         Capacity,
         r"no container instance met",

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn exit_codes_tell_which_container_which_code_and_which_signal() {
+fn a_hint_about_an_exit_code_names_the_container_the_code_and_the_signal() {
     for (code, expected, words) in [
         (1, Category::Crash, "app exited with code 1."),
         (2, Category::Crash, "last log lines"),
@@ -23,7 +23,7 @@ fn exit_codes_tell_which_container_which_code_and_which_signal() {
 }
 
 #[test]
-fn the_container_that_failed_is_blamed_and_not_the_sidecar_stopped_after_it() {
+fn the_hint_names_the_container_that_failed_and_not_a_sidecar_stopped_after_it() {
     for (containers, expected, blamed) in [
         (vec![("envoy", Some(0)), ("app", Some(2))], Category::Crash, "Container app exited with code 2."),
         (vec![("envoy", Some(137)), ("app", Some(1))], Category::Crash, "Container app exited with code 1."),
@@ -39,14 +39,14 @@ fn the_container_that_failed_is_blamed_and_not_the_sidecar_stopped_after_it() {
 }
 
 #[test]
-fn an_absent_exit_code_is_never_told_as_zero() {
+fn a_missing_exit_code_is_never_reported_as_zero() {
     let cause = cause(&exited(&[("app", None)]));
     assert_eq!(cause.category, Category::NoExitCode);
     assert!(!cause.hint.contains('0'), "{}", cause.hint);
 }
 
 #[test]
-fn exit_zero_is_the_end_of_a_batch_task_but_odd_for_a_service() {
+fn exit_code_zero_is_normal_for_a_batch_task_but_not_for_a_service() {
     let service = cause(&exited(&[("app", Some(0))]));
     let batch = cause(&Task { group: Some("family:nightly"), ..exited(&[("app", Some(0))]) });
     assert_eq!((service.category, batch.category), (Category::Completed, Category::Completed));

@@ -1,9 +1,9 @@
-//! What the catalogue tells of single texts.
+//! The causes and hints that the catalogue gives for single texts.
 
 use super::*;
 use crate::cause::catalogue::find;
 
-/// Reasons in ECS's words, the cause each must get, and what its hint must name.
+/// Reasons as ECS writes them, the category each must get, and words that its hint must have.
 #[rustfmt::skip]
 const REASONS_SEEN: &[(&str, Category, &[&str])] = &[
     ("OutOfMemoryError: Container killed due to memory usage", Category::Oom, &["memory limit"]),
@@ -169,7 +169,7 @@ const REASONS_SEEN: &[(&str, Category, &[&str])] = &[
     ("ResourceInitializationError", Category::ResourceInit, &[]),
 ];
 
-/// What looks like a phrase of the catalogue but is none.
+/// Texts that resemble those of a rule, but must not match it.
 const NEAR_MISSES: &[(&str, Option<Category>)] = &[
     ("Stopped: the attribute service moves to the new cluster", None),
     ("Threshold Crossed: the amount of errors was greater than the threshold (50.0)", None),
@@ -192,7 +192,7 @@ const NEAR_MISSES: &[(&str, Option<Category>)] = &[
 ];
 
 #[test]
-fn each_example_leads_to_its_rule() {
+fn each_example_matches_its_rule_first() {
     for (place, rule) in RULES.iter().enumerate() {
         assert!(!rule.examples.is_empty(), "{}: {:?} has no example", rule.category.as_str(), rule.pattern);
         for example in rule.examples {
@@ -203,7 +203,7 @@ fn each_example_leads_to_its_rule() {
 }
 
 #[test]
-fn each_reason_ecs_gives_has_its_cause_and_a_hint_that_names_what_it_names() {
+fn each_reason_of_ecs_has_its_cause_and_a_hint_with_its_names() {
     for (reason, expected, named) in REASONS_SEEN {
         let cause = cause(&because(reason));
         assert_eq!(cause.category, *expected, "{reason}");
@@ -216,13 +216,13 @@ fn each_reason_ecs_gives_has_its_cause_and_a_hint_that_names_what_it_names() {
 }
 
 #[test]
-fn what_only_resembles_a_phrase_is_not_taken_for_it() {
+fn a_text_that_only_resembles_a_rule_does_not_match_it() {
     for (reason, expected) in NEAR_MISSES {
         assert_eq!(category(&because(reason)), *expected, "{reason}");
     }
 }
 
-/// Texts of two categories that share words.
+/// Pairs of texts that share words, but have different categories.
 #[rustfmt::skip]
 const CONFUSABLE: &[(&str, Category, &str, Category)] = &[
     ("CannotPullContainerError: denied: User: arn:aws:sts::1:assumed-role/r/x is not authorized to perform: ecr:BatchGetImage on resource: x, repository does not exist or may require 'docker login'", Category::Iam,
@@ -286,7 +286,7 @@ const CONFUSABLE: &[(&str, Category, &str, Category)] = &[
 ];
 
 #[test]
-fn categories_that_could_be_confused_are_told_apart() {
+fn similar_texts_get_different_categories() {
     for (one, its, other, others) in CONFUSABLE {
         assert_ne!(its, others);
         assert_eq!((category(&because(one)), category(&because(other))), (Some(*its), Some(*others)), "{one}\n{other}");
@@ -294,7 +294,7 @@ fn categories_that_could_be_confused_are_told_apart() {
 }
 
 #[test]
-fn vpc_endpoints_are_no_way_to_a_host_outside_aws() {
+fn the_hint_says_that_vpc_endpoints_do_not_reach_a_host_outside_aws() {
     let unreachable = |host: &str| {
         let reason = format!(
             "CannotPullContainerError: pull image manifest has been retried 5 time(s): failed to resolve ref x: failed to do request: Head \"https://{host}/v2/x/manifests/latest\": dial tcp 44.205.64.79:443: i/o timeout"
@@ -336,7 +336,7 @@ fn each_answer_of_a_file_server_has_advice_of_its_own() {
 }
 
 #[test]
-fn that_the_words_end_early_is_said_only_where_they_do() {
+fn the_hint_says_that_the_text_ends_before_the_cause_only_if_it_does() {
     for (reason, ends_early) in [
         (
             "CannotPullContainerError: ref pull has been retried 1 time(s): failed to copy: httpReaderSeeker: fail...",
@@ -370,7 +370,7 @@ fn every_category_is_reachable() {
     let by_code = [0, 1, 137, 143].map(|code| category(&exited(&[("app", Some(code))])));
     let mut reached: HashSet<_> = RULES.iter().map(|rule| rule.category).collect();
     reached.extend(by_code.into_iter().flatten().chain(category(&exited(&[("app", None)]))));
-    // What the answers of ECS's API hold that nobody can explain.
+    // The diagnosis gives this category to stopped tasks whose reason no rule matches.
     reached.insert(Category::Unknown);
     for category in Category::ALL {
         assert!(reached.contains(category), "nothing leads to {}", category.as_str());

@@ -1,9 +1,9 @@
-//! Which of the texts and codes of a task counts.
+//! Which of a task's texts and exit codes decides the cause.
 
 use super::*;
 
 #[test]
-fn nothing_to_go_on_is_no_cause() {
+fn without_evidence_there_is_no_cause() {
     assert_eq!(category(&Task::default()), None);
     assert_eq!(category(&because("")), None);
     let running = Task { containers: vec![Container::default()], ..Task::default() };
@@ -13,7 +13,7 @@ fn nothing_to_go_on_is_no_cause() {
 }
 
 #[test]
-fn on_ec2_the_reason_stands_with_the_container() {
+fn on_ec2_the_reason_is_in_the_container() {
     let container =
         |name, reason| Container { name: Some(name), image: Some("shop:v9"), reason, ..Container::default() };
     let task = Task {
@@ -30,7 +30,7 @@ fn on_ec2_the_reason_stands_with_the_container() {
 }
 
 #[test]
-fn without_a_name_in_the_text_no_image_is_guessed_among_several_containers() {
+fn if_the_text_names_no_image_and_there_are_several_containers_the_hint_names_none() {
     let image = |image| Container { image: Some(image), ..Container::default() };
     let task = Task {
         containers: vec![image("shop:v9"), image("proxy:v1")],
@@ -41,7 +41,7 @@ fn without_a_name_in_the_text_no_image_is_guessed_among_several_containers() {
 }
 
 #[test]
-fn out_of_memory_is_only_what_ecs_calls_so_and_names_the_container() {
+fn exit_code_137_alone_is_not_out_of_memory_and_the_hint_names_the_container() {
     let mut task = exited(&[("proxy", Some(0)), ("app", Some(137))]);
     let killed = cause(&task);
     assert_eq!(killed.category, Category::Sigkill);
@@ -54,7 +54,7 @@ fn out_of_memory_is_only_what_ecs_calls_so_and_names_the_container() {
 }
 
 #[test]
-fn a_kill_in_a_routine_stop_is_routine_and_tells_of_the_stop_timeout() {
+fn a_sigkill_in_a_routine_stop_is_routine_and_the_hint_names_stop_timeout() {
     let scaling = "Scaling activity initiated by (deployment ecs-svc/1)";
     for (stop_code, reason, expected) in [
         ("ServiceSchedulerInitiated", Some(scaling), Category::RoutineScaling),
@@ -66,7 +66,7 @@ fn a_kill_in_a_routine_stop_is_routine_and_tells_of_the_stop_timeout() {
             let stopped = Task { stop_code: Some(stop_code), stopped_reason: reason, ..exited(&[("app", Some(code))]) };
             let cause = cause(&stopped);
             assert_eq!(cause.category, expected, "{stop_code} {reason:?} {code}");
-            assert_eq!(cause.hint.contains("app outran its stopTimeout"), code == 137, "{}", cause.hint);
+            assert_eq!(cause.hint.contains("app did not stop within stopTimeout"), code == 137, "{}", cause.hint);
         }
     }
 }
@@ -80,7 +80,7 @@ fn a_scheduler_stop_for_a_failed_health_check_is_the_health_check() {
 }
 
 #[test]
-fn stop_codes_explain_what_has_no_words() {
+fn a_stop_code_without_a_reason_has_a_cause() {
     for (stop_code, expected) in [
         ("SpotInterruption", Category::Spot),
         ("TerminationNotice", Category::Spot),
@@ -95,7 +95,7 @@ fn stop_codes_explain_what_has_no_words() {
 }
 
 #[test]
-fn words_come_before_exit_codes() {
+fn a_reason_outranks_exit_codes() {
     let task = Task { stopped_reason: Some("Task failed ELB health checks"), ..exited(&[("app", Some(1))]) };
     assert_eq!(category(&task), Some(Category::HealthCheckLb));
 }
@@ -127,14 +127,14 @@ const INSPECT: Option<&str> = Some("CannotInspectContainerError: API error (500)
 
 /// (stop code, task's reason, whether it ran, containers) → (cause, culprit)
 #[test]
-fn the_stop_code_says_which_texts_count() {
+fn the_stop_code_decides_which_texts_count() {
     let exited = "Essential container in task exited";
     let scaling = "Scaling activity initiated by (deployment ecs-svc/1)";
     let unhealthy = "Task failed container health checks";
     let init = "ResourceInitializationError: failed to validate logger args: The specified log group does not exist.";
     let guardduty = "aws-guardduty-agent-x";
-    for (told, expected, culprit) in [
-        // A user's stop, whatever anybody wrote.
+    for (stopped, expected, culprit) in [
+        // A user's stop, whatever reason the user wrote.
         (
             task("UserInitiated", "CannotPullContainerError: i/o timeout", true, &[("app", Some(143), None)]),
             Category::User,
@@ -218,7 +218,7 @@ fn the_stop_code_says_which_texts_count() {
             Category::Completed,
             Some("app"),
         ),
-        // In one that did not, reasons count, the most telling first.
+        // In a task that did not run, reasons count, the most specific first.
         (
             task("TaskFailedToStart", "Task failed to start", false, &[("x", Some(137), None), ("app", None, MOUNT)]),
             Category::Volume,
@@ -249,7 +249,7 @@ fn the_stop_code_says_which_texts_count() {
             Category::NoExitCode,
             None,
         ),
-        // An agent that was never essential explains nothing as long as anything else does.
+        // GuardDuty's agent is never essential. It explains the stop only if nothing else does.
         (
             task("TaskFailedToStart", init, false, &[("app", None, None), (guardduty, None, PULL)]),
             Category::LogConfig,
@@ -266,14 +266,14 @@ fn the_stop_code_says_which_texts_count() {
             Some(guardduty),
         ),
     ] {
-        let explained = explain(&told);
+        let explained = explain(&stopped);
         let found = (explained.cause.map(|cause| cause.category), explained.culprit.and_then(|culprit| culprit.name));
-        assert_eq!(found, (Some(expected), culprit), "{told:?}");
+        assert_eq!(found, (Some(expected), culprit), "{stopped:?}");
     }
 }
 
 #[test]
-fn a_stop_by_the_scheduler_for_unknown_trouble_has_no_cause_and_is_not_called_routine() {
+fn a_stop_by_the_scheduler_for_an_unknown_fault_has_no_cause_and_is_not_routine() {
     let stopped = |reason| category(&task("ServiceSchedulerInitiated", reason, true, &[("app", Some(143), None)]));
     assert_eq!(stopped("Task failed the evaluation of tomorrow"), None);
     assert_eq!(stopped("Rebalanced over Availability Zones"), Some(Category::RoutineScaling));
@@ -281,7 +281,7 @@ fn a_stop_by_the_scheduler_for_unknown_trouble_has_no_cause_and_is_not_called_ro
 }
 
 #[test]
-fn what_explains_nothing_is_told_besides() {
+fn a_container_that_does_not_explain_the_stop_comes_last_in_the_hint() {
     let exited = "Essential container in task exited";
     let crashed = task("EssentialContainerExited", exited, true, &[("xray", None, PULL), ("app", Some(1), None)]);
     let hint = cause(&crashed).hint;
@@ -292,7 +292,7 @@ fn what_explains_nothing_is_told_besides() {
 }
 
 #[test]
-fn the_image_that_the_text_names_tells_the_container() {
+fn the_image_in_the_text_identifies_the_container() {
     let pull = |text: &'static str, images: &[(&'static str, &'static str)]| {
         let container = |&(name, image)| Container { name: Some(name), image: Some(image), ..Container::default() };
         let containers = images.iter().map(container).collect();
@@ -340,7 +340,7 @@ fn the_image_that_the_text_names_tells_the_container() {
 }
 
 #[test]
-fn advice_is_for_where_and_how_the_task_ran() {
+fn advice_fits_the_launch_type_and_who_started_the_task() {
     let full = |launch_type, group, started_by| {
         let reason = "CannotPullContainerError: no space left on device";
         let (launch_type, group) = (Some(launch_type), Some(group));
