@@ -1,5 +1,5 @@
-//! What a person needs to know about one event: what it is about, what is wrong, how severe it is, why, and where to look. Nothing here
-//! depends on Slack.
+//! Turns an event into an alert, which has all that a person needs to know: what it is about, what is wrong, how severe it is, why, and
+//! where to look. Nothing here depends on Slack.
 //!
 //! Texts are unescaped: `slack::render` escapes them and cuts them to Slack's limits. But every text has a maximum length, whatever
 //! the event holds, and only `reason` and `note` have more than one line.
@@ -29,7 +29,7 @@ use crate::diagnosis::{CauseCount, Diagnosis, Service, Tags};
 use crate::event::{Detail, Event};
 use crate::text::line;
 
-/// How much it matters. Problems are `Warning` or worse.
+/// How severe an alert is. Problems are `Warning` or worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Routine: a steady state, a scale-in, a stop by a user.
@@ -70,7 +70,7 @@ pub enum Page {
 }
 
 impl Page {
-    /// The text of a link to it.
+    /// The text of a link to this page.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Subject => "View in console",
@@ -91,20 +91,20 @@ pub struct Link {
     pub url: String,
 }
 
-/// One event, for people.
+/// One event, described for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// EventBridge's id; `None` where the message was not an EventBridge event.
     pub event_id: Option<String>,
     /// The event's name where it has one (`SERVICE_TASK_START_IMPAIRED`), else its detail-type.
     pub kind: String,
-    /// How much it matters.
+    /// How severe it is.
     pub severity: Severity,
     /// The name of what it is about: a service, a task family, an alarm …
     pub subject: String,
     /// What is wrong, so that "{subject} {what}" is a sentence: "is unable to consistently start tasks successfully".
     pub what: String,
-    /// Why, in AWS's own words.
+    /// The reason, as AWS gives it.
     pub reason: Option<String>,
     /// Why, from the event or the diagnosis.
     pub cause: Option<Cause>,
@@ -114,7 +114,7 @@ pub struct Alert {
     pub commands: Vec<String>,
     /// The description that the alarm's owner wrote. The https addresses in it become links.
     pub note: Option<String>,
-    /// Where another channel shows the alert: for which channel it is, and why.
+    /// Set if a fallback channel shows the alert: the channel that it was for, and why that channel did not get it.
     pub carried_for: Option<String>,
     /// The ECS cluster's name.
     pub cluster: Option<String>,
@@ -128,8 +128,8 @@ pub struct Alert {
     pub facts: Vec<(String, String)>,
     /// Links to the console, the most useful first.
     pub links: Vec<Link>,
-    /// The id of the task, where it is a task of a service that ran, and then exited or failed its health checks. One such exit
-    /// may be routine; several are a crash loop.
+    /// Set if a service's task ran, and then exited or failed its health checks: the task's id. One such exit may be routine; several
+    /// are a crash loop.
     pub exited_task_id: Option<String>,
     /// Which incident it may be part of.
     pub about: Option<About>,
@@ -146,7 +146,8 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Makes the alert of an event: its kind decides the parts, and these are cut to length before anything is made of them.
+    /// Makes the alert for an event. The kind of event decides the alert's parts. They are cut to their maximum lengths before anything
+    /// else uses them.
     pub fn from_event(event: &Event) -> Self {
         let detail = event.detail();
         let parts = describe(event, &detail).bounded();
@@ -211,18 +212,19 @@ impl Alert {
         self
     }
 
-    /// Adds the diagnosis. Its first cause counts where the event has no cause, or only a symptom.
+    /// Adds the diagnosis. Its first cause replaces the event's cause if the event has none, or only a symptom.
     fn diagnosed(mut self, diagnosis: Diagnosis) -> Self {
         let category = self.cause.as_ref().map(|cause| cause.category);
         let only_a_symptom = category.is_none_or(|category| category == Category::Deployment);
-        // Of the same category, the diagnosis may name the container, because events have no health status.
+        // A cause of the same category may be more precise in the diagnosis: it may name the container, because ECS's API gives the
+        // health status of containers, and events do not.
         let names_no_container = self.exited_task_id.is_some() && !self.facts.iter().any(|(label, _)| label == "Image");
-        let tells_more = |counted: &&CauseCount| names_no_container && Some(counted.cause.category) == category;
-        let counted = diagnosis.causes.first().filter(|_| only_a_symptom).or(diagnosis.causes.iter().find(tells_more));
+        let may_name_it = |counted: &&CauseCount| names_no_container && Some(counted.cause.category) == category;
+        let counted = diagnosis.causes.first().filter(|_| only_a_symptom).or(diagnosis.causes.iter().find(may_name_it));
         if let Some(counted) = counted {
             self.cause = Some(counted.cause.clone());
         }
-        // The link to the event's own task stays. Often it is also the latest of the diagnosis.
+        // The link to the event's own task stays. Often this task is also the latest stopped task in the diagnosis.
         match self.links.iter().find(|link| link.page == Page::StoppedTask) {
             None => self.link(Page::StoppedTask, diagnosis.task_url.clone()),
             Some(link) if Some(&link.url) != diagnosis.task_url.as_ref() => {
@@ -244,9 +246,10 @@ impl Alert {
     }
 }
 
-/// The most characters of a tag's key or value that are shown, as many as AWS allows. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>
+/// The maximum length of a tag's key or value in an alert, in characters. It is AWS's own maximum.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>
 const MAX_TAG: usize = 256;
-/// The most characters of a command, more than one made of real names has.
+/// The maximum length of a command, in bytes. Commands with real names are shorter.
 const MAX_COMMAND: usize = 600;
 
 /// Kinds of events that nothing in a diagnosis can explain.
@@ -285,7 +288,7 @@ fn service(cluster: &str, event: &Event) -> Option<Service> {
     service.console().is_some().then_some(service)
 }
 
-/// The console of the event's first ARN: of its partition and Region.
+/// The console for the partition and Region of the event's first ARN.
 fn console(event: &Event) -> Option<Console<'_>> {
     let arn = event.arns().next();
     let region = arn.map(|arn| arn.region).filter(|region| !region.is_empty()).or(event.region())?;

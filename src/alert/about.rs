@@ -1,4 +1,4 @@
-//! What an alert is about, so that alerts about the same are one incident; and whether it is a problem or a recovery.
+//! What an alert is about, so that alerts about the same thing are one incident. Also, whether it is a problem or a recovery.
 
 use super::{Severity, parts::Parts};
 use crate::{
@@ -16,7 +16,7 @@ pub enum Subject {
     Service,
     /// An ECS daemon.
     Daemon,
-    /// A task definition's family, of tasks that no service started.
+    /// A task definition's family, for tasks that no service started.
     Family,
     /// A container instance.
     Instance,
@@ -27,7 +27,7 @@ pub enum Subject {
 /// Whether an alert is a problem or a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Something is wrong. With [`Severity::Info`] it may be routine: a single exit, a start that may heal.
+    /// Something is wrong. With [`Severity::Info`], it may be routine: a single exit, or a failed start that may heal.
     Problem,
     /// AWS says that it works again.
     Recovery,
@@ -62,7 +62,7 @@ pub struct About {
 }
 
 impl About {
-    /// `None` for events that no other one resolves: an image scan, a notice of AWS Health, an event about several services.
+    /// `None` for an event that no later event resolves: an image scan, a notice of AWS Health, an event about several services.
     pub(super) fn of(parts: &Parts, event: &Event, detail: &Detail) -> Option<Self> {
         let is_problem = parts.severity >= Severity::Warning;
         let about = |subject, name: &str, is_recovery: bool| {
@@ -110,7 +110,7 @@ fn task_about(parts: &Parts, event: &Event, task: &Task, is_problem: bool) -> Op
     let (subject, name) = match (event.service(), task.is_of_service()) {
         (Some(service), _) => (Subject::Service, service),
         (None, false) => (Subject::Family, task.family()?),
-        // Its service is not named.
+        // The event does not name the service.
         (None, true) => return None,
     };
     let is_over = task.last_status == Some("STOPPED");

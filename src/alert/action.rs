@@ -1,4 +1,4 @@
-//! Events with an `eventName`: about services, deployments, hooks and daemons.
+//! Alerts about events with an `eventName`: about services, deployments, hooks and daemons.
 //!
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
@@ -7,8 +7,8 @@ use crate::event::{Arn, Event, ecs::Action, parse_time};
 use crate::text::line;
 use Severity::{Critical, Info, Warning};
 
-/// `whose` is "service" or "daemon".
-pub(super) fn describe(event: &Event, action: &Action, whose: &str) -> Parts {
+/// `subject_kind` is "service" or "daemon". The alert uses it if the event names neither.
+pub(super) fn describe(event: &Event, action: &Action, subject_kind: &str) -> Parts {
     let mut parts = Parts::of(event);
     if let Some(name) = action.name {
         parts.kind = name.to_owned();
@@ -21,8 +21,8 @@ pub(super) fn describe(event: &Event, action: &Action, whose: &str) -> Parts {
     parts.subject = match (name, &parts.cluster) {
         (Some(_), _) if services.len() > 1 => services.join(", "),
         (Some(name), _) => name.to_owned(),
-        (None, Some(cluster)) => format!("a {whose} in {cluster}"),
-        (None, None) => format!("unknown {whose}"),
+        (None, Some(cluster)) => format!("a {subject_kind} in {cluster}"),
+        (None, None) => format!("unknown {subject_kind}"),
     };
     (parts.severity, parts.what) = severity_and_text(action);
     if let Some(reason) = action.reason {
@@ -48,7 +48,7 @@ pub(super) fn describe(event: &Event, action: &Action, whose: &str) -> Parts {
     parts
 }
 
-/// Says what happens if nobody acts, and gives the two commands to act with.
+/// Says what happens if nobody acts, and gives the two commands for answering the hook.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/pause-lifecycle-hooks.html>
 fn ask_for_action(parts: &mut Parts, event: &Event, action: &Action) {
     if let Some(stage) = action.lifecycle_stage {
@@ -57,7 +57,7 @@ fn ask_for_action(parts: &mut Parts, event: &Event, action: &Action) {
     let then = match action.timeout_action {
         Some("CONTINUE") => "ECS goes on with the deployment",
         Some("ROLLBACK") => "ECS rolls the deployment back",
-        // The event need not say; ROLLBACK is the default.
+        // The event may lack it. ROLLBACK is the default.
         _ => "ECS rolls the deployment back, unless the hook is set up to continue",
     };
     let by = action.expires_at.map(|at| parse_time(at).map_or_else(|| line(at, 60), utc));
@@ -85,7 +85,7 @@ fn severity_and_text(action: &Action) -> (Severity, String) {
     let name = action.name.unwrap_or_default();
     let rollback = action.reason.and_then(|reason| Rollback::from_reason(name, reason));
     match (known(name), rollback) {
-        // ECS calls a rollback INFO, and mentions it only in the reason of a deployment that is in progress.
+        // ECS has no event for the rollback of a service: only the reason of an INFO event about the deployment mentions it.
         (Some((Info, what)), Some(rollback)) => match (name.ends_with("_COMPLETED"), rollback.is_over) {
             (true, _) => (Info, format!("{what}: it was a rollback")),
             (false, true) => (Warning, rollback.sentence("was rolled back to its last deployment")),
@@ -96,7 +96,7 @@ fn severity_and_text(action: &Action) -> (Severity, String) {
             (severity, rollback.sentence(&format!("{what} and {state}")))
         }
         (Some(_), None) if (name, action.hook_type) == ("HOOK_FAILED", Some("PAUSE")) && action.reason.is_none() => {
-            // A hook that waits for people fails when they decide so.
+            // A hook that waits for a person fails when the person chooses the rollback.
             (Warning, "deployment is being rolled back: somebody chose that at a lifecycle hook".to_owned())
         }
         (Some(_), None) if (name, action.timeout_action) == ("HOOK_TIMED_OUT", Some("CONTINUE")) => {
@@ -108,14 +108,14 @@ fn severity_and_text(action: &Action) -> (Severity, String) {
         (Some((severity, _)), _) if name == "DAEMON_TASK_START_IMPAIRED" && action.failure_type.is_some() => {
             (severity, failure(action.failure_type.unwrap_or_default()))
         }
-        // About the circuit breaker the cause says more.
+        // Not for the circuit breaker: the alert's cause says more about it.
         (Some((severity, what)), None) if name == "SERVICE_DEPLOYMENT_FAILED" => {
             let why = action.reason.and_then(|reason| at_fault(&reason.to_ascii_lowercase()));
             let why = why.filter(|why| why.contains("alarm") || why.contains("hook") || why.contains("listener"));
             (severity, why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}")))
         }
         (Some((severity, what)), _) => (severity, what.to_owned()),
-        // A name that is newer than this program. The queue's rule selects it on purpose, so it counts as a warning.
+        // This program does not know the name. The queue's rule selects the event on purpose, so it is a warning.
         (None, Some(rollback)) => (Warning, rollback.sentence(&format!("reported: {}, a rollback", words(name)))),
         (None, None) if name.is_empty() => (Warning, "reported: an event without a name".to_owned()),
         (None, None) => (Warning, format!("reported: {}", words(name))),
@@ -134,9 +134,9 @@ fn failure(failure_type: &str) -> String {
 /// What a reason says about a rollback.
 #[derive(Debug)]
 struct Rollback {
-    /// Whether it is over; else it is in progress.
+    /// Whether the rollback has ended. Otherwise it is in progress.
     is_over: bool,
-    /// Why, in ECS's words or in a short form.
+    /// Why: a phrase from ECS's reason, or a short form of it.
     why: Option<String>,
 }
 
@@ -147,7 +147,7 @@ impl Rollback {
         let is_one = is_over
             || lower.contains("rolling back")
             || (lower.contains("rollback") && (name.ends_with("_IN_PROGRESS") || name.ends_with("_COMPLETED")));
-        // There was no rollback, or the rollback failed.
+        // These phrases mean that there was no rollback, or that it failed.
         let is_none = ["no rollback", "not rolled back", "cannot be rolled back", "rollback failed", "unable to roll"];
         if !is_one || is_none.iter().any(|phrase| lower.contains(phrase)) {
             return None;

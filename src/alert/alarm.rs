@@ -1,4 +1,4 @@
-//! CloudWatch alarms: on a metric, on several, and composite ones.
+//! Alerts about CloudWatch alarms: on one metric, on several metrics, and composite alarms.
 
 use super::{Page, Parts, Severity, console, several, words};
 use crate::event::Event;
@@ -9,12 +9,12 @@ pub(super) fn describe(event: &Event, alarm: &Alarm) -> Parts {
     let mut parts = Parts::of(event);
     parts.kind = "ALARM".to_owned();
     parts.subject = alarm.name.unwrap_or("unknown alarm").to_owned();
-    // Application Auto Scaling gives its own alarms this prefix; they change state whenever a service scales.
+    // The alarms of Application Auto Scaling have this prefix. They change their state whenever a service scales.
     let of_scaling = alarm.name.is_some_and(|name| name.starts_with("TargetTracking-"));
     parts.severity = match alarm.state {
         Some("OK" | "INSUFFICIENT_DATA") => Severity::Info,
         Some("ALARM") if of_scaling => Severity::Info,
-        // Its owner suppresses its actions. When that ends, CloudWatch sends another event.
+        // The alarm's owner suppresses its actions. When the suppression ends, CloudWatch sends another event.
         Some("ALARM") if alarm.suppressed_by.is_some() => Severity::Info,
         Some("ALARM") => Severity::Critical,
         _ => Severity::Warning,
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_suppressed_alarm_says_by_whom_and_calls_nobody() {
+    fn a_suppressed_alarm_names_its_suppressor_and_is_only_info() {
         let alarm = |by: &str, suppressor: &str| {
             let alarm = json!({ "alarmName": "all", "configuration": { "alarmRule": "ALARM(one)", "actionsSuppressor": suppressor },
                 "state": { "value": "ALARM", "actionsSuppressedBy": by, "reasonData": "{\"triggeringAlarms\":[{\"arn\":\"arn:aws:cloudwatch:eu-west-1:1:alarm:one: a\"}]}" } });

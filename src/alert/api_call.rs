@@ -1,6 +1,6 @@
-//! API calls that CloudTrail recorded. ECS has no other event for a scheduled task that is never started.
+//! Alerts about API calls that CloudTrail recorded. There is no other event for a scheduled task that ECS never started.
 //!
-//! Of the request's parameters only names are shown, because overrides hold commands and environments.
+//! An alert shows only names from the request's parameters, because overrides contain commands and environments.
 
 use super::{Page, Parts, Severity};
 use crate::console::Console;
@@ -51,7 +51,7 @@ fn describe_start(parts: &mut Parts, call: &ApiCall, name: &str) {
         parts.what = format!("was started {by}");
         return;
     }
-    // The scheduler retries when the call was throttled or AWS failed.
+    // The scheduler retries a call that was throttled or failed because of AWS.
     let is_retried = call.error_code.is_some_and(|code| {
         code.contains("Throttl") || code.starts_with("Server") || code.starts_with("InternalFailure")
     });
@@ -86,7 +86,7 @@ fn describe_other(parts: &mut Parts, event: &Event, call: &ApiCall, name: &str) 
     parts.reason = call.error_message.map(str::to_owned);
 }
 
-/// The rule or schedule that starts the task, and its name where the call has it.
+/// Whether a rule or a schedule starts the task, and its name if the call has it.
 fn schedule<'a>(call: &ApiCall<'a>) -> Option<(&'static str, Option<&'a str>)> {
     let named = |prefix| call.started_by.and_then(|by| by.strip_prefix(prefix));
     match (named("events-rule/"), named("chronos-schedule/"), call.caller.service) {
@@ -123,7 +123,7 @@ fn reason(call: &ApiCall) -> Option<String> {
 fn who(caller: &Caller) -> Option<String> {
     let name = match (caller.kind, caller.name) {
         (Some("Root"), _) => Some("the root user".to_owned()),
-        (Some("AssumedRole"), Some(role)) => match caller.session.filter(|session| is_telling(session)) {
+        (Some("AssumedRole"), Some(role)) => match caller.session.filter(|session| !is_generated(session)) {
             Some(session) => Some(format!("role {role} (session {session})")),
             None => Some(format!("role {role}")),
         },
@@ -136,7 +136,7 @@ fn who(caller: &Caller) -> Option<String> {
     }
 }
 
-/// Sessions that services open have numbers and hashes for names.
-fn is_telling(session: &str) -> bool {
-    !session.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-')
+/// Whether an AWS service generated the session's name: a number or a hash.
+fn is_generated(session: &str) -> bool {
+    session.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-')
 }

@@ -1,4 +1,4 @@
-//! Deployments by CodeDeploy, of ECS services among others.
+//! Alerts about deployments by CodeDeploy, of ECS services and of others.
 
 use super::{Page, Parts, Severity, console, words};
 use crate::event::Event;
@@ -13,7 +13,7 @@ pub(super) fn describe(event: &Event, deployment: &CodeDeploy) -> Parts {
         (None, None) => "unknown application".to_owned(),
     };
     let of_instance = deployment.instance.is_some();
-    // When one instance fails, the deployment may still succeed.
+    // If one instance fails, the whole deployment may still succeed.
     parts.severity = match deployment.state {
         Some("FAILURE" | "FAILED") if !of_instance => Severity::Critical,
         Some("START" | "CREATED" | "SUCCESS" | "SUCCEEDED" | "READY") => Severity::Info,

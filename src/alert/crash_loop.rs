@@ -1,8 +1,8 @@
-//! Crash loops: tasks that start and exit repeatedly; and starts that fail. ECS has no event for a crash loop, so it is found in the
-//! stopped tasks that ECS remembers for about an hour. Pure.
+//! Finds crash loops (tasks that start and exit repeatedly) and repeated failed starts. ECS has no event for a crash loop, so the rule
+//! looks at the service's stopped tasks, which ECS keeps for about an hour. Pure.
 //!
-//! A single exit is routine, and so is a failed start after which ECS's next attempt succeeds: both are `info`. Every exit of a crash
-//! loop is an alert about the loop, and the incident reports these once.
+//! A single exit is routine, and so is a failed start after which ECS's next attempt succeeds: both are `info`. Each exit in a crash
+//! loop becomes an alert about the loop. The incident reports the first of these alerts.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Rule {
     /// The default of the configuration.
     pub const DEFAULT: Self = Self { stops: 3, within: Duration::from_secs(600) };
 
-    /// The crash loop that the stop of `task` is part of, from its first known stop to the latest. `stops` must be in order of time.
+    /// The crash loop that includes the stop of `task`, from the loop's first known stop to the latest. `stops` must be in order of time.
     fn find<'a>(&self, task: &str, stops: &'a [Stop]) -> Option<&'a [Stop]> {
         let is_loop = |window: &&[Stop]| match window {
             [first, .., last] => last.at - first.at <= self.within,
@@ -32,12 +32,12 @@ impl Rule {
         let of_task = |window: &[Stop]| window.iter().any(|stop| stop.task == task);
         let mut loops = stops.windows(self.stops).enumerate().filter(|(_, window)| is_loop(window));
         let start = loops.clone().next()?.0;
-        // A stop before the loop had enough stops is part of it, too.
+        // A stop is part of the loop also if its event arrived before the loop had enough stops.
         loops.any(|(_, window)| of_task(window)).then(|| stops.get(start..)).flatten()
     }
 }
 
-/// Makes an exit's alert one about the crash loop that it is part of; where it is part of none, the exit is routine.
+/// Turns the alert about an exit into one about the crash loop that includes it. An exit outside a crash loop becomes routine.
 pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     let (Some(task), Some(diagnosis)) = (&alert.exited_task_id, &alert.diagnosis) else { return };
     let stops = with_this(alert, task, &diagnosis.stops);
@@ -62,7 +62,7 @@ pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     };
     alert.kind = "SERVICE_CRASH_LOOP".to_owned();
     alert.severity = Severity::Critical;
-    // The latest task is the most useful one to look at.
+    // The latest stopped task is the most useful one for people.
     for (page, url) in [(Page::StoppedTask, diagnosis.task_url.clone()), (Page::Log, diagnosis.log_url.clone())] {
         if url.is_some() {
             alert.links.retain(|link| link.page != page);
@@ -71,8 +71,8 @@ pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     }
 }
 
-/// A failed start whose cause may heal is routine, unless a second start failed within the rule's time, or fewer tasks run than are
-/// desired.
+/// Makes the alert about a failed start routine if its cause may heal, no second start failed within the rule's time, and as many tasks
+/// run as are desired.
 pub(super) fn apply_to_start(alert: &mut Alert, rule: Rule) {
     let may_heal = alert.cause.as_ref().is_some_and(|cause| cause.category.may_heal());
     let task = alert.about.as_ref().and_then(|about| about.failed_task.clone());
@@ -90,7 +90,7 @@ pub(super) fn apply_to_start(alert: &mut Alert, rule: Rule) {
     }
 }
 
-/// The stops in order of time, with that of the alert's own task, which ECS's answer may not have yet.
+/// The stops in order of time. Adds the stop of the alert's own task if ECS's answer does not have it yet.
 fn with_this(alert: &Alert, task: &str, stops: &[Stop]) -> Vec<Stop> {
     let mut stops = stops.to_vec();
     if let Some(at) = alert.time.filter(|_| stops.iter().all(|stop| stop.task != task)) {
@@ -114,7 +114,7 @@ mod tests {
             .collect()
     }
 
-    /// The stops that are part of a loop, and how long it is by each.
+    /// For each stop that is in a loop: its minute, and the number of stops in the loop.
     fn looping(minutes: &[i64]) -> Vec<(i64, usize)> {
         let stops = stops(minutes);
         let found = |minute: &i64| Some((*minute, Rule::DEFAULT.find(&format!("at {minute}"), &stops)?.len()));
@@ -122,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn exits_now_and_then_are_no_loop() {
+    fn occasional_exits_are_no_loop() {
         for minutes in [&[][..], &[5], &[5, 6], &[5, 6, 17, 30, 31, 50]] {
             assert_eq!(looping(minutes), [], "{minutes:?}");
         }
     }
 
     #[test]
-    fn every_exit_of_a_loop_is_part_of_it_whenever_its_event_comes() {
+    fn every_exit_of_a_loop_finds_the_whole_loop() {
         assert_eq!(looping(&[0, 4, 10]), [(0, 3), (4, 3), (10, 3)]);
         assert_eq!(looping(&[0, 1, 2, 3, 30]), [(0, 5), (1, 5), (2, 5), (3, 5)]);
         assert_eq!(looping(&[0, 15, 16, 20, 21]), [(15, 4), (16, 4), (20, 4), (21, 4)]);

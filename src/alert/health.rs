@@ -1,4 +1,4 @@
-//! AWS Health: what AWS will do to tasks and services, or problems of its own services.
+//! Alerts about notices of AWS Health: what AWS will do to tasks and services, or problems of AWS's own services.
 //!
 //! ECS names services as `cluster|service`, and stand-alone tasks by their ARNs.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-maintenance.html>
@@ -9,8 +9,8 @@ use crate::event::health::{Health, parse_health_time};
 use crate::event::{Arn, Event};
 use crate::text::line;
 
-/// Names in a headline.
-const NAMED: usize = 3;
+/// The maximum number of names in a headline.
+const MAX_NAMED: usize = 3;
 
 pub(super) fn describe(event: &Event, health: &Health) -> Parts {
     let mut parts = Parts::of(event);
@@ -85,7 +85,7 @@ fn advise(parts: &mut Parts, affected: &Affected) {
             .to_owned(),
     );
     let region = parts.region.clone();
-    if affected.services.len() <= NAMED {
+    if affected.services.len() <= MAX_NAMED {
         for (cluster, service) in &affected.services {
             let names =
                 ["aws", "ecs", "update-service", "--cluster", cluster, "--service", service, "--force-new-deployment"];
@@ -129,7 +129,7 @@ impl<'a> Affected<'a> {
         affected
     }
 
-    /// The cluster of all of these, where it is the same.
+    /// The cluster, if it is the same for all affected services and tasks.
     fn cluster(&self) -> Option<&'a str> {
         let services = self.services.iter().map(|(cluster, _)| Some(*cluster));
         let mut clusters = services.chain(self.tasks.iter().map(|(cluster, _)| *cluster));
@@ -145,11 +145,11 @@ impl<'a> Affected<'a> {
             },
             ([], [(_, id)]) => format!("task {}", id.chars().take(8).collect::<String>()),
             ([], tasks) => format!("{} tasks", tasks.len()),
-            (services, _) => several(&services.iter().map(|(_, service)| *service).collect::<Vec<_>>(), NAMED),
+            (services, _) => several(&services.iter().map(|(_, service)| *service).collect::<Vec<_>>(), MAX_NAMED),
         }
     }
 
-    /// As AWS writes them.
+    /// The services as `cluster|service`, as in the notice.
     fn list(&self, services: &[(&str, &str)]) -> Option<String> {
         let pairs: Vec<String> = services.iter().map(|(cluster, service)| format!("{cluster}|{service}")).collect();
         let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();

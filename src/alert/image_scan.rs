@@ -1,9 +1,10 @@
-//! Scans of container images: what was found, or that they could not be scanned.
+//! Alerts about scans of container images: the vulnerabilities found, or a scan that failed.
 
 use super::{Page, Parts, Severity, console};
 use crate::event::Event;
 use crate::event::ecr::ImageScan;
 
+/// ECR's severities of findings, the most severe first.
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFindings.html>
 const SEVERITIES: [&str; 6] = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED"];
 
@@ -13,6 +14,7 @@ pub(super) fn describe(event: &Event, scan: &ImageScan) -> Parts {
     parts.subject = match (scan.repository, scan.tags.first(), scan.digest) {
         (Some(repository), Some(tag), _) => format!("{repository}:{tag}"),
         (Some(repository), None, Some(digest)) => {
+            // "sha256:" and 12 digits.
             format!("{repository}@{}", digest.chars().take(19).collect::<String>())
         }
         (Some(repository), None, None) => repository.to_owned(),
@@ -24,14 +26,14 @@ pub(super) fn describe(event: &Event, scan: &ImageScan) -> Parts {
         .filter(|(count, _)| *count > 0)
         .map(|(count, severity)| format!("{count} {severity}"))
         .collect();
-    let is_grave = scan.count("CRITICAL") + scan.count("HIGH") > 0;
+    let is_severe = scan.count("CRITICAL") + scan.count("HIGH") > 0;
     let failed = scan.status.is_some_and(|status| status.contains("FAIL") || status.contains("UNSUPPORTED"));
-    parts.severity = if is_grave || failed { Severity::Warning } else { Severity::Info };
+    parts.severity = if is_severe || failed { Severity::Warning } else { Severity::Info };
     parts.what = match (failed, found.as_slice()) {
         (true, _) => "could not be scanned for vulnerabilities".to_owned(),
         (false, []) => "was scanned: no vulnerabilities found".to_owned(),
         (false, [only]) => format!("has vulnerabilities: {only}"),
-        (false, [worst, next, ..]) if is_grave => format!("has vulnerabilities: {worst}, {next}"),
+        (false, [worst, next, ..]) if is_severe => format!("has vulnerabilities: {worst}, {next}"),
         (false, found) => format!("has vulnerabilities: {}", found.join(", ")),
     };
     parts.fact("Findings", Some(found.join(", ")).filter(|_| found.len() > 2).as_deref());

@@ -1,4 +1,4 @@
-//! Container instances: their state and their health.
+//! Alerts about container instances: changes of their state and of their health.
 
 use super::{Page, Parts, Severity, console, words};
 use crate::event::Event;
@@ -8,8 +8,8 @@ pub(super) fn describe_state(event: &Event, instance: &InstanceState) -> Parts {
     let mut parts = Parts::of(event);
     parts.kind = "CONTAINER_INSTANCE_STATE_CHANGE".to_owned();
     parts.subject = subject(instance.ec2_instance, instance.id);
-    // An agent loses its connection several times an hour in normal life, also while ACTIVE: if it stays away, the
-    // instance's health becomes IMPAIRED.
+    // In normal operation, an agent disconnects several times an hour, also while its instance is ACTIVE. If it stays disconnected,
+    // ECS sends another event: the instance's health becomes IMPAIRED.
     // https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_container_instance_events.html
     parts.severity = match instance.status {
         Some("REGISTRATION_FAILED") | None => Severity::Warning,

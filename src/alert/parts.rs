@@ -1,11 +1,11 @@
-//! What an event says, before the texts are cut to length: each kind of event fills in its [`Parts`].
+//! The parts of an alert that depend on the kind of event. The module for each kind fills in [`Parts`]; then the texts are cut to length.
 
 use super::{Link, MAX_COMMAND, Page, Severity, console};
 use crate::cause::{self, Cause};
 use crate::event::Event;
 use crate::text::{line, lines, make_line};
 
-/// How many facts an alert has, so that it can be read on a phone.
+/// The maximum number of facts in an alert, so that a phone can show it.
 const MAX_FACTS: usize = 5;
 const MAX_COMMANDS: usize = 3;
 
@@ -29,7 +29,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// What every event has. The severity is a warning until the kind of event says otherwise.
+    /// The parts that every event has. The severity is a warning until the module for the kind of event changes it.
     pub(super) fn of(event: &Event) -> Self {
         Self {
             kind: event.detail_type().unwrap_or_default().to_owned(),
@@ -50,7 +50,7 @@ impl Parts {
         }
     }
 
-    /// Sets the reason, and the cause that follows from it.
+    /// Sets the reason, and the cause that the catalogue finds for it.
     pub(super) fn explain(&mut self, reason: &str) {
         self.reason = Some(reason.to_owned());
         self.cause = cause::explain_text(reason);

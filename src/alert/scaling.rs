@@ -1,11 +1,11 @@
-//! EC2 Auto Scaling groups, which launch a cluster's instances.
+//! Alerts about EC2 Auto Scaling groups, which launch a cluster's instances.
 
 use super::{Page, Parts, Severity, console};
 use crate::event::Event;
 use crate::event::autoscaling::Scaling;
 use crate::text::line;
 
-/// Phrases of EC2's messages about failed launches, and the advice for each; the first that matches counts.
+/// Phrases in EC2's messages about failed launches, and the advice for each. The first phrase that matches counts.
 /// <https://docs.aws.amazon.com/autoscaling/ec2/userguide/CHAP_Troubleshooting.html>
 const ADVICE: &[(&str, &str)] = &[
     ("vcpu", "Request a higher vCPU quota for EC2, or stop instances that are not needed."),
@@ -60,7 +60,7 @@ pub(super) fn describe(event: &Event, scaling: &Scaling) -> Parts {
     parts
 }
 
-/// "ami", but not in "dynamics".
+/// Whether the phrase is in the text, at the start of a word: "ami", but not the one in "dynamics".
 fn has_word(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, _)| {
         let before = text.get(..at).and_then(|before| before.chars().next_back());

@@ -1,4 +1,4 @@
-//! A task's state change: which stops are problems, and which are routine.
+//! Alerts about a task's state change: which stops are problems, and which are routine.
 
 use super::{Page, Parts, Severity, console, words};
 use crate::cause::{self, Category, Cause, Explanation};
@@ -16,17 +16,17 @@ pub(super) fn describe(event: &Event, task: &Task) -> Parts {
         (None, None) => "unknown task".to_owned(),
     };
     parts.reason = task.reasons();
-    let is_told_to_stop = task.stop_code.is_some() || task.stopped_reason.is_some();
+    let is_to_stop = task.stop_code.is_some() || task.stopped_reason.is_some();
     let explained = match task.last_status {
         Some("STOPPED") => cause::explain(task),
-        _ if is_told_to_stop => cause::explain(task),
+        _ if is_to_stop => cause::explain(task),
         _ => Explanation { culprit: task.only_container(), ..Explanation::default() },
     };
     match task.last_status {
         Some("STOPPED") => describe_stop(&mut parts, task, &explained),
-        None if is_told_to_stop => describe_stop(&mut parts, task, &explained),
-        // The states between these and STOPPED have the same stop code and reason.
-        Some("PROVISIONING" | "PENDING" | "ACTIVATING" | "RUNNING") if is_told_to_stop => {
+        None if is_to_stop => describe_stop(&mut parts, task, &explained),
+        // Between these states and STOPPED, there are events about further states with the same stop code and reason. They are routine.
+        Some("PROVISIONING" | "PENDING" | "ACTIVATING" | "RUNNING") if is_to_stop => {
             describe_warning(&mut parts, task, &explained);
         }
         Some(status) => {
@@ -44,15 +44,15 @@ pub(super) fn describe(event: &Event, task: &Task) -> Parts {
     }
 
     let culprit = explained.culprit.unwrap_or_default();
-    // Where no cause is known, people can only look at the host.
-    let of_host =
+    // If no cause is known, the host is the only place where people can look.
+    let may_be_the_host =
         parts.severity > Severity::Info && explained.cause.as_ref().is_none_or(|cause| cause.category.is_of_host());
-    let instance = task.container_instance.filter(|_| of_host);
+    let instance = task.container_instance.filter(|_| may_be_the_host);
     let platform = platform(task);
     parts.fact("Container", culprit.name.filter(|_| task.containers.len() > 1));
     parts.fact("Image", culprit.image);
     parts.fact("Task definition", task.task_definition);
-    // The page of the instance shows the zone, so that is left out then.
+    // The console's page about the instance shows the zone, so an alert has only one of the two.
     parts.fact("Container instance", instance);
     parts.fact("Availability Zone", task.availability_zone.filter(|_| instance.is_none()));
     parts.fact("Platform", Some(platform.as_str()).filter(|platform| !platform.is_empty()));
@@ -72,7 +72,7 @@ fn platform(task: &Task) -> String {
 fn describe_warning(parts: &mut Parts, task: &Task, explained: &Explanation) {
     parts.cause.clone_from(&explained.cause);
     let stop = stop(task, parts.cause.as_ref());
-    // Spot's two-minute warning, and the notice of maintenance: there is still time to do something.
+    // Spot's two-minute warning and the notice of maintenance leave some time to act.
     parts.severity = match stop {
         Stop::Spot | Stop::Infrastructure => Severity::Warning,
         _ => Severity::Info,
@@ -110,11 +110,11 @@ fn describe_stop(parts: &mut Parts, task: &Task, explained: &Explanation) {
     let unhealthy = failed_health_check(parts.cause.as_ref());
     parts.severity = match stop {
         Stop::FailedToStart if task.is_of_service() => Severity::Critical,
-        // ECS starts another in its place; when that does not help, it says SERVICE_TASK_START_IMPAIRED.
+        // ECS replaces the task. If the replacements fail too, ECS sends SERVICE_TASK_START_IMPAIRED.
         Stop::FailedToStart | Stop::Spot | Stop::Infrastructure => Severity::Warning,
         // A service's task should not exit by itself, not even with 0.
         Stop::ContainerExited if task.is_of_service() || category != Some(Category::Completed) => Severity::Warning,
-        // Exit codes mean nothing here, because every stopped container has 137 or 143.
+        // Exit codes do not count here, because the containers exited only when ECS stopped them.
         Stop::Scheduler if unhealthy || category.is_none_or(|category| category == Category::HostGone) => {
             Severity::Warning
         }
@@ -150,7 +150,8 @@ fn describe_stop(parts: &mut Parts, task: &Task, explained: &Explanation) {
     };
 }
 
-/// By the stop code. Older events have none, newer ones may have an unknown one: then by the cause and the exit codes.
+/// Finds it from the stop code. Older events have no stop code, and newer events may have an unknown one: then from the cause and the
+/// exit codes.
 fn stop(task: &Task, cause: Option<&Cause>) -> Stop {
     match (task.stop_code, cause.map(|cause| cause.category)) {
         (Some("TaskFailedToStart"), _) => Stop::FailedToStart,

@@ -1,4 +1,4 @@
-//! Events as they arrive, and the alerts that people get.
+//! Events as they arrive, and the alerts for them.
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ fn stopped(detail: Value) -> Alert {
 
 /// (fixture, severity, kind, "{subject} {what}", cause)
 #[rustfmt::skip]
-const STORIES: &[(&str, Severity, &str, &str, Option<&str>)] = &[
+const EXPECTED: &[(&str, Severity, &str, &str, Option<&str>)] = &[
     ("service_task_start_impaired", Critical, "SERVICE_TASK_START_IMPAIRED", "image_inferrer is unable to consistently start tasks successfully", None),
     ("service_steady_state", Info, "SERVICE_STEADY_STATE", "checkout has reached a steady state", None),
     ("service_tasks_stopped", Info, "TASKS_STOPPED", "checkout has stopped running tasks", None),
@@ -102,13 +102,13 @@ const STORIES: &[(&str, Severity, &str, &str, Option<&str>)] = &[
 ];
 
 #[test]
-fn each_event_tells_its_story() {
-    for (name, severity, kind, sentence, cause) in STORIES {
+fn each_fixture_has_the_expected_alert() {
+    for (name, severity, kind, sentence, cause) in EXPECTED {
         let alert = fixture(name);
-        let told = format!("{} {}", alert.subject, alert.what);
+        let headline = format!("{} {}", alert.subject, alert.what);
         let category = alert.cause.map(|cause| cause.category.as_str());
         assert_eq!(
-            (alert.severity, alert.kind.as_str(), told.as_str(), category),
+            (alert.severity, alert.kind.as_str(), headline.as_str(), category),
             (*severity, *kind, *sentence, *cause),
             "{name}"
         );
@@ -116,7 +116,7 @@ fn each_event_tells_its_story() {
 }
 
 #[test]
-fn every_alert_has_a_sentence_links_of_aws_only_and_few_facts() {
+fn every_alert_has_a_headline_links_only_to_aws_and_few_facts() {
     let hosts = [
         ".console.aws.amazon.com/",
         ".console.amazonaws.cn/",
@@ -139,11 +139,15 @@ fn links_lead_to_the_service_then_the_stopped_task_then_its_log() {
     let labels = |name: &str| fixture(name).links.iter().map(|link| link.page.label()).collect::<Vec<_>>();
     assert_eq!(labels("service_task_start_impaired"), ["View in console"]);
     assert_eq!(labels("task_stopped_oom"), ["View in console", "Stopped task", "Log"]);
-    assert_eq!(labels("task_failed_image_missing"), ["View in console", "Stopped task"], "what never ran has no log");
+    assert_eq!(
+        labels("task_failed_image_missing"),
+        ["View in console", "Stopped task"],
+        "a task that never ran has no log"
+    );
     assert_eq!(labels("task_stopped_exit_0_batch"), ["Stopped task", "Log"]);
     assert_eq!(labels("task_spot_notice_old_arn"), ["Task"]);
-    assert_eq!(labels("iso_partition"), [""; 0], "a console that is not known");
-    assert_eq!(labels("hostile_names"), [""; 0], "a region that would be another host");
+    assert_eq!(labels("iso_partition"), [""; 0], "the console of this partition is not known");
+    assert_eq!(labels("hostile_names"), [""; 0], "the Region contains another host");
     assert_eq!(labels("bare_detail_deployment"), [""; 0], "nothing to link to");
 
     let task =
@@ -179,7 +183,7 @@ fn links_lead_to_the_service_then_the_stopped_task_then_its_log() {
 }
 
 #[test]
-fn a_name_nobody_knows_is_a_warning_whatever_ecs_calls_it() {
+fn an_unknown_event_name_is_a_warning_whatever_its_event_type() {
     for event_type in [json!("ERROR"), json!("WARN"), json!("INFO"), json!("NOTICE"), json!(null), json!(7)] {
         let alert = action(json!({ "eventName": "SERVICE_FOO_BAR", "eventType": event_type }));
         assert_eq!((alert.severity, alert.what.as_str()), (Warning, "reported: service foo bar"), "{event_type}");
@@ -190,7 +194,7 @@ fn a_name_nobody_knows_is_a_warning_whatever_ecs_calls_it() {
 }
 
 #[test]
-fn a_rollback_in_progress_is_a_warning_although_ecs_calls_it_info() {
+fn a_rollback_in_progress_is_a_warning_although_its_event_type_is_info() {
     let rolling = "ECS deployment alarms: rolling back to deploymentId ecs-svc/1.";
     for (name, reason, severity) in [
         ("SERVICE_DEPLOYMENT_IN_PROGRESS", rolling, Warning),
@@ -205,7 +209,7 @@ fn a_rollback_in_progress_is_a_warning_although_ecs_calls_it_info() {
 }
 
 #[test]
-fn other_kinds_are_judged_by_their_state() {
+fn the_state_of_an_instance_or_alarm_decides_its_severity() {
     let instance =
         |detail| alert(json!({ "detail-type": "ECS Container Instance State Change", "detail": detail })).severity;
     assert_eq!(instance(json!({ "status": "ACTIVE", "agentConnected": false })), Info);
@@ -221,16 +225,16 @@ fn other_kinds_are_judged_by_their_state() {
         [alarm("ALARM"), alarm("OK"), alarm("INSUFFICIENT_DATA"), alarm("NEW")],
         [Critical, Info, Info, Warning]
     );
-    assert_eq!(fixture("alarm_of_scaling_policy").severity, Info, "it goes off whenever the service scales");
+    assert_eq!(fixture("alarm_of_scaling_policy").severity, Info, "it changes whenever the service scales");
 }
 
 #[test]
-fn a_stopped_task_says_what_one_needs_first() {
+fn the_alert_about_a_stopped_task_has_its_reason_image_and_platform() {
     let ec2 = fixture("task_failed_ec2_reason_in_container");
     let reason = ec2.reason.unwrap();
     assert!(
         reason.starts_with("app: CannotPullContainerError: toomanyrequests"),
-        "the container's reason says more: {reason}"
+        "the container's reason comes first, because it says more: {reason}"
     );
     assert!(reason.ends_with("\nTask failed to start"));
     let labels: Vec<&str> = ec2.facts.iter().map(|(label, _)| label.as_str()).collect();
@@ -244,7 +248,7 @@ fn a_stopped_task_says_what_one_needs_first() {
 }
 
 #[test]
-fn an_unknown_shape_shows_what_it_holds_but_no_secret() {
+fn the_alert_about_an_unknown_shape_shows_its_fields_but_no_secret() {
     let alert = fixture("unknown_shape_flat");
     let facts: Vec<_> = alert.facts.iter().map(|(label, value)| (label.as_str(), value.as_str())).collect();
     assert_eq!(facts, [("alert", "queue depth"), ("depth", "12400"), ("host", "build-host-3"), ("muted", "false")]);
@@ -258,7 +262,7 @@ fn an_unknown_shape_shows_what_it_holds_but_no_secret() {
 }
 
 #[test]
-fn what_cloudtrail_tells_of_ecs_is_no_event_of_ecs() {
+fn a_cloudtrail_event_about_ecs_is_not_taken_for_an_ecs_event() {
     let call = alert(json!({
         "source": "aws.ecs", "detail-type": "AWS API Call via CloudTrail",
         "detail": { "eventName": "UpdateService", "eventType": "AwsApiCall", "requestParameters": { "service": "checkout" } }

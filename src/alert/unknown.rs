@@ -1,5 +1,5 @@
-//! Events of an unknown kind: another detail-type, the output of an input transformer, a text from SNS. The queue gets them on purpose,
-//! so the alert shows what it can: texts for people, the state, then names, times and ids.
+//! Alerts about events of an unknown kind: another detail-type, the output of an input transformer, a text from SNS. The queue gets them
+//! on purpose, so the alert shows what it can: texts for people, the state, then names, times and ids.
 
 use serde_json::Value;
 
@@ -26,11 +26,11 @@ const TEXTS: [&str; 13] = [
     "additionalinformation",
 ];
 
-/// Fields with a state; a longer name may end with one of [`ENDS_OF_STATES`].
+/// Fields with a state. A field whose name ends with one of [`ENDS_OF_STATES`] has a state too.
 const STATES: [&str; 6] = ["state", "status", "result", "outcome", "conclusion", "severity"];
 const ENDS_OF_STATES: [&str; 3] = ["state", "status", "result"];
-/// Scalars that the alert shows elsewhere, or that people do not need.
-const SAID: [&str; 13] = [
+/// Fields that are no facts, because the alert shows them elsewhere or people do not need them.
+const NO_FACTS: [&str; 13] = [
     "id",
     "messageid",
     "version",
@@ -45,7 +45,7 @@ const SAID: [&str; 13] = [
     "servicename",
     "topicarn",
 ];
-/// A field whose name holds one of these is not shown, nor is anything in it. Overrides hold a task's environment.
+/// If a field's name contains one of these, neither the field nor anything in it is shown. Overrides contain a task's environment.
 const SECRET: [&str; 8] =
     ["password", "secret", "token", "credential", "apikey", "authorization", "webhook", "override"];
 /// How many levels of objects are searched for texts and states; lists do not count as levels.
@@ -57,7 +57,7 @@ pub(super) fn describe(event: &Event) -> Parts {
     let action = Action::read(detail);
     if let Some(name) = action.name {
         parts.kind = name.to_owned();
-        // An event of ECS that is newer than this program.
+        // An event of ECS that this program does not know.
         if event.source() == Some("aws.ecs") && !name.contains(char::is_lowercase) {
             return action::describe(event, &action, "service");
         }
@@ -70,12 +70,12 @@ pub(super) fn describe(event: &Event) -> Parts {
     parts.subject = subject.or(event.source()).unwrap_or("unknown source").to_owned();
 
     let fields = fields(base);
-    let [titles, bodies] = [TITLES.as_slice(), TEXTS.as_slice()].map(|names| texts(&fields, names));
+    let [titles, messages] = [TITLES.as_slice(), TEXTS.as_slice()].map(|names| texts(&fields, names));
     let about_subject = |text: &&&str| text.starts_with(&parts.subject);
-    // The detail-type of an event of AWS says what it is about; its message may not.
+    // The detail-type of AWS's event is a better headline than its message.
     let is_of_aws = event.source().is_some_and(|source| source.starts_with("aws."));
-    let body = bodies.first().filter(|_| !is_of_aws);
-    let first = titles.iter().find(about_subject).or(titles.first()).or(body).copied();
+    let message = messages.first().filter(|_| !is_of_aws);
+    let first = titles.iter().find(about_subject).or(titles.first()).or(message).copied();
     let headline = first.and_then(|text| text.trim().lines().next()).map(|text| line(text, 200));
     parts.what = match (&headline, event.detail_type()) {
         (Some(headline), _) => match headline.strip_prefix(&parts.subject).filter(|rest| rest.starts_with(' ')) {
@@ -85,18 +85,18 @@ pub(super) fn describe(event: &Event) -> Parts {
         (None, Some(detail_type)) => format!("reported: {detail_type}"),
         (None, None) => "sent an event of unknown shape".to_owned(),
     };
-    // A state on an inner level may belong to something else than the title.
+    // If there is a title, a state on an inner level may not belong to it.
     let state = state(&fields, if titles.is_empty() { LEVELS } else { 1 });
     if let Some(state) = state.filter(|state| !parts.what.contains(state)) {
         parts.what = format!("{} — {}", line(parts.what.trim_end_matches('.'), 300), line(state, 60));
     }
-    // Only AWS's own events use these words reliably.
+    // Only in AWS's own events, these words reliably mean success.
     let is_well = state.is_some_and(|state| WELL.iter().any(|well| state.eq_ignore_ascii_case(well)));
     if is_well && is_of_aws {
         parts.severity = Severity::Info;
     }
     // The reason must differ from the headline.
-    if let Some(reason) = bodies.into_iter().find(|text| headline.as_deref() != Some(text.trim())) {
+    if let Some(reason) = messages.into_iter().find(|text| headline.as_deref() != Some(text.trim())) {
         if ecs.is_some() {
             parts.explain(reason);
         } else {
@@ -110,10 +110,10 @@ pub(super) fn describe(event: &Event) -> Parts {
     parts
 }
 
-/// States of AWS's events that are no problem.
+/// States of AWS's events that mean success.
 const WELL: [&str; 6] = ["SUCCEEDED", "SUCCESS", "SUCCESSFUL", "COMPLETED", "PASSED", "RESOLVED"];
 
-/// A scalar somewhere in the event.
+/// A field with a scalar value, at any level of the event.
 struct Field<'a> {
     key: &'a str,
     /// The key without `-`, `_` and case.
@@ -122,7 +122,7 @@ struct Field<'a> {
     level: usize,
 }
 
-/// All scalars of the first levels, outer ones first, without secrets.
+/// All scalar fields of the first [`LEVELS`] levels, the outer ones first, without secrets.
 fn fields(base: &Value) -> Vec<Field<'_>> {
     let mut found = Vec::new();
     let mut objects = vec![base];
@@ -151,7 +151,7 @@ fn fields(base: &Value) -> Vec<Field<'_>> {
     found
 }
 
-/// The objects in a value that is one, or a list of them, or a list of lists.
+/// Collects the objects in a value: the value itself if it is an object, or the objects in a list or in lists of lists.
 fn flatten<'a>(value: &'a Value, objects: &mut Vec<&'a Value>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| flatten(item, objects)),
@@ -167,7 +167,7 @@ fn texts<'a>(fields: &[Field<'a>], names: &[&str]) -> Vec<&'a str> {
     texts.filter(|text| !text.trim().is_empty()).collect()
 }
 
-/// The state, from the first `levels`: "FAILED", "OPEN" …
+/// The state, "FAILED", "OPEN" …, from the first `levels` levels.
 fn state<'a>(fields: &[Field<'a>], levels: usize) -> Option<&'a str> {
     let is_earlier = |name: &str| ["previous", "old", "desired", "last"].iter().any(|prefix| name.starts_with(prefix));
     let is_word = |text: &&str| !text.trim().is_empty() && text.len() <= 60;
@@ -189,9 +189,10 @@ fn facts<'a>(fields: &[Field<'a>], state: Option<&str>) -> Vec<(&'a str, String)
             scalar => scalar.to_string(),
         };
         let name = field.name.as_str();
-        let is_said = TITLES.contains(&name) || TEXTS.contains(&name) || SAID.contains(&name) || Some(&*text) == state;
+        let is_shown_elsewhere =
+            TITLES.contains(&name) || TEXTS.contains(&name) || NO_FACTS.contains(&name) || Some(&*text) == state;
         let rank = rank(name, &text);
-        if !is_said && (field.level == 0 || name.contains("code")) {
+        if !is_shown_elsewhere && (field.level == 0 || name.contains("code")) {
             facts.push((rank, field.key, text));
         }
     }
@@ -199,7 +200,7 @@ fn facts<'a>(fields: &[Field<'a>], state: Option<&str>) -> Vec<(&'a str, String)
     facts.into_iter().map(|(_, key, text)| (key, text)).collect()
 }
 
-/// Codes and states, names, anything else, times, then ids, ARNs and Regions.
+/// The rank of a fact, the first shown first: codes and states, names, anything else, times, then ids, ARNs and Regions.
 fn rank(name: &str, text: &str) -> usize {
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let is_hash = text.len() >= 16 && text.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-');
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn how_it_stands_is_in_the_headline_and_names_come_before_times_and_ids() {
+    fn the_state_is_in_the_headline_and_names_come_before_times_and_ids() {
         let build = of_aws(
             "aws.codebuild",
             "CodeBuild Build State Change",
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_that_of_the_event_itself() {
+    fn the_state_is_that_of_the_event_itself() {
         let what = |detail: Value| alert(json!({ "source": "a", "detail-type": "B", "detail": detail })).what;
         assert_eq!(what(json!({ "state": { "name": "OPEN", "previous": "NEW" } })), "reported: B — OPEN");
         assert_eq!(what(json!({ "run": { "conclusion": "failure" } })), "reported: B — failure");
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ecs_names_services_of_ecs() {
+    fn a_service_field_names_an_ecs_service_only_in_events_of_ecs() {
         let health = alert(json!({ "source": "aws.something", "detail-type": "Something", "region": "eu-west-1",
             "detail": { "service": "ECS", "clusterName": "prod" } }));
         assert_eq!(health.subject, "aws.something");
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_aws_ended_well_is_no_problem_and_what_others_say_is_not_judged() {
+    fn success_is_info_in_an_event_of_aws_and_a_warning_in_any_other() {
         let severity = |source: &str, state: &str| of_aws(source, "Job", json!({ "state": state })).severity;
         assert_eq!(severity("aws.codepipeline", "SUCCEEDED"), Severity::Info);
         assert_eq!(severity("aws.codepipeline", "FAILED"), Severity::Warning);
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_and_secrets_are_not_looked_into() {
+    fn overrides_and_secrets_are_not_shown() {
         let alert = of_aws(
             "aws.states",
             "Step",

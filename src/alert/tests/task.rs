@@ -3,14 +3,14 @@
 use super::*;
 
 #[test]
-fn which_stops_of_a_task_are_problems() {
+fn the_severity_depends_on_why_the_task_stopped() {
     let app = |exit_code: i64| json!([{ "name": "app", "exitCode": exit_code }]);
     for (detail, severity) in [
-        // Never running.
+        // Tasks that failed to start.
         (json!({ "stopCode": "TaskFailedToStart", "containers": [] }), Critical),
         (json!({ "stopCode": "TaskFailedToStart", "group": "family:report" }), Warning),
         (json!({ "stopCode": "TaskFailedToStart", "group": null, "startedBy": "ecs-svc/12" }), Critical),
-        // By themselves.
+        // Tasks that exited by themselves.
         (json!({ "stopCode": "EssentialContainerExited", "containers": app(143) }), Warning),
         (json!({ "stopCode": "EssentialContainerExited", "containers": app(0), "group": "family:report" }), Info),
         (json!({ "stopCode": "EssentialContainerExited", "containers": app(1), "group": "family:report" }), Warning),
@@ -20,7 +20,7 @@ fn which_stops_of_a_task_are_problems() {
                  "containers": [{ "exitCode": 0, "reason": "OutOfMemoryError: killed" }] }),
             Warning,
         ),
-        // By the scheduler.
+        // Tasks that the scheduler stopped.
         (json!({ "stopCode": "ServiceSchedulerInitiated", "containers": app(143) }), Info),
         (
             json!({ "stopCode": "ServiceSchedulerInitiated", "stoppedReason": "Task failed ELB health checks in (elb web)" }),
@@ -30,7 +30,7 @@ fn which_stops_of_a_task_are_problems() {
             json!({ "stopCode": "ServiceSchedulerInitiated", "stoppedReason": "(port 80) is unhealthy in (target-group x)" }),
             Warning,
         ),
-        // Without a stop code, or with one that nobody knows.
+        // Without a stop code, or with an unknown one.
         (json!({ "stoppedReason": "Task stopped by user", "containers": app(137) }), Info),
         (json!({ "stoppedReason": "Your Spot Task was interrupted." }), Warning),
         (json!({ "stoppedReason": "CannotPullContainerError: pull access denied for web" }), Critical),
@@ -42,7 +42,7 @@ fn which_stops_of_a_task_are_problems() {
         (json!({ "stopCode": "SpotInterruptionTermination", "containers": app(0), "group": "family:report" }), Info),
         (json!({ "containers": app(3), "group": "family:report" }), Warning),
         (json!({}), Info),
-        // Not stopped.
+        // Tasks that have not stopped.
         (json!({ "lastStatus": "RUNNING", "stopCode": "SpotInterruption" }), Warning),
         (json!({ "lastStatus": "STOPPING", "stopCode": "SpotInterruption" }), Info),
         (json!({ "lastStatus": "DEPROVISIONING", "stopCode": "TaskFailedToStart" }), Info),
@@ -55,7 +55,7 @@ fn which_stops_of_a_task_are_problems() {
 }
 
 #[test]
-fn a_task_that_is_to_stop_is_not_said_to_run() {
+fn the_alert_about_a_task_that_is_to_stop_does_not_say_that_it_is_running() {
     for (detail, severity, kind, what) in [
         (
             json!({ "stoppedReason": "Your Spot Task was interrupted." }),
@@ -116,11 +116,14 @@ fn a_cause_on_the_host_names_the_container_instance() {
     let scaled_in = stopped(json!({
         "stopCode": "ServiceSchedulerInitiated", "containerInstanceArn": "arn:aws:ecs:eu-west-1:1:container-instance/prod/c9",
     }));
-    assert!(!scaled_in.facts.iter().any(|(label, _)| label == "Container instance"), "nothing to look at");
+    assert!(
+        !scaled_in.facts.iter().any(|(label, _)| label == "Container instance"),
+        "routine, so there is nothing to check"
+    );
 }
 
 #[test]
-fn the_platform_is_told_where_it_is_unusual() {
+fn the_platform_has_the_launch_type_the_version_and_a_windows_family() {
     let platform = |detail: Value| {
         let facts = stopped(detail).facts;
         facts.into_iter().find(|(label, _)| label == "Platform").map(|(_, platform)| platform)
@@ -147,7 +150,7 @@ fn the_platform_is_told_where_it_is_unusual() {
 }
 
 #[test]
-fn a_container_without_an_exit_code_is_never_said_to_have_exited() {
+fn the_headline_does_not_name_a_container_without_an_exit_code() {
     let exited = |containers: Value| {
         stopped(json!({ "stopCode": "EssentialContainerExited", "startedAt": "2026-03-02T08:18:00Z", "containers": containers })).what
     };
