@@ -1,6 +1,6 @@
-//! Amazon Resource Names, in both forms of ECS: with the cluster in the path, and the older one without it.
+//! Amazon Resource Names, in both forms of ECS: with the cluster in the path, and the older form without it.
 
-/// A parsed ARN, borrowed from its text. Only its shape is checked.
+/// A parsed ARN, which borrows from its text. Only its shape is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arn<'a> {
     /// `aws`, `aws-cn`, `aws-us-gov` …
@@ -55,7 +55,7 @@ impl<'a> Arn<'a> {
         self.resource.split_once(['/', ':']).map_or("", |(_, path)| path)
     }
 
-    /// The name of the ECS cluster, where the ARN contains it.
+    /// The name of the ECS cluster, if the ARN contains it.
     pub fn cluster(&self) -> Option<&'a str> {
         if self.service != "ecs" {
             return None;
@@ -83,14 +83,14 @@ impl<'a> Arn<'a> {
         (!name.is_empty()).then_some(name)
     }
 
-    /// The name of the ECS service, where the ARN is one of a service or of something that belongs to one.
+    /// The name of the ECS service, if it is the ARN of a service or of something that belongs to a service.
     pub fn service_name(&self) -> Option<&'a str> {
         let of_service =
             matches!(self.resource_type(), "service" | "service-deployment" | "service-revision" | "task-set");
         if self.service == "ecs" && of_service { self.name() } else { None }
     }
 
-    /// The name of the ECS daemon, likewise.
+    /// The name of the ECS daemon, if it is the ARN of a daemon or of something that belongs to a daemon.
     pub fn daemon_name(&self) -> Option<&'a str> {
         let of_daemon = matches!(self.resource_type(), "daemon" | "daemon-deployment" | "daemon-revision");
         if self.service == "ecs" && of_daemon { self.name() } else { None }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_and_new_forms_name_the_same_things() {
+    fn the_old_and_the_new_form_give_the_same_names() {
         for (text, cluster, name) in [
             ("arn:aws:ecs:eu-west-1:1:service/prod/checkout", Some("prod"), Some("checkout")),
             ("arn:aws:ecs:eu-west-1:1:service/checkout", None, Some("checkout")),
@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_arn_is_none() {
+    fn a_text_that_is_not_an_arn_is_none() {
         for text in ["", "arn", "arn:aws:ecs", "arn:aws:ecs:eu-west-1:1:", "service/prod/checkout", "arn::::::"] {
             assert_eq!(Arn::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn arns_are_found_in_prose() {
+    fn arns_are_found_in_a_sentence() {
         let text = "Task (arn:aws:ecs:eu-west-1:1:task/a/b) of \"arn:aws:ecs:eu-west-1:1:service/a/c\" died. See arn:aws:ecs:eu-west-1:1:cluster/a.";
         let found: Vec<_> = Arn::find_in(text).map(|arn| arn.resource).collect();
         assert_eq!(found, ["task/a/b", "service/a/c", "cluster/a"]);

@@ -11,11 +11,11 @@ use super::text;
 pub struct Scaling<'a> {
     /// The group's name.
     pub group: Option<&'a str>,
-    /// In EC2's words: why it failed.
+    /// Why it failed, as EC2 says it.
     pub message: Option<&'a str>,
-    /// In Auto Scaling's words: why it was done.
+    /// Why the group did it, as Auto Scaling says it.
     pub cause: Option<&'a str>,
-    /// `i-…`; empty or missing where none was launched.
+    /// `i-…`; `None` if no instance was launched.
     pub instance: Option<&'a str>,
     /// `eu-central-1c`
     pub availability_zone: Option<&'a str>,

@@ -1,7 +1,7 @@
 //! The detail of an API call that CloudTrail recorded. Every field may be missing.
 //!
-//! Of what was asked for only names are read: a task's overrides hold environments and commands, so nothing of them leaves
-//! this file. Field names: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+//! Only names are read from the request's parameters. A task's overrides contain environments and commands, so nothing in them is read.
+//! Field names: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 
 use serde_json::Value;
 
@@ -14,23 +14,23 @@ pub struct ApiCall<'a> {
     pub name: Option<&'a str>,
     /// `ecs.amazonaws.com` …
     pub api: Option<&'a str>,
-    /// `AccessDenied` …: none when it succeeded.
+    /// `AccessDenied` …; `None` if the call succeeded.
     pub error_code: Option<&'a str>,
-    /// In the API's words.
+    /// The API's error message.
     pub error_message: Option<&'a str>,
-    /// Whether it could change anything.
+    /// Whether the API only reads.
     pub read_only: bool,
-    /// The name of the ECS cluster that was asked for.
+    /// The name of the ECS cluster in the request.
     pub cluster: Option<&'a str>,
-    /// The name of the ECS service that was asked for.
+    /// The name of the ECS service in the request.
     pub service: Option<&'a str>,
     /// `FAMILY:REVISION`, or the family alone.
     pub task_definition: Option<&'a str>,
-    /// Who ECS was told started the task: `events-rule/NAME`, `chronos-schedule/NAME`, cut to 36 characters.
+    /// The request's `startedBy`: `events-rule/NAME`, `chronos-schedule/NAME`, cut to 36 characters.
     pub started_by: Option<&'a str>,
     /// How many tasks were started.
     pub started: usize,
-    /// Why others were not started, although the call succeeded.
+    /// Why other tasks were not started, although the call succeeded.
     pub failures: Vec<Failure<'a>>,
     /// Who called.
     pub caller: Caller<'a>,
@@ -44,7 +44,7 @@ pub struct Failure<'a> {
     /// `RESOURCE:MEMORY`, `AGENT` …
     /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html>
     pub reason: Option<&'a str>,
-    /// More words.
+    /// Further explanation.
     pub detail: Option<&'a str>,
 }
 
@@ -53,7 +53,7 @@ pub struct Failure<'a> {
 pub struct Caller<'a> {
     /// `IAMUser`, `AssumedRole`, `AWSService`, `Root` …
     pub kind: Option<&'a str>,
-    /// A user's name, or that of the role that was assumed.
+    /// The name of the user, or of the role that the caller assumed.
     pub name: Option<&'a str>,
     /// The name of a role's session.
     pub session: Option<&'a str>,

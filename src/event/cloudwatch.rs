@@ -9,13 +9,13 @@ use super::{Arn, list, text};
 /// An alarm that changed its state.
 #[derive(Debug, Clone, Default)]
 pub struct Alarm<'a> {
-    /// The alarm's name, which may hold spaces and slashes.
+    /// The alarm's name, which may contain spaces and slashes.
     pub name: Option<&'a str>,
     /// `ALARM`, `OK`, `INSUFFICIENT_DATA`.
     pub state: Option<&'a str>,
-    /// In CloudWatch's words.
+    /// Why the state changed, as CloudWatch says it.
     pub reason: Option<&'a str>,
-    /// In its owner's words.
+    /// The description that the alarm's owner wrote.
     pub description: Option<&'a str>,
     /// The expression that it watches, if any: `100*(m1/m2)`, or a query.
     pub expression: Option<&'a str>,
@@ -67,7 +67,7 @@ impl<'a> Alarm<'a> {
     }
 }
 
-/// The names of the alarms in `reasonData`, which is JSON in a string; else those whose ARNs the reason holds.
+/// The names of the alarms in `reasonData`, which is JSON in a string. Without `reasonData`, the names in the ARNs in the reason.
 fn triggering_alarms(state: &Value, reason: Option<&str>) -> Vec<String> {
     let data = text(state, "reasonData").and_then(|data| serde_json::from_str::<Value>(data).ok()).unwrap_or_default();
     let triggers = list(&data, "triggeringAlarms").filter_map(|alarm| text(alarm, "arn"));
@@ -80,7 +80,7 @@ fn triggering_alarms(state: &Value, reason: Option<&str>) -> Vec<String> {
     names
 }
 
-/// Alarms are named by their names or by their ARNs.
+/// The name of an alarm, from its name or its ARN.
 fn alarm_name(text: &str) -> &str {
     let in_arn = || Arn::parse(text)?.resource.split_once(':').map(|(_, name)| name);
     in_arn().unwrap_or(text)
@@ -115,7 +115,7 @@ pub(super) fn detail_of_notification(message: &Value) -> Value {
     })
 }
 
-/// One of the metrics and expressions of an alarm on metric math.
+/// Converts one metric or expression of an alarm on metric math.
 fn query(query: &Value) -> Value {
     let stat =
         query.get("MetricStat").map(|stat| json!({ "metric": metric(stat.get("Metric").unwrap_or(&Value::Null)) }));

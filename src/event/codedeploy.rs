@@ -1,4 +1,4 @@
-//! The detail of a CodeDeploy deployment's event, or what a CodeDeploy trigger sends to SNS. Every field may be missing.
+//! The detail of a CodeDeploy deployment's event, or the message that a CodeDeploy trigger sends to SNS. Every field may be missing.
 //!
 //! Field names: <https://docs.aws.amazon.com/codedeploy/latest/userguide/monitoring-cloudwatch-events.html>,
 //! <https://docs.aws.amazon.com/codedeploy/latest/userguide/monitoring-sns-event-notifications-json-format.html>
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::text;
 
-/// A deployment by CodeDeploy, or what it did to one instance.
+/// A deployment by CodeDeploy, or its part on one instance.
 #[derive(Debug, Clone, Default)]
 pub struct CodeDeploy<'a> {
     /// The application's name.
@@ -16,18 +16,18 @@ pub struct CodeDeploy<'a> {
     pub group: Option<&'a str>,
     /// `d-123456789`
     pub deployment: Option<&'a str>,
-    /// `START`, `SUCCESS`, `FAILURE`, `STOP`, `READY`; from a trigger `CREATED`, `SUCCEEDED`, `FAILED`, `STOPPED`.
+    /// In an event: `START`, `SUCCESS`, `FAILURE`, `STOP`, `READY`. From a trigger: `CREATED`, `SUCCEEDED`, `FAILED`, `STOPPED`.
     pub state: Option<&'a str>,
-    /// The EC2 instance that the event is about alone.
+    /// The EC2 instance, if the event is about a single one.
     pub instance: Option<&'a str>,
-    /// Why it failed, in CodeDeploy's words; from a trigger only.
+    /// Why it failed, as CodeDeploy says it. Only a trigger has it.
     pub error: Option<String>,
 }
 
 impl<'a> CodeDeploy<'a> {
     /// Reads a detail.
     pub fn read(detail: &'a Value) -> Self {
-        // JSON in a string.
+        // The field is a string that contains JSON.
         let error = text(detail, "errorInformation").and_then(|error| serde_json::from_str::<Value>(error).ok());
         Self {
             application: text(detail, "application").or(text(detail, "applicationName")),

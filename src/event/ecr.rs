@@ -10,7 +10,7 @@ use super::{Arn, list, text};
 /// A scan of a container image.
 #[derive(Debug, Clone, Default)]
 pub struct ImageScan<'a> {
-    /// The repository's name, which may hold slashes.
+    /// The repository's name, which may contain slashes.
     pub repository: Option<&'a str>,
     /// The image's tags.
     pub tags: Vec<&'a str>,
@@ -28,7 +28,7 @@ impl<'a> ImageScan<'a> {
         let repository = text(detail, "repository-name");
         let counts = detail.get("finding-severity-counts").and_then(Value::as_object).into_iter().flatten();
         Self {
-            // Inspector names it by its ARN.
+            // Inspector puts the repository's ARN here.
             repository: repository.map(|name| {
                 let in_arn = Arn::parse(name).and_then(|arn| Some(arn.resource.split_once('/')?.1));
                 in_arn.unwrap_or(name)

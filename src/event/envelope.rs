@@ -1,11 +1,11 @@
-//! From the body of a message to events in EventBridge's shape: removes the wrappers of transports, converts other known shapes, and
+//! Turns the body of a message into events in EventBridge's shape: removes the wrappers of SNS and SQS, converts other known shapes, and
 //! drops every container's environment.
 
 use serde_json::{Value, json};
 
 use super::{Arn, Event, cloudwatch, json::parse, text, texts};
 
-/// Fields that SNS adds. An alert does not need them, and they let a reader confirm or end the subscription.
+/// Fields that SNS adds. An alert must not show them, because with them a reader can confirm or end the subscription.
 const SNS_CREDENTIALS: [&str; 6] =
     ["Signature", "SignatureVersion", "SigningCertURL", "SubscribeURL", "Token", "UnsubscribeURL"];
 
@@ -13,8 +13,9 @@ const SNS_CREDENTIALS: [&str; 6] =
 const OF_SQS: [&str; 6] =
     ["attributes", "eventSource", "md5OfBody", "md5OfMessageAttributes", "messageAttributes", "receiptHandle"];
 
-/// Removes the wrappers, normalises their content, and drops the environments. Returns at least one event. A Lambda event, or what
-/// the AWS CLI receives, has one event for each record; a record without a JSON object in it is an event itself.
+/// Removes the wrappers, normalises their content, and drops the environments. Returns at least one event. The event of a Lambda
+/// function and the answer of the AWS CLI have a list of records, each of which becomes an event. A record without a JSON object in it
+/// is itself the event.
 pub(super) fn open(value: Value) -> Vec<Event> {
     let mut events = Vec::new();
     let mut parcels = vec![Parcel { value, carrier: None, topic: None }];
@@ -28,17 +29,17 @@ pub(super) fn open(value: Value) -> Vec<Event> {
     events
 }
 
-/// A JSON object, and what the transports around it said.
+/// A JSON object that may be a wrapper, and facts from the wrappers around it.
 struct Parcel {
     value: Value,
-    /// The id that the innermost transport gave it.
+    /// The id in the innermost wrapper.
     carrier: Option<String>,
-    /// The innermost SNS topic.
+    /// The topic in the innermost SNS notification.
     topic: Option<String>,
 }
 
 impl Parcel {
-    /// The content, in its order, if this is a wrapper.
+    /// Removes one wrapper: the content, in its order. The error is this object if it is no wrapper.
     fn open(mut self) -> Result<Vec<Self>, Self> {
         for list in ["Records", "Messages"] {
             let Some(Value::Array(records)) = self.value.get_mut(list) else { continue };
@@ -46,7 +47,7 @@ impl Parcel {
                 return Ok(std::mem::take(records).into_iter().map(|record| self.of_record(record)).collect());
             }
         }
-        // An object that is not in a list of records may be anything, so it must have every mark of a record.
+        // An object outside a list of records may be anything, so it counts as a wrapper only if it has all of a wrapper's fields.
         let (inside, id) = if is_sns(&self.value) {
             (text(&self.value, "Message").and_then(parse_object), text(&self.value, "MessageId"))
         } else if let Some(id) = sqs_id(&self.value) {
@@ -56,14 +57,15 @@ impl Parcel {
         };
         let topic = text(&self.value, "TopicArn");
         match inside {
-            Some(value) => Ok(vec![self.around(value, id, topic)]),
+            Some(value) => Ok(vec![self.inner(value, id, topic)]),
             None => Err(self),
         }
     }
 
+    /// The content of a record in this wrapper, or the record itself if it contains no JSON object.
     fn of_record(&self, mut record: Value) -> Self {
         if let Some(notification) = record.get_mut("Sns").filter(|notification| notification.is_object()) {
-            return self.around(notification.take(), None, None);
+            return self.inner(notification.take(), None, None);
         }
         let id = sqs_id(&record).map(str::to_owned);
         let value = body(&record).and_then(parse_object).unwrap_or_else(|| {
@@ -75,11 +77,11 @@ impl Parcel {
             }
             record
         });
-        self.around(value, id.as_deref(), None)
+        self.inner(value, id.as_deref(), None)
     }
 
-    /// The content of this wrapper.
-    fn around(&self, value: Value, id: Option<&str>, topic: Option<&str>) -> Self {
+    /// The content of this wrapper, with the wrapper's id and topic. If it has none, those of the wrapper around it stay.
+    fn inner(&self, value: Value, id: Option<&str>, topic: Option<&str>) -> Self {
         Self {
             value,
             carrier: id.map(str::to_owned).or_else(|| self.carrier.clone()),
@@ -87,6 +89,7 @@ impl Parcel {
         }
     }
 
+    /// The event in EventBridge's shape, without environments.
     fn normalised(self) -> Event {
         let alarm = legacy_alarm(&self.value, self.topic.as_deref());
         let mut value = alarm.unwrap_or_else(|| with_detail_type(self.value));
@@ -95,12 +98,12 @@ impl Parcel {
     }
 }
 
-/// Whether one of several is a record that SQS or SNS made. S3 and CloudTrail name theirs `Records` too.
+/// Whether an item of a list of records is from SQS or SNS. S3 and CloudTrail also have lists with the name `Records`.
 fn is_record(record: &Value) -> bool {
     body(record).is_some() || record.get("Sns").is_some_and(Value::is_object)
 }
 
-/// The body of an SQS message, as Lambda or as the AWS CLI writes it.
+/// The body of an SQS message, in the spelling of Lambda or of the AWS CLI.
 fn body(record: &Value) -> Option<&str> {
     text(record, "body").or_else(|| text(record, "Body"))
 }
@@ -117,7 +120,7 @@ fn parse_object(text: &str) -> Option<Value> {
     parse(text).ok().filter(Value::is_object)
 }
 
-/// Gives an event without a detail-type the one that follows from its detail's keys. Wraps a detail that came without an event.
+/// If an event has no detail-type, adds the one that follows from its detail's keys. If the value is a detail alone, puts it in an event.
 fn with_detail_type(mut value: Value) -> Value {
     if is_sns(&value)
         && let Some(fields) = value.as_object_mut()
@@ -184,11 +187,11 @@ fn type_from_keys(detail: &Value) -> Option<(&'static str, &'static str)> {
     Some(("aws.ecs", detail_type))
 }
 
-/// The alarm that CloudWatch sends to SNS, as the event that it sends to EventBridge.
+/// Converts the notification that a CloudWatch alarm sends to SNS to the event that it sends to EventBridge.
 fn legacy_alarm(message: &Value, topic: Option<&str>) -> Option<Value> {
     text(message, "AlarmName").and(text(message, "NewStateValue"))?;
     let arn = text(message, "AlarmArn");
-    // `Region` is a display name ("EU (Ireland)"). The alarm's topics are always in its own region.
+    // `Region` is a display name ("EU (Ireland)"), so an ARN is better. An alarm's topics are always in the alarm's Region.
     let topics = texts(message).flat_map(Arn::find_in).filter(|arn| arn.service == "sns");
     let region = [arn, topic].into_iter().flatten().find_map(Arn::parse).or_else(|| topics.into_iter().next());
     let region = region.map(|arn| arn.region);
@@ -216,8 +219,8 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Drops every `environment` and `environmentFiles`, and cuts a text that quotes one in JSON. The depth of values is limited, so the
-/// recursion is too.
+/// Drops every `environment` and `environmentFiles`, and cuts a text that quotes one in JSON. The recursion is limited, because the
+/// depth of values is.
 pub(crate) fn drop_environments(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -230,7 +233,7 @@ pub(crate) fn drop_environments(value: &mut Value) {
     }
 }
 
-/// Cuts a text where it begins to quote an environment in JSON.
+/// Cuts a text at the place where it begins to quote an environment in JSON.
 pub(crate) fn drop_quoted_environment(text: &mut String) {
     if let Some(start) = quoted_environment(text) {
         text.truncate(start);
@@ -245,7 +248,7 @@ fn is_environment(key: &str) -> bool {
     key.eq_ignore_ascii_case(ENVIRONMENT) || key.eq_ignore_ascii_case(ENVIRONMENT_FILES)
 }
 
-/// Whether it is an array or an object, or a string that holds one.
+/// Whether it is an array or an object, or a string that contains one in JSON.
 fn is_compound(value: &Value) -> bool {
     match value {
         Value::Array(_) | Value::Object(_) => true,
@@ -254,7 +257,8 @@ fn is_compound(value: &Value) -> bool {
     }
 }
 
-/// Where a text begins to quote an environment, as in `… \"environment\": [{ …`, however often the quotes are escaped.
+/// The position at which a text begins to quote an environment, as in `… \"environment\": [{ …`. The quotes may be escaped any number
+/// of times.
 fn quoted_environment(text: &str) -> Option<usize> {
     let key_at = |start: &usize| {
         let rest = text.get(*start..).unwrap_or_default();
@@ -274,14 +278,14 @@ fn quoted_environment(text: &str) -> Option<usize> {
     text.as_bytes()
         .windows(ENVIRONMENT.len())
         .enumerate()
-        // A rare letter is compared first, because most texts do not have it.
+        // The letter "v" is compared first, because it is rare.
         .filter(|(_, window)| window[2] | 0x20 == b'v' && window.eq_ignore_ascii_case(ENVIRONMENT.as_bytes()))
         .map(|(start, _)| start)
         .find(key_at)
 }
 
-/// Whether a text contains "nv", two letters of [`ENVIRONMENT`] that few other words have. It does not stop at the first, so that the compiler
-/// can compare many bytes at once.
+/// Whether a text contains "nv", two letters of [`ENVIRONMENT`] that few other words have. It does not stop at the first "nv", so that the
+/// compiler can compare many bytes at once.
 fn has_nv(text: &[u8]) -> bool {
     let pairs = text.iter().zip(text.get(1..).unwrap_or_default());
     pairs.fold(false, |found, (first, second)| found | ((first | 0x20 == b'n') & (second | 0x20 == b'v')))

@@ -21,11 +21,11 @@ pub struct Health<'a> {
     pub status: Option<&'a str>,
     /// The Region of the notice; the event may come from another Region.
     pub region: Option<&'a str>,
-    /// When it begins, in RFC 2822.
+    /// When it begins, in RFC 2822, or in RFC 3339.
     pub start: Option<&'a str>,
-    /// When it ends.
+    /// When it ends, in the same formats.
     pub end: Option<&'a str>,
-    /// In AWS's words, in English where there are several languages.
+    /// AWS's description, in English if there are several languages.
     pub description: Option<&'a str>,
     /// The affected resources, and the status of each.
     pub entities: Vec<Entity<'a>>,
@@ -63,7 +63,7 @@ impl<'a> Health<'a> {
     }
 }
 
-/// `Wed, 16 Aug 2023 23:18:51 GMT`, or RFC 3339.
+/// Parses `Wed, 16 Aug 2023 23:18:51 GMT`, or RFC 3339.
 pub(crate) fn parse_health_time(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc2822).ok().or_else(|| parse_time(text))
 }

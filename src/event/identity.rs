@@ -1,8 +1,8 @@
-//! When two events are copies of one: they have the same id, if any, *and* the same content.
+//! Recognises copies of an event. Copies have the same id, if any, *and* the same content.
 //!
-//! The id does not suffice, because an input transformer may give all events the same one. The content does not suffice either: two
-//! events `{"text": "checkout failed"}` are two failures. So for an event without an id and without a time, the id of the message that
-//! carried it counts, too.
+//! The id alone is not enough, because an input transformer may give the same id to all events. The content alone is not enough either:
+//! two events `{"text": "checkout failed"}` are two failures. So if an event has neither an id nor a time, the id of the message that
+//! carried it counts too.
 
 use std::hash::{Hash, Hasher};
 
@@ -19,8 +19,8 @@ const ADDED_BY_DELIVERY: &str = "replay-name";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity(pub [u8; 16]);
 
-/// Collects the bytes to hash with SHA-256, so that nobody can make an event with the identity of another. They come in pieces of a
-/// few bytes, and one call for each piece takes several times as long.
+/// Collects the bytes for one call of SHA-256, because a call for each piece of a few bytes takes several times as long. With SHA-256,
+/// nobody can make an event with the identity of another event.
 struct Sink(Vec<u8>);
 
 impl Hasher for Sink {
@@ -29,7 +29,7 @@ impl Hasher for Sink {
     }
 
     fn finish(&self) -> u64 {
-        // Only the whole digest is used.
+        // Unused: only the SHA-256 of all bytes counts.
         0
     }
 }
@@ -48,7 +48,7 @@ impl Event {
     }
 
     fn hash(&self, message_id: &str, index: usize, hasher: &mut impl Hasher) {
-        // Fields come in the order of their names.
+        // The map is sorted by name, so the order of keys in the text does not matter.
         for (name, value) in self.value.as_object().into_iter().flatten().filter(|(name, _)| *name != ADDED_BY_DELIVERY)
         {
             (name, value).hash(hasher);
@@ -75,12 +75,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_one(a: &str, b: &str) {
+    fn assert_same_event(a: &str, b: &str) {
         assert_eq!(identities(a, "sent first"), identities(b, "sent again"), "{a}\n{b}");
     }
 
     #[track_caller]
-    fn assert_two(a: &str, b: &str) {
+    fn assert_different_events(a: &str, b: &str) {
         assert_ne!(identities(a, "sent first"), identities(b, "sent again"), "{a}\n{b}");
     }
 
@@ -92,17 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn with_one_id_only_events_that_say_the_same_are_one() {
-        assert_one(&event("ecs", "web").to_string(), &event("ecs", "web").to_string());
-        assert_two(&event("ecs", "web").to_string(), &event("ecs", "api").to_string());
-        assert_two(&event("1", "web").to_string(), &event("2", "web").to_string());
+    fn events_with_the_same_id_are_copies_only_if_their_content_is_the_same() {
+        assert_same_event(&event("ecs", "web").to_string(), &event("ecs", "web").to_string());
+        assert_different_events(&event("ecs", "web").to_string(), &event("ecs", "api").to_string());
+        assert_different_events(&event("1", "web").to_string(), &event("2", "web").to_string());
         let mut later = event("ecs", "web");
         later["time"] = json!("2026-03-14T15:19:26Z");
-        assert_two(&event("ecs", "web").to_string(), &later.to_string());
+        assert_different_events(&event("ecs", "web").to_string(), &later.to_string());
     }
 
     #[test]
-    fn how_it_is_written_and_delivered_makes_no_difference() {
+    fn formatting_wrappers_and_replays_do_not_change_the_identity() {
         let plain = event("ecs", "web");
         let sns = |id: &str, time: &str| {
             json!({
@@ -125,31 +125,31 @@ mod tests {
             &json!({ "Records": [record] }).to_string(),
             &replayed.to_string(),
         ] {
-            assert_one(&plain.to_string(), copy);
+            assert_same_event(&plain.to_string(), copy);
         }
     }
 
     #[test]
-    fn without_an_id_the_time_tells_and_without_that_the_message() {
+    fn without_an_id_the_time_counts_and_without_a_time_the_message_id() {
         let timed =
             json!({ "AlarmName": "cpu", "NewStateValue": "ALARM", "StateChangeTime": "2026-03-02T08:15:42.236+0000" });
-        assert_one(&timed.to_string(), &timed.to_string());
+        assert_same_event(&timed.to_string(), &timed.to_string());
 
         let text = json!({ "text": "checkout failed" }).to_string();
-        assert_two(&text, &text);
+        assert_different_events(&text, &text);
         assert_eq!(identities(&text, "received twice"), identities(&text, "received twice"));
 
         // A move from the dead-letter queue gives a message a new id, but the ids in the SNS and SQS wrappers stay.
         let sns = |id: &str| json!({ "Type": "Notification", "MessageId": id, "Message": text }).to_string();
-        assert_one(&sns("1"), &sns("1"));
-        assert_two(&sns("1"), &sns("2"));
+        assert_same_event(&sns("1"), &sns("1"));
+        assert_different_events(&sns("1"), &sns("2"));
         let record = |id: &str| json!({ "Records": [{ "messageId": id, "body": text }] }).to_string();
-        assert_one(&record("1"), &record("1"));
-        assert_two(&record("1"), &record("2"));
+        assert_same_event(&record("1"), &record("1"));
+        assert_different_events(&record("1"), &record("2"));
     }
 
     #[test]
-    fn of_one_message_the_same_text_twice_is_two_events_and_the_same_event_twice_is_one() {
+    fn in_one_message_a_text_without_id_and_time_twice_is_two_events_but_an_event_twice_is_one() {
         let both =
             |body: &str| identities(&json!({ "Records": [{ "body": body }, { "body": body }] }).to_string(), "m");
         let texts = both(r#"{"text": "failed"}"#);

@@ -1,21 +1,21 @@
-//! Parses any JSON text, also one with parts that a [`Value`] cannot hold: these parts are degraded, and the rest is kept.
+//! Parses any JSON text. If a [`Value`] cannot hold some part of it, this part is replaced, and the rest is kept.
 //!
-//! Invariant: parsing fails only where the text is not JSON by RFC 8259, and no value is more than [`MAX_DEPTH`] levels deep, so that
-//! code that reads one may recurse.
+//! Invariant: parsing fails only if the text is not JSON by RFC 8259. No value is more than [`MAX_DEPTH`] levels deep, so that code
+//! may read it by recursion.
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 use serde_json::{Error, Number, Value};
 
-/// Objects and arrays within each other; `serde_json` refuses more.
+/// The maximum depth of objects and arrays in each other. `serde_json` refuses more.
 const MAX_DEPTH: usize = 127;
 
-/// Stands for an object or an array that is too deep.
+/// Replaces an object or an array that is too deep.
 const TOO_DEEP: &str = "\"…\"";
 
-/// Parses a JSON text. A number beyond a float's range becomes the largest of its sign, an object or array that is too deep
-/// becomes `"…"`, and the lone half of a surrogate pair becomes U+FFFD.
+/// Parses a JSON text. A number beyond a float's range becomes the largest float with the same sign. An object or array that is too
+/// deep becomes `"…"`. Half of a surrogate pair, without the other half, becomes U+FFFD.
 ///
 /// # Errors
 ///
@@ -24,12 +24,12 @@ pub(super) fn parse(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).or_else(|_| {
         // Checks the grammar and nothing else, without recursion.
         serde_json::from_str::<IgnoredAny>(text)?;
-        serde_json::from_str(&degraded(text))
+        serde_json::from_str(&representable(text))
     })
 }
 
-/// Makes of a JSON text one that a [`Value`] can hold. The text must be JSON.
-fn degraded(text: &str) -> String {
+/// Replaces the parts of a JSON text that a [`Value`] cannot hold. The text must be JSON.
+fn representable(text: &str) -> String {
     let mut fitting = String::with_capacity(text.len());
     let mut depth = 0;
     let mut rest = text;
@@ -83,13 +83,13 @@ fn within_range(number: &str) -> Cow<'_, str> {
     if number.parse::<Number>().is_ok() {
         return Cow::Borrowed(number);
     }
-    // A pattern compares it with its limits as it would compare the number itself.
+    // A route's pattern compares the largest float with a limit in the same way as the number itself.
     let limit = if number.starts_with('-') { f64::MIN } else { f64::MAX };
     Cow::Owned(Number::from_f64(limit).map_or_else(|| "0".to_owned(), |limit| limit.to_string()))
 }
 
-/// Replaces each lone half of a surrogate pair in a string. JSON allows `\ud800` by itself, which remains where a text was cut inside
-/// an emoji; a Rust string cannot hold it.
+/// Replaces each half of a surrogate pair that stands alone in a string. JSON allows `\ud800` alone, and a text that was cut inside an
+/// emoji has it. A Rust string cannot hold it.
 fn with_whole_characters(string: &str) -> Cow<'_, str> {
     let unit = |text: &str| text.strip_prefix("\\u").and_then(|hex| u32::from_str_radix(hex.get(..4)?, 16).ok());
     let mut whole = String::new();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_range_is_the_largest_of_its_sign() {
+    fn a_number_out_of_range_becomes_the_largest_float_with_its_sign() {
         let digits = "9".repeat(400);
         for (number, expected) in [
             ("1e999", f64::MAX),
@@ -136,12 +136,12 @@ mod tests {
         ] {
             assert_eq!(parse(&format!("{{\"a\": [{number} ]}}")).unwrap(), json!({ "a": [expected] }), "{number}");
         }
-        // In a string it is text.
+        // A number in a string stays.
         assert_eq!(parse(r#"["1e999", "\"1e999", 1e999]"#).unwrap(), json!(["1e999", "\"1e999", f64::MAX]));
     }
 
     #[test]
-    fn what_is_too_deep_is_cut_where_it_begins_to_be() {
+    fn a_value_that_is_too_deep_is_cut_at_the_maximum_depth() {
         let mut value = parse(&format!("{{\"a\": {}, \"b\": [{{}}, 2]}}", nested(100_000, "{\"]\": 1e999}"))).unwrap();
         assert_eq!(value["b"], json!([{}, 2]));
         let mut depth = 1;
@@ -154,16 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn as_deep_as_it_may_be_nothing_is_cut() {
+    fn a_value_of_the_maximum_depth_is_not_cut() {
         let deepest = nested(MAX_DEPTH, "1");
         assert_eq!(parse(&deepest).unwrap().to_string(), deepest);
-        assert_eq!(degraded(&deepest), deepest);
+        assert_eq!(representable(&deepest), deepest);
         assert_eq!(parse(&nested(MAX_DEPTH + 1, "1")).unwrap().to_string(), nested(MAX_DEPTH, "\"…\""));
         assert_eq!(parse(&nested(MAX_DEPTH + 1, "")).unwrap().to_string(), nested(MAX_DEPTH, "\"…\""));
     }
 
     #[test]
-    fn only_the_grammar_is_a_fault_and_it_is_named_where_it_is() {
+    fn only_wrong_grammar_is_an_error_and_the_error_has_its_position() {
         for (text, error) in [
             ("[1e999, ]", "expected value at line 1 column 9"),
             ("[1e999, 01]", "invalid number at line 1 column 10"),
@@ -177,15 +177,15 @@ mod tests {
     }
 
     proptest! {
-        /// Texts made of JSON's own characters, some of them JSON.
+        /// The texts consist of JSON's own characters. Some of them are JSON.
         #[test]
-        fn what_is_json_is_a_value(text in r#"([\[\]{},:"\\ a]|-?[0-9]{1,3}|[0-9][eE.][0-9]{1,4}|\\u[dD][0-9a-f]{3}|"[ab]?"|"a":|true){0,12}"#) {
+        fn every_json_text_is_parsed(text in r#"([\[\]{},:"\\ a]|-?[0-9]{1,3}|[0-9][eE.][0-9]{1,4}|\\u[dD][0-9a-f]{3}|"[ab]?"|"a":|true){0,12}"#) {
             prop_assert_eq!(parse(&text).is_ok(), serde_json::from_str::<IgnoredAny>(&text).is_ok());
         }
 
         #[test]
-        fn what_fits_is_left_alone(text in r#""([ -!#-\[\]-~é🦀]|\\["\\/bfnrt]|\\u00[0-9a-f]{2}|\\ud83e\\udd80){0,8}"|-?[1-9][0-9]{0,20}(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2})?"#) {
-            prop_assert_eq!(degraded(&text), text);
+        fn a_representable_text_stays_as_it_is(text in r#""([ -!#-\[\]-~é🦀]|\\["\\/bfnrt]|\\u00[0-9a-f]{2}|\\ud83e\\udd80){0,8}"|-?[1-9][0-9]{0,20}(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2})?"#) {
+            prop_assert_eq!(representable(&text), text);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The events in a message of the queue: the JSON is parsed once, converted to EventBridge's shape, and read through typed views that
-//! borrow from it and tolerate missing fields.
+//! The events in a message of the queue. A body's JSON is parsed once and converted to EventBridge's shape. Typed views borrow from it
+//! and tolerate missing fields.
 //!
-//! Invariants: every JSON object is an [`Event`], because a field that is missing, unknown or of an unexpected type is no error; and
-//! no event holds a container's environment, which is dropped before any other code reads the event.
+//! Invariants: every JSON object is an [`Event`], because a field that is missing, unknown or of an unexpected type is no error. No
+//! event contains a container's environment, which is dropped before any other code reads the event.
 
 mod arn;
 pub mod autoscaling;
@@ -24,10 +24,10 @@ pub use arn::Arn;
 pub(crate) use envelope::{drop_environments, drop_quoted_environment};
 pub use identity::Identity;
 
-/// Why a message's body is no event. Does not contain the body.
+/// Why a message's body is no event. The error does not contain the body.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
-    /// With the line and the column.
+    /// The error has the line and the column.
     #[error("the body is not JSON: {0}")]
     NotJson(serde_json::Error),
     /// An array, a string, a number …
@@ -35,11 +35,11 @@ pub enum Undecodable {
     NotAnObject,
 }
 
-/// One event, in EventBridge's shape as far as its parts are known.
+/// One event, in EventBridge's shape if its kind is known. Otherwise it is the JSON object as it arrived.
 #[derive(Debug, Clone)]
 pub struct Event {
     value: Value,
-    /// The id of the SNS notification or the SQS record that it was in.
+    /// The id of the SNS notification or the SQS record that contained the event.
     carrier: Option<String>,
 }
 
@@ -72,21 +72,21 @@ pub enum Detail<'a> {
     ImageScan(ecr::ImageScan<'a>),
     /// "CodeDeploy Deployment State-change Notification", "CodeDeploy Instance State-change Notification".
     CodeDeploy(codedeploy::CodeDeploy<'a>),
-    /// Any of `aws.autoscaling`.
+    /// Any detail-type of the source `aws.autoscaling`.
     Scaling(autoscaling::Scaling<'a>),
     /// Any other detail-type, or none.
     Other,
 }
 
 impl Event {
-    /// Reads a message's body: an EventBridge event, bare or in an SNS notification, an SQS record or a Lambda event; an SNS
-    /// CloudWatch alarm; an event's `detail` alone; or any other JSON object. Returns at least one event, and one for each
-    /// record where there are several.
+    /// Reads a message's body: an EventBridge event, bare or in an SNS notification, an SQS record or a Lambda event; a CloudWatch
+    /// alarm's notification from SNS; an event's `detail` alone; or any other JSON object. Returns at least one event. If the body has
+    /// several records, returns one event for each.
     ///
     /// # Errors
     ///
-    /// Only when the body is not a JSON object. A record without a JSON object is an event, too, and is shown as it is. An error would
-    /// leave the whole message to the redrive policy, although its other records were reported.
+    /// Only if the body is not a JSON object. A record without a JSON object becomes an event that is shown as it is. An error for it
+    /// would leave the whole message to the redrive policy, although the other records can be reported.
     pub fn decode(body: &str) -> Result<Vec<Self>, Undecodable> {
         let value = json::parse(body).map_err(Undecodable::NotJson)?;
         if !value.is_object() {
@@ -101,7 +101,7 @@ impl Event {
     }
 
     /// Whether it is a canary, which a schedule sends to show that events arrive. An event with a detail is never a canary, whatever its
-    /// detail-type, so that no event with content is dropped as one.
+    /// detail-type, because the worker does not report canaries.
     pub fn is_canary(&self) -> bool {
         let is_empty = |detail: &Value| detail.is_null() || detail.as_object().is_some_and(serde_json::Map::is_empty);
         self.source() == Some("ecs-slack-alerts.canary")
@@ -109,8 +109,8 @@ impl Event {
             && is_empty(self.detail_value())
     }
 
-    /// EventBridge's id, or the value that an input transformer or a person put there, which may not be unique. `None` where the JSON object
-    /// is not an EventBridge event.
+    /// EventBridge's id, or the value that an input transformer or a person put there, which may not be unique. `None` if the event has no
+    /// detail-type, or if the id is too long or has control characters.
     pub fn id(&self) -> Option<&str> {
         self.detail_type()?;
         text(&self.value, "id").filter(|id| id.len() <= 128 && !id.contains(char::is_control))
@@ -121,17 +121,17 @@ impl Event {
         text(&self.value, "source")
     }
 
-    /// The detail-type, as it came or as it follows from the detail's keys.
+    /// The detail-type: the event's own, else the one that follows from the detail's keys.
     pub fn detail_type(&self) -> Option<&str> {
         text(&self.value, "detail-type")
     }
 
-    /// The account's id, else that of an ARN.
+    /// The account's id: the event's own, else the one in an ARN.
     pub fn account(&self) -> Option<&str> {
         text(&self.value, "account").or_else(|| self.arns().map(|arn| arn.account).find(|account| !account.is_empty()))
     }
 
-    /// The Region, else that of an ARN. It is not checked, so it may be any text.
+    /// The Region: the event's own, else the one in an ARN. It may be any text, because nothing checks it.
     pub fn region(&self) -> Option<&str> {
         text(&self.value, "region").or_else(|| self.arns().map(|arn| arn.region).find(|region| !region.is_empty()))
     }
@@ -182,13 +182,13 @@ impl Event {
         self.value.get("detail").unwrap_or(&NULL)
     }
 
-    /// Every ARN, the most specific first: those in `resources`, then in the detail's ARN fields, then ECS ARNs in any text, then others.
+    /// Every ARN, the most specific first: ARNs in `resources`, then in the detail's ARN fields, then ECS ARNs in any text, then others.
     pub fn arns(&self) -> impl Iterator<Item = Arn<'_>> {
         let anywhere = |ecs| texts(&self.value).flat_map(Arn::find_in).filter(move |arn| (arn.service == "ecs") == ecs);
         self.own_arns().chain(anywhere(true)).chain(anywhere(false))
     }
 
-    /// The ARNs in the fields in which ECS puts them.
+    /// The ARNs in `resources` and in the fields that ECS uses for ARNs.
     fn own_arns(&self) -> impl Iterator<Item = Arn<'_>> {
         const KEYS: [&str; 7] = [
             "serviceArn",
@@ -203,8 +203,8 @@ impl Event {
         self.resources().chain(keyed).filter_map(Arn::parse)
     }
 
-    /// The name of the ECS service: from a task's group, or from any ARN. A field `service` counts only in an event of ECS, because others
-    /// use it for something else.
+    /// The name of the ECS service: from a task's group, or from any ARN. A field `service` counts only in an event of ECS, because other
+    /// events use it for something else.
     pub fn service(&self) -> Option<&str> {
         if self.detail_type() == Some(TASK) {
             return text(self.detail_value(), "group")?.strip_prefix("service:");
@@ -221,14 +221,14 @@ impl Event {
     /// The name of the ECS cluster: from the ARN of a service, else from any ARN. ARNs in the fields of ECS come first.
     pub fn cluster(&self) -> Option<&str> {
         let plain = |key| text(self.detail_value(), key).filter(|name| !name.starts_with("arn:"));
-        // Searching every text takes longer than everything else here.
+        // The search through every text comes second, because it takes much longer.
         cluster_among(self.own_arns())
             .or_else(|| cluster_among(self.arns()))
             .or_else(|| ["clusterArn", "clusterName", "cluster"].into_iter().find_map(plain))
     }
 }
 
-/// A detail-type.
+/// The detail-type of a task's state change.
 const TASK: &str = "ECS Task State Change";
 
 /// The cluster of the first service among these ARNs, else of the first ARN with a cluster.

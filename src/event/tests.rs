@@ -1,4 +1,4 @@
-//! Bodies as they arrive, and what is read from them.
+//! Bodies as they arrive, and the events that are decoded from them.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> Event {
 }
 
 #[test]
-fn only_what_is_no_json_object_is_undecodable_and_the_error_keeps_the_body_to_itself() {
+fn only_a_body_that_is_no_json_object_is_undecodable_and_the_error_does_not_quote_it() {
     for (body, error) in [
         ("", "the body is not JSON: EOF while parsing a value at line 1 column 0"),
         ("hunter2", "the body is not JSON: expected value at line 1 column 1"),
@@ -35,7 +35,7 @@ fn only_what_is_no_json_object_is_undecodable_and_the_error_keeps_the_body_to_it
 }
 
 #[test]
-fn wrappers_come_off_down_to_the_same_event() {
+fn the_event_is_the_same_whatever_wrappers_are_around_it() {
     let plain =
         json!({ "id": "1", "detail-type": "ECS Service Action", "detail": { "eventName": "SERVICE_STEADY_STATE" } });
     let sns = |inner: &Value| json!({ "Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": inner.to_string() });
@@ -66,7 +66,7 @@ fn every_record_of_a_message_is_an_event_of_its_own() {
         let events = Event::decode(&body.to_string()).unwrap();
         assert_eq!(events.into_iter().map(|event| event.value).collect::<Vec<_>>(), three, "{body}");
     }
-    // One bad record is shown; the good ones beside it are what they are alone.
+    // A record without an event is shown as it is, and the events in the other records are decoded.
     let text = json!({ "messageId": "m", "body": "checkout failed", "receiptHandle": "secret", "md5OfBody": "x" });
     let events = Event::decode(&json!({ "Records": [record(&event(1)), text, { "a": 1 }] }).to_string()).unwrap();
     let values: Vec<Value> = events.into_iter().map(|event| event.value).collect();
@@ -74,7 +74,7 @@ fn every_record_of_a_message_is_an_event_of_its_own() {
 }
 
 #[test]
-fn what_only_looks_like_a_wrapper_is_kept() {
+fn an_object_that_only_resembles_a_wrapper_is_kept() {
     for body in [
         json!({ "Records": [] }),
         json!({ "Records": [{ "body": "{}" }, 7] }),
@@ -91,7 +91,7 @@ fn what_only_looks_like_a_wrapper_is_kept() {
 }
 
 #[test]
-fn nobody_can_confirm_or_end_an_sns_subscription_from_an_alert() {
+fn an_event_has_no_fields_that_confirm_or_end_an_sns_subscription() {
     let event = decode(json!({
         "Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": "You have chosen to subscribe",
         "SubscribeURL": "https://sns/confirm", "Token": "t0ken", "Signature": "s",
@@ -101,7 +101,7 @@ fn nobody_can_confirm_or_end_an_sns_subscription_from_an_alert() {
 }
 
 #[test]
-fn a_detail_alone_gets_its_detail_type_from_its_keys_and_nothing_else() {
+fn a_detail_alone_gets_its_source_and_detail_type_from_its_keys() {
     let arn = "arn:aws:ecs:eu-west-1:1:x/y";
     for (detail, source, detail_type) in [
         (json!({ "eventName": "SERVICE_TASK_START_IMPAIRED", "clusterArn": arn }), "aws.ecs", "ECS Service Action"),
@@ -166,7 +166,7 @@ fn a_detail_alone_gets_its_detail_type_from_its_keys_and_nothing_else() {
 }
 
 #[test]
-fn the_alarm_that_sns_carries_becomes_the_event_that_eventbridge_carries() {
+fn an_alarms_sns_notification_is_converted_to_its_eventbridge_event() {
     let region = "eu-west-1";
     assert_eq!(
         fixture("sns_legacy_alarm").value(),
@@ -193,18 +193,17 @@ fn the_alarm_that_sns_carries_becomes_the_event_that_eventbridge_carries() {
             }
         })
     );
-    let least = decode(json!({ "AlarmName": "cpu", "NewStateValue": "OK", "Region": "EU (Ireland)" }));
-    assert_eq!(least.region(), Some("EU (Ireland)"));
-    let topic = json!({ "Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": least_alarm().to_string() });
+    assert_eq!(decode(minimal_alarm()).region(), Some("EU (Ireland)"));
+    let topic = json!({ "Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": minimal_alarm().to_string() });
     assert_eq!(decode(topic).region(), Some(region), "an alarm's topic is in its region");
 }
 
-fn least_alarm() -> Value {
+fn minimal_alarm() -> Value {
     json!({ "AlarmName": "cpu", "NewStateValue": "OK", "Region": "EU (Ireland)" })
 }
 
 #[test]
-fn a_containers_environment_is_nowhere_whatever_carried_it() {
+fn no_event_contains_a_containers_environment() {
     let list = json!([{ "name": "DB_PASSWORD", "value": "hunter2" }]);
     let overrides = json!({ "overrides": { "containerOverrides": [{ "name": "app", "environment": list, "environmentFiles": list }] } });
     let pretty = serde_json::to_string_pretty(&overrides).unwrap();
@@ -239,13 +238,13 @@ fn a_containers_environment_is_nowhere_whatever_carried_it() {
 }
 
 #[test]
-fn what_merely_speaks_of_an_environment_stays() {
+fn a_field_or_text_that_only_mentions_an_environment_stays() {
     let body = json!({ "environment": "production", "environmentName": ["a"], "text": "the \"environment\": production, Environment [eu]" });
     assert_eq!(decode(body.clone()).value(), &body);
 }
 
 #[test]
-fn fields_of_unexpected_types_are_as_good_as_missing() {
+fn a_field_of_an_unexpected_type_counts_as_missing() {
     let event = decode(json!({
         "id": 7, "source": null, "detail-type": "ECS Task State Change", "account": 210987654321_u64, "region": [], "time": 12,
         "resources": "arn:aws:ecs:eu-west-1:1:task/a/b",
@@ -267,7 +266,7 @@ fn fields_of_unexpected_types_are_as_good_as_missing() {
 }
 
 #[test]
-fn region_and_account_come_from_an_arn_when_they_are_missing() {
+fn missing_regions_and_accounts_come_from_an_arn() {
     let event = fixture("service_no_time_region_account");
     assert_eq!((event.region(), event.account()), (Some("eu-west-1"), Some("210987654321")));
     assert_eq!(event.time(), parse_time("2026-03-02T08:15:42.317Z"));
@@ -277,7 +276,7 @@ fn region_and_account_come_from_an_arn_when_they_are_missing() {
 }
 
 #[test]
-fn the_services_own_arn_names_service_and_cluster_wherever_it_stands() {
+fn the_service_and_cluster_come_from_the_services_arn_wherever_it_is() {
     for (name, service, cluster) in [
         ("service_several_resources", Some("checkout"), Some("prod")),
         ("service_other_cluster_in_detail", Some("checkout"), Some("prod")),
@@ -295,7 +294,7 @@ fn the_services_own_arn_names_service_and_cluster_wherever_it_stands() {
 }
 
 #[test]
-fn times_are_read_in_every_form_that_aws_writes() {
+fn times_are_parsed_in_every_format_that_aws_uses() {
     for (text, nanosecond) in [
         ("2026-03-02T08:15:42Z", 0),
         ("2026-03-02T08:15:42.618059641Z", 618_059_641),
@@ -311,18 +310,18 @@ fn times_are_read_in_every_form_that_aws_writes() {
     let stop = decode(
         json!({ "detail-type": "x", "detail": { "createdAt": "2026-03-01T00:00:00Z", "stoppedAt": "2026-03-02T08:15:42Z" } }),
     );
-    assert_eq!(stop.time(), parse_time("2026-03-02T08:15:42Z"), "when it stopped rather than when it was created");
+    assert_eq!(stop.time(), parse_time("2026-03-02T08:15:42Z"), "the time of the stop, not of the creation");
 }
 
 #[test]
-fn an_id_is_of_an_event_with_a_detail_type() {
-    assert_eq!(decode(json!({ "id": "web-1", "text": "down" })).id(), None, "may be the same in every message");
+fn only_an_event_with_a_detail_type_has_an_id() {
+    assert_eq!(decode(json!({ "id": "web-1", "text": "down" })).id(), None, "it may be the same in every message");
     assert_eq!(decode(json!({ "id": "x".repeat(129), "detail-type": "t" })).id(), None);
     assert_eq!(decode(json!({ "id": "5d1c", "detail-type": "t" })).id(), Some("5d1c"));
 }
 
 #[test]
-fn half_an_emoji_does_not_spoil_an_event() {
+fn half_an_emoji_is_replaced_and_the_event_is_decoded() {
     for (reason, expected) in [
         (r"\ud800 x", "\u{fffd} x"),
         (r"x \uDC00", "x \u{fffd}"),
