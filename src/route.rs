@@ -36,7 +36,7 @@ pub struct Route {
     pub mention: Option<Arc<Mention>>,
 }
 
-/// A channel that a route gives an alert to.
+/// A channel that gets an alert, and whom the alert mentions there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
     /// The channel.
@@ -116,12 +116,12 @@ impl Router {
     }
 }
 
-/// The routes that may take an event. They hold no reference to the event. Its severity may still change while ECS is asked.
+/// The routes that may take an event. They do not borrow from the event, and the diagnosis may still change the alert's severity.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     candidates: Vec<Candidate>,
     mute: Option<Arc<Mute>>,
-    /// The mutes that hold it if the tags of its service match.
+    /// The mutes that hold the event if the tags of its service match.
     tag_mutes: Vec<(TagPattern, Arc<Mute>)>,
 }
 
@@ -189,7 +189,7 @@ impl Routes {
         }
     }
 
-    /// The routes up to the first that certainly takes an alert of this severity and does not continue.
+    /// The routes that may take an alert of this severity, up to the first that certainly takes it and does not continue.
     fn tried(&self, severity: Severity) -> impl Iterator<Item = &Candidate> {
         let mut is_over = false;
         self.candidates

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_route_that_takes_it_is_named_and_why_the_others_did_not() {
+    fn the_explanation_says_which_route_takes_the_event_and_why_the_others_do_not() {
         let mention = Mention { whom: "<!here>".into(), from: Severity::Critical };
         let routes = vec![
             to(0, Some(json!({ "source": ["aws.esc"] }))),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mute_that_holds_it_is_named() {
+    fn the_explanation_names_the_mute_that_holds_the_event() {
         let said =
             |pattern: Value, minutes| explain(vec![to(0, None)], vec![mute(pattern)], Severity::Critical, minutes);
         let ecs = || json!({ "source": ["aws.ecs"] });

@@ -1,7 +1,7 @@
 //! Whom a message notifies: Slack's markup for a person, a user group or everybody in a channel. Pure.
 //!
-//! Invariant: a mention comes from the configuration alone. Text from events is escaped wherever it is shown, so it cannot
-//! hold one.
+//! Invariant: a mention comes from the configuration alone. Text from events cannot contain a mention, because it is escaped wherever
+//! it is shown.
 
 use crate::alert::Severity;
 
@@ -21,7 +21,7 @@ pub fn is_for_channel(whom: &str) -> bool {
 
 const CHANNEL_WIDE: [&str; 2] = ["<!here>", "<!channel>"];
 
-/// What a mention may be, for errors.
+/// The accepted mentions, for error messages.
 const ACCEPTED: &str = "write \"<!subteam^S0123456789>\" for a user group, \"<@U0123456789>\" for a person, \"<!here>\" or \"<!channel>\", \
                         or several of them separated by spaces";
 
@@ -71,7 +71,7 @@ fn check(one: &str) -> Result<(), String> {
     })
 }
 
-/// Slack's ids: a letter for the kind, then capitals and digits.
+/// Whether it is one of Slack's ids: a letter for the kind, then capital letters and digits.
 fn is_id(id: &str, kinds: &[char]) -> bool {
     id.len() >= 9 && id.starts_with(kinds) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_slack_would_show_as_plain_text_is_refused_with_what_to_write() {
+    fn a_mention_that_slack_would_show_as_plain_text_is_refused_and_the_error_says_what_to_write() {
         for (whom, expected) in [
             ("@here", "write \"<!here>\""),
             ("<!here> @channel", "write \"<!channel>\""),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mention_of_the_channel_is_known() {
+    fn a_mention_of_everybody_in_the_channel_is_recognised() {
         assert!(is_for_channel("<@U0123456789> <!here>") && is_for_channel("<!channel>"));
         assert!(!is_for_channel("<@U0123456789> <!subteam^S0123456789>"));
     }

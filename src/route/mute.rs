@@ -1,9 +1,9 @@
 //! Mutes: alerts that are not posted for some time. Pure.
 //!
-//! The time of the event decides whether a mute holds, not the time at which it is handled. A message may be handled minutes or
-//! hours after its event: while Slack is down, after a put-back, from the dead-letter queue. What a load test caused must stay
-//! muted when it is handled after the test, and an alert from before the test must be posted although the test has begun. It also
-//! gives every attempt and every replica the same result. An event without a time counts as happening when it is handled.
+//! The time of the event decides whether a mute holds, not the time at which the event is handled. A message may be handled minutes or
+//! hours after its event: while Slack is down, after a put-back, from the dead-letter queue. An alert that a load test caused must stay
+//! muted even if it is handled after the test. An alert from before the test must be posted even if it is handled during the test. So
+//! every attempt and every replica has the same result. If an event has no time, the time at which it is handled decides.
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ pub struct Mute {
     pub place: usize,
     /// The events it holds.
     pub pattern: Pattern,
-    /// It holds events from this time on; none: it holds all events before `until`.
+    /// It holds events from this time on. `None`: it holds all events before `until`.
     pub from: Option<OffsetDateTime>,
-    /// It holds events before this time; none: it never ends.
+    /// It holds events before this time. `None`: it never ends.
     pub until: Option<OffsetDateTime>,
     /// Why, as the configuration says.
     pub reason: String,

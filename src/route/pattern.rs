@@ -38,7 +38,7 @@ pub struct Pattern {
 #[derive(Debug, Clone)]
 struct Alternative {
     event: Fields,
-    /// What the tags of the service must have; none if they do not matter.
+    /// The requirements for the tags of the service. `None` if the tags do not matter.
     tags: Option<Arc<Fields>>,
 }
 
@@ -53,7 +53,7 @@ pub enum Verdict {
     Yes,
 }
 
-/// What the tags of a service must have: one of these sets of fields.
+/// The requirements for the tags of a service. The tags must match one of these sets of fields.
 #[derive(Debug, Clone)]
 pub struct TagPattern(Vec<Arc<Fields>>);
 
@@ -61,7 +61,7 @@ pub struct TagPattern(Vec<Arc<Fields>>);
 #[derive(Debug, Clone, Copy)]
 pub struct MatchInput<'a> {
     event: &'a Value,
-    /// How many values it has, if a name in it contains a dot.
+    /// The number of values in the event, if a name in it contains a dot.
     dotted: Option<usize>,
 }
 
@@ -75,8 +75,8 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// When EventBridge does not accept it either; and when a field is required both outside and inside `$or`: its meaning depends on the
-    /// order of the fields, which a parsed object does not keep.
+    /// If EventBridge does not accept the pattern either. Also if a field is required both outside and inside `$or`: the meaning of such a
+    /// pattern depends on the order of its fields, which a parsed object does not keep.
     pub fn compile(pattern: &Value) -> Result<Self, PatternError> {
         let alternatives = compile::alternatives(pattern)?;
         let alternatives = alternatives.into_iter().map(|mut event| {
@@ -92,12 +92,12 @@ impl Pattern {
         Ok(Self { alternatives: alternatives.collect::<Result<_, _>>()? })
     }
 
-    /// Whether an event matches with any tags of its service.
+    /// Whether an event matches, whatever tags its service has.
     pub fn matches(&self, input: MatchInput<'_>) -> bool {
         matches!(self.evaluate(input), Verdict::Yes)
     }
 
-    /// Whether it names tags of services.
+    /// Whether the pattern names tags of services.
     pub fn names_tags(&self) -> bool {
         self.alternatives.iter().any(|alternative| alternative.tags.is_some())
     }
@@ -154,12 +154,12 @@ impl<'a> MatchInput<'a> {
 /// The field of a pattern that is about the tags of the event's service.
 const SERVICE_TAGS: &str = "service-tags";
 
-/// Requirements by name, where each name ends at the next dot. In event-ruler a field is the names along its path, joined by dots, and
-/// neither a pattern nor an event shows which dots join names and which belong to a name.
+/// Requirements by name. A name with dots is split into one level for each part. In event-ruler, a field is the names along its path,
+/// joined by dots. So neither a pattern nor an event shows which dots join names and which belong to a name.
 type Fields = BTreeMap<String, Requirement>;
 
-/// What a field must have. If it has both parts, the field itself has a value and other fields have names that begin with its name and a
-/// dot, as in the labels `app` and `app.kubernetes.io/name`.
+/// The requirement for a field. It has both parts if the field itself must have a value, and other fields have names that begin with
+/// this name and a dot, as in the labels `app` and `app.kubernetes.io/name`.
 #[derive(Debug, Clone, Default)]
 struct Requirement {
     /// One of these tests passes.
@@ -203,8 +203,8 @@ impl<'a> Node<'a> {
     }
 }
 
-/// One search for one alternative in one event. The slices have all values at one path: at most one, unless the event has names with
-/// dots.
+/// One search for one alternative in one event. The slices in the arguments have all values at one path: at most one, unless the event
+/// has names with dots.
 struct Search {
     /// How many values the search may still visit, if the event has names with dots. Beyond that, everything counts as found. Only an event
     /// made for this purpose needs so many steps, and it is better to post it than to lose it.
@@ -231,7 +231,7 @@ impl Search {
                         let here: Vec<Node<'_>> = others.iter().copied().chain(element).collect();
                         self.find(requirement, &here)
                     }),
-                    // The field has two arrays, under names that differ in their dots. An element of either is enough.
+                    // The field has several arrays, under names with dots in different places. An element of any array is enough.
                     several => {
                         let elements = several.iter().copied().flatten().map(Node::of);
                         self.find(requirement, &others.iter().copied().chain(elements).collect::<Vec<_>>())
@@ -245,7 +245,7 @@ impl Search {
     fn find_one(&self, requirement: &Requirement, here: &[Node<'_>]) -> Found {
         let own = requirement.tests.as_ref().map_or(Found::Absent, |tests| {
             let mut scalars = here.iter().filter_map(Node::scalar).peekable();
-            // `exists` is about leaves: an object is not a value, so the field counts as absent.
+            // `exists` is only about leaves. An object is not a leaf, so the field counts as absent.
             if scalars.peek().is_none() {
                 if tests.iter().any(|test| matches!(test, Test::Absent)) { Found::Absent } else { Found::No }
             } else if scalars.any(|value| tests.iter().any(|test| test.passes(value))) {
@@ -280,9 +280,9 @@ impl Search {
         found
     }
 
-    /// Searches the elements of an array. One element that has what is required is enough. If the requirement is only that fields are
-    /// absent, they must be absent from all elements. (In event-ruler only fields whose names sort before an `exists: false` select an
-    /// element; here all fields do.)
+    /// Searches the elements of an array. One element that satisfies the requirement is enough. But if the requirement is only that fields
+    /// are absent, they must be absent from all elements. (In event-ruler, only fields whose names sort before an `exists: false` select
+    /// an element. Here, all fields do.)
     fn find_any(&self, elements: &[Value], find: impl Fn(Option<Node<'_>>) -> Found) -> Found {
         if elements.is_empty() {
             return find(None);
@@ -320,7 +320,7 @@ impl Search {
         found
     }
 
-    /// Uses up steps. True when none are left.
+    /// Uses some of the steps. True if none are left.
     fn is_exhausted(&self, steps: usize) -> bool {
         self.steps.as_ref().is_some_and(|left| {
             left.set(left.get().saturating_sub(steps.max(1)));

@@ -16,7 +16,7 @@ fn to(channel: ChannelId, pattern: Option<Value>) -> Route {
     Route { channel, pattern, proceed: false, mention: None }
 }
 
-fn and_on(route: Route) -> Route {
+fn continuing(route: Route) -> Route {
     Route { proceed: true, ..route }
 }
 
@@ -46,7 +46,7 @@ fn a_team_gets_its_own_clusters_and_the_platform_the_rest() {
 }
 
 #[test]
-fn without_a_pattern_only_problems_are_taken_and_with_one_whatever_it_says() {
+fn a_route_without_a_pattern_takes_only_problems_and_one_with_a_pattern_takes_all_that_match() {
     let plain = Router::new(vec![to(PLATFORM, None)], Vec::new());
     let event = impaired("search-prod/indexer");
     assert_eq!(plain.route(&event, NOW).channels(Severity::Info), NONE);
@@ -59,12 +59,12 @@ fn without_a_pattern_only_problems_are_taken_and_with_one_whatever_it_says() {
 }
 
 #[test]
-fn a_route_that_continues_lets_the_next_ones_have_the_event_too() {
+fn after_a_route_that_continues_the_next_routes_may_take_the_event_too() {
     let everything = || Some(json!({ "source": [{ "prefix": "aws." }] }));
     let router = Router::new(
         vec![
-            and_on(to(AUDIT, everything())),
-            and_on(to(SEARCH, search_services())),
+            continuing(to(AUDIT, everything())),
+            continuing(to(SEARCH, search_services())),
             to(PLATFORM, None),
             to(AUDIT, None),
         ],
@@ -79,9 +79,13 @@ fn a_route_that_continues_lets_the_next_ones_have_the_event_too() {
 }
 
 #[test]
-fn a_channel_gets_an_event_once_however_many_routes_lead_there() {
+fn a_channel_gets_an_event_only_once_even_if_several_routes_lead_to_it() {
     let router = Router::new(
-        vec![and_on(to(PLATFORM, search_services())), and_on(to(PLATFORM, None)), to(SEARCH, search_services())],
+        vec![
+            continuing(to(PLATFORM, search_services())),
+            continuing(to(PLATFORM, None)),
+            to(SEARCH, search_services()),
+        ],
         Vec::new(),
     );
     assert_eq!(router.route(&impaired("search-prod/indexer"), NOW).channels(Severity::Critical), [PLATFORM, SEARCH]);
@@ -97,7 +101,7 @@ fn a_pattern_that_names_tags_is_matched_when_the_tags_are_known() {
     let of_search = || Some(json!({ "service-tags": { "team": ["search"] } }));
     let router = Router::new(vec![to(SEARCH, of_search()), to(PLATFORM, None)], Vec::new());
     let routes = router.route(&impaired("shop-prod/checkout"), NOW);
-    assert_eq!(routes.channels(Severity::Critical), [SEARCH, PLATFORM], "either may take it");
+    assert_eq!(routes.channels(Severity::Critical), [SEARCH, PLATFORM], "each may take it, before the tags are known");
     assert!(routes.depend_on_tags(Severity::Critical));
     let channels = |tags: Option<&Tags>, severity| routes.with_tags(tags).channels(severity);
     let search = tags(&[("team", "search"), ("stage", "prod")]);
@@ -117,7 +121,7 @@ fn tags_are_read_only_if_they_decide() {
     assert!(!depends(vec![to(SEARCH, search_services()), to(PLATFORM, of_search())], Severity::Info));
     assert!(!depends(vec![to(PLATFORM, None), to(SEARCH, of_search())], Severity::Critical));
     assert!(depends(vec![to(PLATFORM, None), to(SEARCH, of_search())], Severity::Info));
-    assert!(depends(vec![and_on(to(PLATFORM, None)), to(SEARCH, of_search())], Severity::Critical));
+    assert!(depends(vec![continuing(to(PLATFORM, None)), to(SEARCH, of_search())], Severity::Critical));
     let of_another_account = json!({ "account": ["1"], "service-tags": { "team": ["search"] } });
     assert!(!depends(vec![to(SEARCH, Some(of_another_account)), to(PLATFORM, None)], Severity::Critical));
 }
@@ -129,20 +133,20 @@ fn a_mute_that_names_tags_holds_the_alerts_of_services_that_have_them() {
         pattern: Pattern::compile(&json!({ "service-tags": { "team": ["search"] } })).unwrap(),
         from: None,
         until: None,
-        reason: "moves house".into(),
+        reason: "migration".into(),
     };
     let router = Router::new(vec![to(PLATFORM, None)], vec![mute]);
     let routes = router.route(&impaired("shop-prod/checkout"), NOW);
     assert!(routes.depend_on_tags(Severity::Critical));
-    assert!(!routes.depend_on_tags(Severity::Info), "nobody wants it anyway");
+    assert!(!routes.depend_on_tags(Severity::Info), "no route takes it anyway");
     let is_muted = |tags: Option<&Tags>| routes.with_tags(tags).decide(Severity::Critical).mute().is_some();
     assert!(is_muted(Some(&tags(&[("team", "search")]))));
     assert!(!is_muted(Some(&tags(&[("team", "shop")]))));
-    assert!(!is_muted(None), "what is not known mutes nothing");
+    assert!(!is_muted(None), "unknown tags mute nothing");
 }
 
 #[test]
-fn an_event_cannot_bring_tags_of_its_own() {
+fn a_field_service_tags_in_the_event_is_ignored() {
     let of_search = json!({ "service-tags": { "team": ["search"] } });
     let router = Router::new(vec![to(SEARCH, Some(of_search)), to(PLATFORM, None)], Vec::new());
     for forged in [
@@ -157,7 +161,7 @@ fn an_event_cannot_bring_tags_of_its_own() {
 }
 
 #[test]
-fn without_routes_nothing_is_wanted() {
+fn without_routes_no_channel_gets_an_event() {
     assert_eq!(
         Router::new(Vec::new(), Vec::new()).route(&impaired("shop-prod/checkout"), NOW).channels(Severity::Critical),
         NONE
@@ -169,10 +173,10 @@ fn mention(whom: &str) -> Option<Arc<Mention>> {
 }
 
 #[test]
-fn of_two_routes_to_one_channel_the_first_that_takes_the_event_decides_whom_it_mentions() {
+fn if_two_routes_lead_to_a_channel_the_first_that_takes_the_event_decides_whom_it_mentions() {
     let router = Router::new(
         vec![
-            and_on(Route { mention: mention("<!here>"), ..to(PLATFORM, search_services()) }),
+            continuing(Route { mention: mention("<!here>"), ..to(PLATFORM, search_services()) }),
             Route { mention: mention("<!channel>"), ..to(PLATFORM, None) },
         ],
         Vec::new(),
@@ -187,7 +191,7 @@ fn of_two_routes_to_one_channel_the_first_that_takes_the_event_decides_whom_it_m
 }
 
 #[test]
-fn a_mute_holds_what_its_pattern_matches_while_it_lasts_whatever_routes_say() {
+fn an_active_mute_holds_the_events_that_its_pattern_matches_before_any_route() {
     let mute = Mute {
         place: 0,
         pattern: Pattern::compile(&search_services().unwrap()).unwrap(),
@@ -203,6 +207,6 @@ fn a_mute_holds_what_its_pattern_matches_while_it_lasts_whatever_routes_say() {
     assert_eq!(goes("search-prod/indexer", -1), (false, 1));
     assert_eq!(goes("search-prod/indexer", 0), (true, 0));
     assert_eq!(goes("search-prod/indexer", 119), (true, 0));
-    assert_eq!(goes("search-prod/indexer", 120), (false, 1), "the end is not part of it");
+    assert_eq!(goes("search-prod/indexer", 120), (false, 1), "`until` is exclusive");
     assert_eq!(goes("shop-prod/checkout", 60), (false, 1));
 }

@@ -76,7 +76,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// `$or` is always the operator. Event-ruler's README allows it as a field's name in old rules; its compiler does not.
+    /// `$or` is always the operator. Event-ruler's README says that it may be a field's name in old rules, but its compiler refuses that.
     fn or(&mut self, value: &Value, at: &str) -> Result<(), PatternError> {
         let Value::Array(options) = value else {
             return refuse(at, format!("must be an array of at least 2 objects, not {}", kind(value)));
@@ -183,7 +183,7 @@ fn text_test(name: &str, text: &str, at: &str) -> Result<Test, PatternError> {
     }
 }
 
-/// What a value must not be: a value, values of one type, or an operator with one or several strings.
+/// The operand of `anything-but`: a value, values of one type, or an operator with one or several strings.
 fn anything_but(operand: &Value, at: &str) -> Result<Vec<Test>, PatternError> {
     match operand {
         Value::String(_) | Value::Number(_) => Ok(vec![Test::Equals(operand.clone())]),
@@ -250,8 +250,8 @@ fn numeric(operand: &Value, at: &str) -> Result<Test, PatternError> {
     }
 }
 
-/// The documentation limits numeric matching to ±5.0e9; event-ruler accepts any f64 by now. Here a pattern follows the documentation, and
-/// any value of an event is compared.
+/// AWS's documentation limits numeric matching to ±5.0e9, but event-ruler accepts any f64. Here, the limits in a pattern follow the
+/// documentation, and they are compared with any value of an event.
 fn limit(value: &Value, at: &str) -> Result<f64, PatternError> {
     match value.as_f64() {
         Some(number) if number.abs() <= 5.0e9 => Ok(number),

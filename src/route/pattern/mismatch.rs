@@ -1,5 +1,5 @@
 //! Explains why a pattern does not match an event: which fields fail, what the event has there, and what the pattern requires. It is for
-//! people who look for a mistake, and slower than a match. Pure.
+//! people who look for a mistake, and takes longer than a match. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,17 +8,17 @@ use serde_json::Value;
 use super::{Fields, Found, MatchInput, Node, Pattern, Requirement, Search, Test, Verdict};
 use crate::text;
 
-/// The most characters of a value that are shown.
+/// The maximum length of a value in an explanation, in characters.
 const VALUE: usize = 120;
-/// The most values or names that are shown.
+/// The maximum number of values or names in an explanation.
 const SHOWN: usize = 12;
 
 /// A field of the pattern, by the names along its path, with its tests.
 type Leaf<'a> = (Vec<&'a str>, &'a Arc<[Test]>);
 
 impl Pattern {
-    /// One sentence for each field that does not match, for the alternative of `$or` with the fewest such fields. None if the pattern
-    /// matches, or matches with the right tags of the service.
+    /// One sentence for each field that does not match, for the alternative of `$or` with the fewest such fields. Empty if the pattern
+    /// matches, or may match depending on the tags of the service.
     pub fn mismatches(&self, input: MatchInput<'_>) -> Vec<String> {
         if !matches!(self.evaluate(input), Verdict::No) {
             return Vec::new();
@@ -103,7 +103,7 @@ fn elements<'a>(here: &[Node<'a>]) -> Vec<Node<'a>> {
     found
 }
 
-/// The names that exist where one is missing.
+/// The names of the fields that exist beside the missing one.
 fn siblings(at: &[Node<'_>], above: &[&str]) -> String {
     let mut names: Vec<String> = Vec::new();
     for fields in at.iter().filter(|at| at.rest.is_none()).filter_map(|at| at.value.as_object()) {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_alternatives_the_nearest_is_explained() {
+    fn if_there_are_alternatives_the_nearest_one_is_explained() {
         let pattern = json!({ "$or": [
             { "source": ["a"], "detail": { "eventType": ["INFO"] } },
             { "source": ["aws.ecs"], "detail": { "eventType": ["INFO"] } },
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_cannot_write_to_the_terminal() {
+    fn an_explanation_has_no_control_characters_of_the_event() {
         let event = json!({ "source": "\u{1b}[2Jx\u{202e}", "\u{1b}[1m": 1, "b": "a\nb" });
         for said in mismatches(json!({ "source": ["y"], "c": ["z"] }), event) {
             assert!(!said.contains(text::is_display_control), "{said:?}");

@@ -1,4 +1,4 @@
-//! Compares the matcher with a direct implementation of the rules, on patterns and events that are small, so that they often match.
+//! Compares the matcher with a direct implementation of the rules. The patterns and events are small, so that they often match.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, max_global_rejects: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_matches_is_what_the_rules_say(pattern in pattern(), event in event()) {
+    fn a_pattern_matches_an_event_if_and_only_if_the_rules_say_so(pattern in pattern(), event in event()) {
         let compiled = Pattern::compile(&pattern);
         // A pattern with a field outside and inside `$or` is refused.
         prop_assume!(compiled.is_ok() && !lab::pattern::is_ambiguous(&event));
@@ -17,13 +17,13 @@ proptest! {
     }
 
     #[test]
-    fn every_operator_does_what_the_rules_say(test in test(), value in scalar()) {
+    fn every_operator_follows_the_rules(test in test(), value in scalar()) {
         let (pattern, event) = (json!({ "a": [test] }), json!({ "a": value }));
         prop_assert_eq!(Pattern::compile(&pattern).unwrap().matches(MatchInput::new(&event)), lab::pattern::matches(&pattern, &event));
     }
 
     #[test]
-    fn anything_is_a_pattern_or_refused(pattern in anything(), event in event()) {
+    fn any_json_follows_the_rules_or_is_refused(pattern in anything(), event in event()) {
         if let Ok(compiled) = Pattern::compile(&pattern) && !lab::pattern::is_ambiguous(&event) {
             prop_assert_eq!(compiled.matches(MatchInput::new(&event)), lab::pattern::matches(&pattern, &event));
         }

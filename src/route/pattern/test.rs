@@ -11,12 +11,12 @@ use serde_json::{Number, Value};
 #[derive(Debug)]
 pub(super) enum Test {
     Exists,
-    /// `exists: false`: no value passes it; only an absent field does.
+    /// `exists: false`: no value passes it, only an absent field.
     Absent,
     Equals(Value),
     Prefix(String),
     Suffix(String),
-    /// The text of the three `IgnoreCase` tests is folded already.
+    /// The texts of the three `IgnoreCase` tests are already folded.
     EqualsIgnoreCase(String),
     PrefixIgnoreCase(String),
     SuffixIgnoreCase(String),
@@ -28,13 +28,13 @@ pub(super) enum Test {
 }
 
 impl Test {
-    /// `value` is a scalar.
+    /// Whether `value`, which must be a scalar, passes the test.
     pub(super) fn passes(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::Exists, _) => true,
             (Self::Absent, _) => false,
-            // By value, as event-ruler does. In the documentation 300 and 300.0 differ, but a parsed number does not keep how it was
-            // written.
+            // Numbers are compared by value, as in event-ruler. In AWS's documentation, 300 and 300.0 differ, but a parsed number does
+            // not keep its spelling.
             (Self::Equals(Value::Number(wanted)), Value::Number(value)) => same_number(wanted, value),
             (Self::Equals(wanted), _) => wanted == value,
             (Self::AnythingBut(tests), _) => !tests.iter().any(|test| test.passes(value)),
@@ -60,7 +60,7 @@ impl Test {
     }
 }
 
-/// Folds each character without regard to context (a final sigma), so that a part of a text folds as it does in the whole.
+/// Folds each character without regard to its context (a final sigma). So a part of a text folds in the same way as in the whole text.
 pub(super) fn fold(text: &str) -> impl DoubleEndedIterator<Item = char> {
     text.chars().flat_map(char::to_lowercase)
 }
@@ -87,7 +87,7 @@ fn matches_wildcard(pieces: &[String], text: &str) -> bool {
 }
 
 fn in_network(network: IpAddr, bits: u32, address: IpAddr) -> bool {
-    // With a /0, `checked_shr` returns none: no bit is compared.
+    // With a /0, no bit is compared: `checked_shr` returns `None`.
     match (network, address) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0,
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0,
@@ -96,6 +96,6 @@ fn in_network(network: IpAddr, bits: u32, address: IpAddr) -> bool {
 }
 
 fn same_number(a: &Number, b: &Number) -> bool {
-    // Integers are compared exactly: above 2^53 an f64 cannot tell neighbours apart.
+    // Integers are compared exactly, because above 2^53 two neighbours can be the same f64.
     a == b || ((a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64())
 }

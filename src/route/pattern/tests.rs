@@ -1,4 +1,4 @@
-//! What matches and what does not, by AWS's documented rules, and which patterns are refused with which message.
+//! Which events match which patterns by AWS's documented rules, and which patterns are refused with which message.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn assert_matches(pattern: &Value, event: &Value, expected: bool) {
     assert_eq!(compiled.matches(MatchInput::new(event)), expected, "pattern {pattern}, event {event}");
 }
 
-/// One line for each array of values: `values | what a field may hold to match | what it may not`.
+/// One line for each array of values: `values | fields that match | fields that do not`.
 #[track_caller]
 fn check_values(table: &str) {
     for line in table.lines().filter(|line| !line.trim().is_empty()) {
@@ -95,7 +95,7 @@ fn stopped_task() -> Value {
 }
 
 #[test]
-fn a_pattern_selects_ecs_events_the_way_the_rule_that_feeds_the_queue_does() {
+fn a_pattern_selects_ecs_events_as_an_eventbridge_rule_does() {
     check_patterns(
         &impaired_service(),
         r#"
@@ -157,7 +157,7 @@ fn prefix_and_suffix() {
 }
 
 #[test]
-fn equals_ignore_case_knows_more_than_ascii() {
+fn equals_ignore_case_is_not_limited_to_ascii() {
     check_values(
         r#"
             [{"equals-ignore-case": "alice"}] | ["ALICE", "Alice"] | ["alice ", "alic", 1, null]
@@ -184,13 +184,13 @@ fn wildcard() {
 }
 
 #[test]
-fn a_wildcard_with_many_asterisks_takes_no_longer_for_a_long_near_miss() {
+fn a_wildcard_with_many_asterisks_is_fast_with_a_long_text_that_almost_matches() {
     let pattern = json!({ "x": [{ "wildcard": format!("{}b", "*a".repeat(1000)) }] });
     assert_matches(&pattern, &json!({ "x": "a".repeat(200_000) }), false);
 }
 
 #[test]
-fn anything_but_takes_every_other_value() {
+fn anything_but_matches_every_other_value() {
     check_values(
         r#"
             [{"anything-but": "initializing"}] | ["running", "", 5, null, true] | ["initializing"]
@@ -218,7 +218,7 @@ fn anything_but_with_an_operator() {
 }
 
 #[test]
-fn anything_but_asks_for_a_value_to_be_there_and_for_one_element_to_be_different() {
+fn anything_but_needs_a_value_and_in_an_array_one_element_that_differs() {
     check_values(r#"[{"anything-but": "banned"}] | [["banned", "active"]] | [["banned"], [], {}, {"y": "active"}]"#);
     check_events(&json!({ "x": [{ "anything-but": "banned" }] }), "", r#"{"y": "active"}"#);
 }
@@ -254,7 +254,7 @@ fn cidr() {
 
 #[test]
 fn exists_is_about_leaves() {
-    // That an object is no leaf, so that the field counts as absent, is AWS's own example.
+    // An object is no leaf, so the field counts as absent. This is an example in AWS's documentation.
     let with = r#"
         {"detail": {"c-count": 0}}
         {"detail": {"c-count": null}}
@@ -322,13 +322,13 @@ fn several_fields_of_one_array_must_match_in_the_same_element() {
             {"detail": {"attachments": {"type": ["sdi"], "details": {"name": ["subnetId"]}}}}
         "#,
     );
-    // With no other field to choose a container by, it must be absent from all of them.
+    // If no other field selects a container, the field must be absent from all containers.
     check_patterns(&stopped_task(), "", r#"{"detail": {"containers": {"exitCode": [{"exists": false}]}}}"#);
 }
 
 #[test]
-fn arrays_within_arrays_are_looked_through() {
-    // AWS's own example.
+fn arrays_within_arrays_are_searched() {
+    // An example in AWS's documentation.
     let employees = json!({ "employees": [
         [{ "first": "John", "last": "Doe" }, { "first": "Anna", "last": "Smith" }],
         [{ "first": "Peter", "last": "Jones" }],
@@ -341,8 +341,8 @@ fn arrays_within_arrays_are_looked_through() {
 }
 
 #[test]
-fn or_is_one_of_its_objects_together_with_the_fields_beside_it() {
-    // AWS's own example: source && (metricName || (metricType && namespace && (metricId || spaceId)) || scope).
+fn or_needs_one_of_its_objects_and_the_fields_beside_it() {
+    // An example in AWS's documentation: source && (metricName || (metricType && namespace && (metricId || spaceId)) || scope).
     let pattern = json!({
         "source": ["aws.cloudwatch"],
         "$or": [
@@ -372,7 +372,7 @@ fn or_is_one_of_its_objects_together_with_the_fields_beside_it() {
 }
 
 #[test]
-fn ors_at_different_levels_must_all_hold() {
+fn ors_at_different_levels_must_all_match() {
     let pattern = json!({
         "$or": [{ "region": ["eu-west-1"] }, { "account": ["123456789012"] }],
         "detail": { "$or": [{ "eventType": ["ERROR"] }, { "eventName": [{ "suffix": "_IMPAIRED" }] }] },
@@ -391,7 +391,7 @@ fn ors_at_different_levels_must_all_hold() {
 }
 
 #[test]
-fn a_field_inside_or_and_one_beside_it_share_the_element_of_an_array() {
+fn a_field_inside_or_and_one_beside_it_must_match_in_the_same_element() {
     let pattern = |name: &str| {
         json!({ "detail": {
             "$or": [{ "containers": { "exitCode": [1] } }, { "containers": { "exitCode": [137] } }],
@@ -414,7 +414,7 @@ fn the_same_field_may_be_named_in_each_object_of_or() {
 }
 
 #[test]
-fn names_along_a_path_are_joined_by_dots_in_patterns_and_events_alike() {
+fn a_dot_in_a_name_and_a_nested_object_mean_the_same() {
     for pattern in
         [json!({ "a": { "b": { "c": ["x"] } } }), json!({ "a.b": { "c": ["x"] } }), json!({ "a.b.c": ["x"] })]
     {
@@ -443,7 +443,7 @@ fn names_along_a_path_are_joined_by_dots_in_patterns_and_events_alike() {
 }
 
 #[test]
-fn a_field_may_have_a_value_and_others_below_its_name() {
+fn a_field_may_have_a_value_although_another_name_begins_with_its_name_and_a_dot() {
     let labels = json!({ "labels": { "app": ["shop"], "app.kubernetes.io/name": [{ "prefix": "check" }] } });
     check_events(
         &labels,
@@ -460,7 +460,7 @@ fn a_field_may_have_a_value_and_others_below_its_name() {
 }
 
 #[test]
-fn fields_with_dots_share_the_element_of_an_array_too() {
+fn fields_with_dots_must_match_in_the_same_element_too() {
     let pattern = json!({ "detail.containers.name": ["app"], "detail": { "containers": { "exit.code": [1] } } });
     check_events(
         &pattern,
@@ -476,7 +476,7 @@ fn fields_with_dots_share_the_element_of_an_array_too() {
 }
 
 #[test]
-fn an_event_whose_dots_multiply_takes_no_longer() {
+fn an_event_with_a_huge_number_of_combinations_of_dots_is_fast() {
     let pattern = json!({ "a": { "b": { "c": ["x"], "d": ["y"] } } });
     let many: Vec<Value> = (0..20_000).map(|n| json!({ "c": n })).collect();
     let other: serde_json::Map<String, Value> = (0..20_000).map(|n| (format!("c.{n}"), json!(n))).collect();
@@ -491,7 +491,7 @@ fn an_event_whose_dots_multiply_takes_no_longer() {
 }
 
 #[test]
-fn outside_or_an_operators_name_may_be_a_fields() {
+fn outside_or_a_field_may_have_the_name_of_an_operator() {
     check_events(&json!({ "prefix": { "exists": ["x"] } }), r#"{"prefix": {"exists": "x"}}"#, r#"{"prefix": "x"}"#);
 }
 
@@ -507,7 +507,7 @@ fn only_an_object_is_an_event() {
 }
 
 #[test]
-fn a_bad_pattern_is_refused_with_its_path_what_is_wrong_and_what_is_accepted() {
+fn the_error_of_a_bad_pattern_has_the_path_the_fault_and_what_is_accepted() {
     let table = r#"
         [1, 2]
             an event pattern must be an object of fields, not an array
@@ -651,9 +651,9 @@ fn depth_and_combinations_are_limited() {
     assert_eq!(error, "f09.$or[1]: the $ors of a pattern may make at most 1000 combinations");
 }
 
-/// A pattern about tags, tags, and whether they match.
+/// (a pattern for tags, tags, whether they match)
 #[test]
-fn tags_are_matched_as_fields_are() {
+fn tags_are_matched_like_fields() {
     for (pattern, tags, expected) in [
         (json!({ "team": ["search", "browse"] }), vec![("team", "browse")], true),
         (json!({ "team": ["search"] }), vec![("team", "Search")], false),
@@ -683,19 +683,19 @@ fn tags_are_matched_as_fields_are() {
 }
 
 #[test]
-fn an_alternative_without_tags_needs_none() {
+fn an_alternative_without_tags_matches_without_tags() {
     let pattern = json!({ "$or": [{ "service-tags": { "team": ["search"] } }, { "source": ["aws.cloudwatch"] }] });
     let pattern = Pattern::compile(&pattern).unwrap();
     assert!(matches!(pattern.evaluate(MatchInput::new(&json!({ "source": "aws.cloudwatch" }))), Verdict::Yes));
     assert!(matches!(pattern.evaluate(MatchInput::new(&json!({ "source": "aws.ecs" }))), Verdict::IfTagged(_)));
-    // Deeper, or as a part of a name, it is a field like any other.
+    // `service-tags` is special only at the top level. Deeper, or as a part of a name, it is an ordinary field.
     let pattern = Pattern::compile(&json!({ "detail": { "service-tags": ["x"] }, "service-tags-x": ["y"] })).unwrap();
     assert!(!pattern.names_tags());
     assert!(pattern.matches(MatchInput::new(&json!({ "detail": { "service-tags": "x" }, "service-tags-x": "y" }))));
 }
 
 #[test]
-fn tags_are_an_object_of_keys() {
+fn service_tags_must_be_an_object_of_keys() {
     for pattern in [json!({ "service-tags": ["search"] }), json!({ "service-tags": [{ "exists": false }] })] {
         let error = Pattern::compile(&pattern).unwrap_err().to_string();
         assert!(error.contains("service-tags: must be an object of tag keys"), "{error}");
