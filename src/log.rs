@@ -1,7 +1,7 @@
 //! The log: a line goes into a bounded queue, and a separate thread writes it to standard error.
 //!
-//! Nothing else in the program writes to standard error, so nothing else can wait for it or fail with it. If the reader is slow or gone,
-//! or the disk is full, only lines are lost. They are counted, and the log reports the number when it continues.
+//! Nothing else in the program writes to standard error, so nothing else can block or fail because of it. If the reader is slow or gone,
+//! or the disk is full, only log lines are lost. They are counted, and the log reports their number when it continues.
 
 use std::{
     fmt::Display,
@@ -38,10 +38,10 @@ mod queue;
 pub const FLUSH: Duration = Duration::from_millis(500);
 
 static QUEUE: Queue = Queue::new();
-/// None before [`subscribe`].
+/// Empty before [`subscribe`].
 static FORMAT: OnceLock<Format> = OnceLock::new();
 
-/// How lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a line.
@@ -51,7 +51,7 @@ pub enum Format {
 }
 
 /// Flushes the log when it is dropped, for [`FLUSH`] at most.
-#[must_use = "the last lines are lost if nobody waits for them"]
+#[must_use = "the last lines are lost if nothing waits until they are written"]
 #[derive(Debug)]
 pub struct Flush(());
 
@@ -63,12 +63,12 @@ impl Drop for Flush {
 
 /// Starts the thread that writes, and logs panics. Must be called once, before anything is logged.
 pub fn start() -> Flush {
-    // A descriptor of our own: the standard library's has a lock, and whoever else wants it would wait for a write that blocks.
+    // A file descriptor of its own: the standard library's has a lock, and other users of that lock would wait for a write that blocks.
     let own = io::stderr().as_fd().try_clone_to_owned().map(File::from);
     let out: Box<dyn Write + Send> = own.map_or_else(|_| Box::new(io::stderr()) as _, |file| Box::new(file) as _);
     let writer = thread::Builder::new().name("log".into());
     if writer.spawn(|| Writer::new(out, dropped_notice).run(&QUEUE)).is_err() {
-        // Without the thread there is no log; what is wrong with this machine the rest of the program will find out.
+        // Without the thread there is no log: its lines are dropped, and the program runs on.
         QUEUE.give_up();
     }
     panic::set_hook(Box::new(report_panic));
@@ -82,7 +82,7 @@ pub fn start() -> Flush {
 pub fn subscribe(format: Option<Format>, levels: &Levels) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
     let terminal = io::stderr().is_terminal();
     let format = *FORMAT.get_or_init(|| format.unwrap_or(if terminal { Format::Text } else { Format::Json }));
-    // Never `eprintln!` from in there, which panics where a write fails.
+    // `tracing_subscriber` would report its own errors with `eprintln!`, which panics if the write fails.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Line)
         .with_target(false)
@@ -95,7 +95,7 @@ pub fn subscribe(format: Option<Format>, levels: &Levels) -> Result<(), tracing:
     tracing::subscriber::set_global_default(registry().with(lines.with_filter(levels.filter())))
 }
 
-/// Writes a plain line, without time and level: a message of a command to the person who runs it.
+/// Writes a plain line, without time and level: a message from a command to the person who runs it.
 pub fn say(line: impl Display) {
     QUEUE.push(format!("{line}\n").as_bytes());
 }
@@ -121,7 +121,7 @@ impl Write for Line {
 
 /// Logs a panic. The default hook writes to standard error directly, and blocks while nobody reads it.
 fn report_panic(panic: &PanicHookInfo<'_>) {
-    let what = panic.payload_as_str().unwrap_or("for no reason that is a text");
+    let what = panic.payload_as_str().unwrap_or("the panic's payload is not a text");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     if tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!(place, "panicked: {what}");

@@ -1,7 +1,7 @@
-//! A line of the log as a JSON object: when, how bad, what, its fields, and the spans that it happened in.
+//! Formats a log line as a JSON object: time, level, fields (the message among them) and spans.
 //!
-//! `tracing_subscriber` has such a format too. This one writes the same, without a serializer between the event and the line:
-//! there is a line for each message, and its own took a tenth of the processor time.
+//! `tracing_subscriber` has such a format too. This one writes the same lines, but without a serializer. The worker logs a line for each
+//! message, and `tracing_subscriber`'s format took a tenth of the processor time.
 
 use std::fmt::{self, Debug, Write};
 
@@ -18,7 +18,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Formats events. It takes the fields of spans to be formatted as JSON objects.
+/// Formats events. The fields of spans must already be formatted as JSON objects.
 pub(super) struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -51,7 +51,7 @@ where
     }
 }
 
-/// Writes each field that it is shown, after a comma.
+/// Writes each recorded field, after a comma.
 struct Fields<'a> {
     line: Writer<'a>,
     result: fmt::Result,
@@ -107,14 +107,14 @@ fn string(line: &mut Writer<'_>, text: &str) -> fmt::Result {
     line.write_char('"')
 }
 
-/// Writes what stands in a JSON string.
+/// Writes a text with the escapes of a JSON string.
 struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
-            // All of these are characters of one byte.
+            // The found character has one byte.
             let (plain, special) = rest.split_at(at);
             self.0.write_str(plain)?;
             match special.as_bytes()[0] {
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// What this layer writes of some events, without their times.
+    /// The lines that this layer writes for some events, without their times.
     fn written(layer: impl FnOnce(Sink) -> Box<dyn Layer<Registry> + Send + Sync>) -> Vec<Value> {
         let sink = Sink::default();
         with_default(registry().with(layer(sink.clone())), || {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_those_of_tracing_subscriber() {
+    fn the_lines_are_the_same_as_those_of_tracing_subscriber() {
         let own = written(|sink| {
             let layer = fmt::layer().with_writer(move || sink.clone()).fmt_fields(JsonFields::new());
             layer.event_format(JsonLine).boxed()

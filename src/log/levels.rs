@@ -1,9 +1,9 @@
-//! What `RUST_LOG` may say.
+//! Parses `RUST_LOG`: the levels of log lines.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// Every crate that logs, and those that people are used to silencing. A misspelt name would match nothing, and the log would
-/// be empty without a word.
+/// Every crate that logs, and crates that people often silence. Other names are refused, because a misspelt name would match nothing,
+/// and the log would be empty without an explanation.
 const CRATES: [&str; 27] = [
     "aws_config",
     "aws_runtime",
@@ -48,11 +48,11 @@ impl Default for Levels {
 }
 
 impl Levels {
-    /// Reads a level or `module=level`, several separated by commas; a module by itself means all that it logs. Without a level
-    /// for everything, other modules are silent.
+    /// Parses levels and `module=level`, separated by commas. A module without a level logs everything. If there is no level without a
+    /// module, all other modules are silent.
     ///
     /// # Errors
-    /// What is wrong with which part, and what is accepted.
+    /// The part that is wrong, and what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut targets = None;
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -83,7 +83,8 @@ fn read(targets: Targets, part: &str) -> Result<Targets, String> {
     }
 }
 
-/// At `trace` the AWS SDK logs whole requests and answers: credentials, secrets, container environments. So that is `debug`.
+/// Parses a level; `trace` becomes `debug`. At `trace`, the AWS SDK would log whole requests and answers with credentials, secrets and
+/// container environments.
 fn level(word: &str) -> Option<LevelFilter> {
     let known = ["off", "error", "warn", "info", "debug", "trace"].iter().any(|level| level.eq_ignore_ascii_case(word));
     let level: LevelFilter = known.then(|| word.parse().ok()).flatten()?;
@@ -99,7 +100,7 @@ fn names_a_module(path: &str) -> bool {
     segments.next().is_some_and(|first| CRATES.contains(&first)) && segments.all(is_name)
 }
 
-/// What looks like a URL may be a webhook in the wrong place.
+/// The text in quotes. A URL is not shown, because it may be a webhook in the wrong place.
 fn quote(text: &str) -> String {
     if text.contains("://") { "a URL".into() } else { format!("{text:?}") }
 }
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_and_modules_are_understood() {
+    fn levels_and_modules_are_parsed() {
         let levels = Levels::parse("warn, ecs_slack_alerts::slack=debug,hyper_util=OFF,").unwrap().0;
         assert!(levels.would_enable("ecs_slack_alerts::slack::channel", &Level::DEBUG));
         assert!(levels.would_enable("aws_config", &Level::WARN));
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_is_refused_and_told_what_is_accepted() {
+    fn a_typo_is_refused_and_the_error_says_what_is_accepted() {
         for (text, fault) in [
             ("inof", "\"inof\""),
             ("nonsense", "\"nonsense\""),
@@ -158,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn every_crate_of_the_sdk_that_logs_is_known() {
+    fn every_crate_of_the_sdk_that_logs_is_accepted() {
         let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
         let logs = |package: &&str| package.contains("\n \"tracing\",\n");
         let name = |package: &str| package.split('"').nth(1).unwrap().replace('-', "_");
-        // That one is in the tests only.
+        // Only the tests use aws_sdk_eventbridge.
         let is_ours = |name: &String| name.starts_with("aws_") && name != "aws_sdk_eventbridge";
         let crates: Vec<String> = lock.split("[[package]]").filter(logs).map(name).filter(is_ours).collect();
         assert!(crates.len() > 10, "{crates:?}");

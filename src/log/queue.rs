@@ -1,9 +1,9 @@
-//! The queue between those who log and the thread that writes, and that thread.
+//! The queue of log lines, and the writer that a thread of its own runs.
 //!
-//! [`Queue::push`] never waits for the writer. What does not fit is dropped, and from the first dropped line on so is every
-//! other until the writer has taken what is queued: so the gap is in one place, and the notice stands there.
+//! [`Queue::push`] never waits for the writer. A line that does not fit is dropped. After that, all lines are dropped until the writer
+//! has taken the queued lines. So the missing lines are in one place, and the notice about them is there too.
 //!
-//! Under load the writer takes many lines at once: a wake-up and a write for each line took more processor time than making the line.
+//! Under load the writer takes many lines at once, because a wake-up and a write for each line took more processor time than making it.
 
 use std::{
     io::{ErrorKind, Write},
@@ -16,47 +16,49 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::metrics;
 
-/// Lines that wait at most.
+/// The maximum number of queued lines.
 const MAX_LINES: usize = 4096;
-/// Bytes that wait at most, unless a single line is longer.
+/// The maximum number of queued bytes, unless a single line is longer.
 const MAX_BYTES: usize = 1 << 20;
-/// A pipe takes so many bytes as one piece, whoever else writes to it: `PIPE_BUF` in pipe(7).
+/// The maximum number of bytes in a write, unless a single line is longer. A pipe does not mix so many bytes with the writes of other
+/// processes: `PIPE_BUF` in pipe(7).
 const MAX_WRITE: usize = 4096;
-/// Between attempts to write to a pipe that is full and does not block.
+/// The time between two attempts to write to a non-blocking pipe that is full.
 const FULL_PIPE_PAUSE: Duration = Duration::from_millis(20);
-/// After a write, for lines to gather.
+/// The time after a write in which further lines may arrive, so that they are written together.
 const PAUSE: Duration = Duration::from_millis(4);
 
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// The writer has something to do.
+    /// Notified when an idle writer has lines to write.
     filled: Condvar,
-    /// Everything is written.
+    /// Notified when everything is written.
     written: Condvar,
 }
 
 struct State {
     lines: Lines,
-    /// Lines dropped after those that are queued.
+    /// The number of lines dropped since the last queued line.
     dropped: u64,
     writer: Activity,
 }
 
-/// Lines one after another.
+/// Concatenated lines.
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
-    /// Where each ends.
+    /// The position after each line.
     ends: Vec<usize>,
 }
 
+/// What the writer is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Activity {
     /// It waits for lines.
     Idle,
-    /// It writes what it took.
+    /// It writes lines, or is about to take some.
     Writing,
-    /// There is none.
+    /// There is no writer.
     Gone,
 }
 
@@ -85,7 +87,7 @@ impl Queue {
         }
     }
 
-    /// Waits until everything is written or dropped, for `limit` at most; whether it is.
+    /// Waits until everything is written or dropped, for `limit` at most. Returns whether it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let busy = |state: &mut State| match state.writer {
             Activity::Idle => !state.lines.ends.is_empty(),
@@ -95,12 +97,12 @@ impl Queue {
         !self.written.wait_while_for(&mut self.state.lock(), busy, limit).timed_out()
     }
 
-    /// There will be no writer: everything is dropped from now on.
+    /// Drops every line from now on, because there is no writer.
     pub(super) fn give_up(&self) {
         self.state.lock().writer = Activity::Gone;
     }
 
-    /// Waits for lines; exchanges them all for these, which are none, and tells how many were dropped after them.
+    /// Waits for lines and moves all of them to `lines`, which must be empty. Returns how many lines were dropped after them.
     fn take(&self, lines: &mut Lines) -> u64 {
         let mut state = self.state.lock();
         while state.lines.ends.is_empty() {
@@ -114,14 +116,14 @@ impl Queue {
     }
 }
 
-/// Writes what is queued.
+/// Writes the queued lines.
 pub(super) struct Writer<W> {
     out: W,
-    /// Makes the line that reports so many dropped lines.
+    /// Makes the line that reports the number of lost lines.
     notice: fn(u64) -> String,
-    /// Lines dropped since the last one that was written.
+    /// The number of lines lost since the last written one.
     lost: u64,
-    /// The last line was written in part only.
+    /// Whether only a part of the last line was written.
     torn: bool,
 }
 
@@ -138,7 +140,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Waits for lines and writes all there are.
+    /// Waits for lines and writes all queued ones.
     fn write_next(&mut self, queue: &Queue) {
         let mut lines = Lines::default();
         let dropped = queue.take(&mut lines);
@@ -158,7 +160,7 @@ impl<W: Write> Writer<W> {
             if start == end {
                 continue;
             }
-            // The next one may fare better.
+            // The write failed. The line that it did not finish is lost, and the next line is tried.
             if let Some((failed, after)) = ends.split_first() {
                 (start, ends) = (*failed, after);
                 self.lost += 1;
@@ -167,7 +169,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Reports the lines that were lost before the next one; false if that cannot be written either.
+    /// Reports the lines lost before the next one. Returns false if the report cannot be written either.
     fn report_lost(&mut self) -> bool {
         if self.lost > 0 {
             let notice = (self.notice)(self.lost);
@@ -178,12 +180,12 @@ impl<W: Write> Writer<W> {
         self.lost == 0
     }
 
-    /// Writes lines, after the end of one that was torn; how many bytes of them.
+    /// Writes lines. If the line before was written in part, ends it first. Returns how many bytes of `lines` were written.
     fn write(&mut self, lines: &[u8]) -> usize {
         if self.torn && self.write_all(b"\n") == 0 { 0 } else { self.write_all(lines) }
     }
 
-    /// How many bytes were written before it failed.
+    /// Writes bytes until all are written or a write fails. Returns how many were written.
     fn write_all(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -208,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes, then fails, as each step says; after the last step it takes everything.
+    /// Each write takes one step: the maximum number of bytes that it accepts, or its error. After the last step, writes accept all.
     #[derive(Default)]
     struct Sink {
         steps: VecDeque<Result<usize, ErrorKind>>,
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_reported_where_it_is_missing() {
+    fn the_notice_about_dropped_lines_is_where_they_are_missing() {
         let queue = Queue::new();
         (0..MAX_LINES + 10).for_each(|number| queue.push(format!("{number}\n").as_bytes()));
         let mut writer = writer([]);
@@ -256,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_too_and_a_gap_has_no_lines_in_it() {
+    fn the_number_of_bytes_is_limited_too_and_after_a_dropped_line_shorter_ones_are_dropped() {
         let long = "x".repeat(MAX_BYTES - 1) + "\n";
         let queue = queued(&[&long, "does not fit\n", "\n"]);
         let mut writer = writer([]);
         writer.write_next(&queue);
         assert_eq!(text(&writer), long + "2 lost\n");
-        // A line that is longer than all may be is written by itself.
+        // A line that exceeds the limit alone is written if the queue is empty.
         let longer = "x".repeat(2 * MAX_BYTES) + "\n";
         let queue = queued(&[&longer]);
         writer.out.taken.clear();
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_was_full_gets_the_number_of_lines_that_it_lacks() {
+    fn after_a_full_disk_has_room_again_the_number_of_lost_lines_is_written() {
         let full = Err(ErrorKind::StorageFull);
         // The second line is cut off; the third finds the disk still full. Then there is room.
         let mut writer = writer([Ok(8), Ok(2), full, full]);
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn many_lines_are_one_write_and_no_line_is_in_two() {
+    fn many_lines_share_a_write_and_no_line_is_split_between_writes() {
         let lines: Vec<String> = (0..100).map(|number| format!("{number:0>99}\n")).collect();
         let longer = "x".repeat(2 * MAX_WRITE) + "\n";
         let mut all: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_costs_every_line_and_nothing_else() {
+    fn without_a_reader_every_line_is_lost_and_counted() {
         let mut writer = writer(vec![Err(ErrorKind::BrokenPipe); 100]);
         for _ in 0..10 {
             writer.write_next(&queued(&["a\n", "b\n", "c\n"]));
@@ -302,16 +304,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_that_does_not_block_is_tried_again() {
+    fn a_write_to_a_full_non_blocking_pipe_is_retried() {
         let mut writer = writer([Ok(2), Err(ErrorKind::WouldBlock), Err(ErrorKind::Interrupted), Ok(1)]);
         writer.write_next(&queued(&["in parts\n"]));
         assert_eq!((text(&writer), writer.lost), ("in parts\n", 0));
     }
 
     #[test]
-    fn a_flush_ends_with_the_last_line_or_its_time() {
+    fn a_flush_ends_when_everything_is_written_or_its_time_is_over() {
         let queue = queued(&["a\n"]);
-        assert!(!queue.flush(Duration::from_millis(10)), "nobody writes");
+        assert!(!queue.flush(Duration::from_millis(10)), "there is no writer");
         thread::scope(|scope| {
             let written = scope.spawn(|| queue.flush(Duration::from_secs(30)));
             let mut writer = writer([]);
