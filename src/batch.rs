@@ -17,7 +17,7 @@ pub fn batcher<T, R>() -> (Batcher<T, R>, Inbox<T, R>) {
     (Batcher { sender }, inbox)
 }
 
-/// The submitters' end. The submitters limit how many items wait: here, the messages in flight.
+/// The submitters' end. It has no limit of its own: in this program, at most as many items wait as messages are in flight.
 #[derive(Debug)]
 pub struct Batcher<T, R> {
     sender: mpsc::UnboundedSender<Waiting<T, R>>,

@@ -98,7 +98,7 @@ impl Pipeline {
         result
     }
 
-    /// Logs the outcome of each event; [`Pipeline::handle`] counts that of the message.
+    /// Logs the outcome of each event. [`Pipeline::handle`] counts the outcome of the message.
     async fn handle_events(&self, message: &mut Message, start_by: Instant) -> Result<Outcome, Failure> {
         let events = Event::decode(&take(&mut message.body)).inspect_err(|undecodable| {
             warn!(

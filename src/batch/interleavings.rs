@@ -1,8 +1,8 @@
 //! Runs the real batcher in every order in which its submitters and its flusher can run, be dropped or die, within small bounds.
 //!
-//! The tasks are polled one at a time, and each only after it was woken, so a lost wake-up shows as a task that never ends.
-//! The tasks share only two of tokio's channels, whose operations are atomic. So whatever threads may do equals one of these
-//! orders. Between any two operations of a flusher there is a [`pause`], in which all others may run.
+//! The tasks are polled one at a time, and each only after it was woken. So after a lost wake-up, a task never ends, and the search
+//! finds it. The tasks share only two of tokio's channels, whose operations are atomic. So every interleaving of threads is equivalent
+//! to one of these orders. Between any two operations of a flusher there is a [`pause`], in which all other tasks may run.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -25,7 +25,7 @@ enum Kind {
     Channel,
     /// Like `sqs/settle.rs`: two attempts at once. A failed batch is answered with an error.
     Settling,
-    /// The broken ones, in which the search must find the error.
+    // Broken flushers, in which the search must find the error.
     ForgetsWhatFailed,
     AnswersBeforeItKnows,
     SplitsTheOldestOff,
@@ -76,7 +76,7 @@ struct World {
     choices: Choices,
     /// The events that may still happen.
     bounds: Bounds,
-    /// Tasks that remain and were never woken.
+    /// The number of tasks that remain at the end, because they were never woken again.
     asleep: usize,
     has_died: bool,
     /// Counts the events.
@@ -97,7 +97,7 @@ struct Attempt {
 
 type Shared = Rc<RefCell<World>>;
 
-/// Explores every run. Returns their number, or the error in one.
+/// Explores every run. Returns the number of runs, or the first error.
 fn explore(kind: Kind, bounds: Bounds) -> Result<usize, String> {
     let mut choices = Choices::default();
     let mut runs = 0;
@@ -255,7 +255,7 @@ impl World {
     }
 }
 
-/// Lets all others run.
+/// Yields, so that all other tasks may run.
 async fn pause() {
     let mut paused = false;
     poll_fn(|context| {
@@ -276,7 +276,7 @@ fn attempt(world: &Shared, gathered: usize, batch: &[Waiting<usize, FlushResult>
     world.attempts.len() - 1
 }
 
-/// Chooses the attempt's outcome, one of `ways`. The first is that it was accepted.
+/// Chooses one of `ways` outcomes for the attempt. 0 means that it was accepted; the flusher decides what the others mean.
 fn outcome(world: &Shared, attempt: usize, ways: usize) -> usize {
     let mut world = world.borrow_mut();
     let ways = if world.bounds.failures > 0 { ways } else { 1 };
@@ -359,7 +359,7 @@ fn each_waiting_submitter_receives_one_correct_answer() {
 }
 
 #[test]
-fn a_broken_flusher_is_found() {
+fn the_search_finds_the_error_of_each_broken_flusher() {
     let bounds = Bounds { submitters: 3, failures: 1, withdrawals: 0, deaths: 0 };
     for (kind, expected) in [
         (Kind::ForgetsWhatFailed, "was lost by a running flusher"),

@@ -21,22 +21,23 @@ use crate::event::Event;
 
 /// The notification.
 const NOTIFICATION: usize = 700;
-/// AWS's names have at most 255 characters; with room for a code span.
+/// AWS's names have at most 255 characters. The rest is room for the marks of a code span.
 const NAME: usize = 260;
 const WHAT: usize = 300;
 /// ECS's `stoppedReason` has at most 1,024 characters.
 const REASON: usize = 1_200;
 const REASON_LINES: usize = 8;
 const HINT: usize = 600;
-/// The owner's description: CloudWatch accepts 1,024 characters for an alarm's.
+/// The description that an alarm's owner wrote. CloudWatch accepts 1,024 characters.
 const NOTE: usize = 1_100;
 const NOTE_LINES: usize = 8;
 const FACTS: usize = 5;
-/// `diagnose.tags` may name as many.
+/// The maximum number of tags, the same as in `diagnose.tags`.
 const TAGS: usize = 5;
 const LABEL: usize = 40;
 const FACT: usize = 300;
-/// The channel it is for, and Slack's error code: at most 80 and 64 characters, and the words between them.
+/// The line about the channel that the alert is for: the channel's name (at most 80 characters), Slack's error code (at most 64), and
+/// the words between them.
 const CARRIED: usize = 200;
 const ACCOUNT: usize = 100;
 const REGION: usize = 40;
@@ -111,7 +112,8 @@ impl<'a> Group<'a> {
     }
 }
 
-/// One alert and its repeats, in full: who and what; why, and what to do; then AWS's text, and the rest.
+/// The full message for one alert and its repeats, in this order: the subject and the problem; why, and what to do; AWS's text; the
+/// rest.
 fn full(group: &Group, account_name: Option<&str>) -> Payload {
     let alert = group.alert;
     let mut blocks = Vec::new();

@@ -1,5 +1,5 @@
-//! Properties of every message, whatever the events hold: the events of `tests/fixtures` and `tests/cases` and the answers of
-//! `tests/answers`, each with random hostile changes.
+//! Properties that every message has, whatever events and answers contain. The events are from `tests/fixtures` and `tests/cases`, the
+//! answers from `tests/answers`, each with random hostile changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_an_event_holds_is_only_text(body in message(), account_name in option()) {
+    fn nothing_in_an_event_becomes_markup(body in message(), account_name in option()) {
         let Some(event) = Event::decode(&body).ok().and_then(|events| events.into_iter().next()) else { return Ok(()) };
         let alert = Alert::from_event(&event);
         for payload in [single(&alert, account_name.as_deref()), plain_text(&alert, account_name.as_deref())] {
@@ -39,7 +39,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_ecs_answers_is_only_text(case in diagnosed(), account_name in option()) {
+    fn nothing_in_an_answer_of_ecs_becomes_markup(case in diagnosed(), account_name in option()) {
         let (event, answers) = case;
         let mut all = Answers::default();
         answers.into_iter().for_each(|answer| all.add("", answer));

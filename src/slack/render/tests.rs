@@ -136,7 +136,7 @@ fn block_texts(payload: &Value) -> String {
 }
 
 #[test]
-fn an_alert_of_which_only_the_name_is_known_shows_the_name() {
+fn an_alert_that_has_only_a_name_shows_the_name() {
     assert_eq!(
         single(&bare("image_inferrer"), None).to_value(),
         json!({
@@ -191,7 +191,7 @@ fn the_advice_comes_after_the_problem_and_before_the_text_of_aws() {
 }
 
 #[test]
-fn the_headline_says_nothing_twice() {
+fn the_headline_does_not_repeat_words_of_the_causes_title() {
     let headline = |category, what: &str| {
         let cause = Some(Cause { category, hint: String::new() });
         let alert = Alert { cause, what: what.to_owned(), ..bare("api") };

@@ -22,7 +22,7 @@ fn names(payloads: &[Value]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_digest_of_one_is_the_alert_itself() {
+fn a_digest_of_one_alert_is_the_alert_itself() {
     let alert = impaired("api");
     assert_eq!(digest(&[&alert], Some("platform")), (single(&alert, Some("platform")), 1));
 }
@@ -151,7 +151,7 @@ fn alerts_that_do_not_fit_lead_the_next_message() {
 }
 
 #[test]
-fn an_alert_for_another_channel_names_it_in_every_form() {
+fn an_alert_for_another_channel_names_that_channel_in_every_layout() {
     let line = "For #search-team, which Slack refuses: channel_is_archived";
     let carried = |subject: &str| Alert { carried_for: Some(line.to_owned()), ..impaired(subject) };
     let lines = |payload: &Value| payload.to_string().matches(line).count();
