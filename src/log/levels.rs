@@ -163,9 +163,8 @@ mod tests {
         let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
         let logs = |package: &&str| package.contains("\n \"tracing\",\n");
         let name = |package: &str| package.split('"').nth(1).unwrap().replace('-', "_");
-        // Only the tests use aws_sdk_eventbridge.
-        let is_ours = |name: &String| name.starts_with("aws_") && name != "aws_sdk_eventbridge";
-        let crates: Vec<String> = lock.split("[[package]]").filter(logs).map(name).filter(is_ours).collect();
+        let packages = lock.split("[[package]]").filter(logs).map(name);
+        let crates: Vec<String> = packages.filter(|name| name.starts_with("aws_")).collect();
         assert!(crates.len() > 10, "{crates:?}");
         for name in crates {
             assert!(Levels::parse(&format!("{name}=debug")).is_ok(), "{name} logs, and cannot be named");

@@ -1,7 +1,8 @@
-//! AWS for the tests: the emulator ministack in a child process on loopback, and the requests of the tests and the demo to it, through the
-//! real SDK over HTTP.
+//! AWS for the tests: the emulator ministack in a child process on loopback, and the requests of the tests and the demo to it over HTTP:
+//! through the SDK, except for EventBridge.
 
 mod emulator;
+mod eventbridge;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,15 +14,13 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     TimeToLiveSpecification,
 };
-use aws_sdk_eventbridge::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_eventbridge::types::builders::PutEventsRequestEntryBuilder;
-use aws_sdk_eventbridge::types::{PutEventsRequestEntry, Target};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use emulator::Emulator;
+use eventbridge::{entry, past_entry};
 
 /// The account of all resources. The emulator takes a 12-digit access key as the account's id.
 pub const ACCOUNT: &str = "123456789012";
@@ -34,7 +33,7 @@ pub const DEFAULT_BUS: &str = "default";
 #[derive(Clone)]
 pub struct Aws {
     endpoint: String,
-    events: aws_sdk_eventbridge::Client,
+    events: eventbridge::Client,
     secrets: aws_sdk_secretsmanager::Client,
     sqs: aws_sdk_sqs::Client,
     tables: aws_sdk_dynamodb::Client,
@@ -72,8 +71,8 @@ impl Aws {
         .await?;
         let config = sdk_config(&endpoint).await;
         Ok(Self {
+            events: eventbridge::Client::new(&endpoint)?,
             endpoint,
-            events: aws_sdk_eventbridge::Client::new(&config),
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
             tables: aws_sdk_dynamodb::Client::new(&config),
@@ -123,7 +122,7 @@ impl Aws {
     /// # Errors
     /// Those that AWS answers.
     pub async fn create_bus(&self, name: &str) -> Result<()> {
-        self.events.create_event_bus().name(name).send().await?;
+        self.events.call("CreateEventBus", &json!({ "Name": name })).await?;
         Ok(())
     }
 
@@ -133,8 +132,9 @@ impl Aws {
     /// # Errors
     /// Those that AWS answers.
     pub async fn create_rule(&self, bus: &str, name: &str, pattern: &Value, queue: &Queue) -> Result<()> {
-        let rule = self.events.put_rule().event_bus_name(bus).name(name).event_pattern(pattern.to_string());
-        let rule_arn = rule.send().await?.rule_arn.context("PutRule answered without an ARN")?;
+        let rule = json!({ "EventBusName": bus, "Name": name, "EventPattern": pattern.to_string() });
+        let rule = self.events.call("PutRule", &rule).await?;
+        let rule_arn = rule["RuleArn"].as_str().context("PutRule answered without an ARN")?;
         let policy = json!({ "Version": "2012-10-17", "Statement": [{
             "Effect": "Allow",
             "Principal": { "Service": "events.amazonaws.com" },
@@ -144,9 +144,8 @@ impl Aws {
         }] });
         let allow = self.sqs.set_queue_attributes().queue_url(&queue.url);
         allow.attributes(QueueAttributeName::Policy, policy.to_string()).send().await?;
-        let target = Target::builder().id("queue").arn(&queue.arn).build()?;
-        let put = self.events.put_targets().event_bus_name(bus).rule(name).targets(target).send().await?;
-        ensure!(put.failed_entry_count == 0, "PutTargets: {:?}", put.failed_entries());
+        let targets = json!({ "EventBusName": bus, "Rule": name, "Targets": [{ "Id": "queue", "Arn": queue.arn }] });
+        self.events.call("PutTargets", &targets).await?;
         Ok(())
     }
 
@@ -159,10 +158,7 @@ impl Aws {
         let mut ids = Vec::with_capacity(events.len());
         // PutEvents takes ten at most.
         for chunk in events.chunks(10) {
-            let entries = chunk.iter().map(|event| entry(bus, event).build());
-            let answer = self.events.put_events().set_entries(Some(entries.collect())).send().await?;
-            ensure!(answer.failed_entry_count == 0, "PutEvents: {:?}", answer.entries());
-            ids.extend(answer.entries.unwrap_or_default().into_iter().filter_map(|entry| entry.event_id));
+            ids.extend(self.put_entries(chunk.iter().map(|event| entry(bus, event)).collect()).await?);
         }
         Ok(ids)
     }
@@ -172,11 +168,14 @@ impl Aws {
     /// # Errors
     /// Those that AWS answers.
     pub async fn put_past_event(&self, bus: &str, event: &Value) -> Result<String> {
-        let time = event["time"].as_str().context("the event has no time")?;
-        let time = DateTime::from_str(time, DateTimeFormat::DateTime)?;
-        let answer = self.events.put_events().entries(entry(bus, event).time(time).build()).send().await?;
-        let put = answer.entries.unwrap_or_default().into_iter().next();
-        put.and_then(|entry| entry.event_id).context("PutEvents did not take it")
+        let ids = self.put_entries(vec![past_entry(bus, event)?]).await?;
+        ids.into_iter().next().context("PutEvents did not take it")
+    }
+
+    async fn put_entries(&self, entries: Vec<Value>) -> Result<Vec<String>> {
+        let answer = self.events.call("PutEvents", &json!({ "Entries": entries })).await?;
+        let put = answer["Entries"].as_array().into_iter().flatten();
+        Ok(put.filter_map(|entry| entry["EventId"].as_str().map(str::to_owned)).collect())
     }
 
     /// Creates a table for incidents: string key `pk`, time-to-live attribute `expires`.
@@ -248,11 +247,13 @@ impl Aws {
     /// # Errors
     /// Those that AWS answers.
     pub async fn inventory(&self) -> Result<Vec<String>> {
-        let rules = self.events.list_rules().send().await?.rules.unwrap_or_default();
+        let rules = self.events.call("ListRules", &json!({})).await?;
+        let rules = rules["Rules"].as_array().cloned().unwrap_or_default();
         let secrets = self.secrets.list_secrets().include_planned_deletion(true).send().await?;
         let queues = self.sqs.list_queues().send().await?.queue_urls.unwrap_or_default();
         let secrets = secrets.secret_list.unwrap_or_default();
-        let names = rules.into_iter().filter_map(|rule| rule.name).chain(secrets.into_iter().filter_map(|s| s.name));
+        let rules = rules.iter().filter_map(|rule| rule["Name"].as_str().map(str::to_owned));
+        let names = rules.chain(secrets.into_iter().filter_map(|s| s.name));
         Ok(names.chain(queues).collect())
     }
 }
@@ -414,14 +415,4 @@ impl Queue {
         });
         Ok(stored.collect())
     }
-}
-
-fn entry(bus: &str, event: &Value) -> PutEventsRequestEntryBuilder {
-    let resources = event["resources"].as_array().into_iter().flatten();
-    PutEventsRequestEntry::builder()
-        .event_bus_name(bus)
-        .source(event["source"].as_str().unwrap_or_default())
-        .detail_type(event["detail-type"].as_str().unwrap_or_default())
-        .set_resources(Some(resources.filter_map(|arn| arn.as_str().map(str::to_owned)).collect()))
-        .detail(event["detail"].to_string())
 }
