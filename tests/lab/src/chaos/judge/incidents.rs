@@ -104,8 +104,9 @@ impl<'a> Evidence<'a> {
         let mut received = self.actions(recovery, ActionKind::Received).map(|action| action.by);
         if !self.record.plan.has_table {
             let deleted = self.actions(recovery, ActionKind::Deleted).filter(|action| action.acted).last()?.by;
-            let last = life_of(posts.last()?);
-            return (deleted != last).then_some("another process has learned of it");
+            // A process shows the recovery where it reported the problem itself. Without a table it does not know the roots of others.
+            let root = posts.iter().rfind(|post| post.thread_ts.is_none())?;
+            return (deleted != life_of(root)).then_some("another process has learned of it");
         }
         let knew_nothing = |life: usize| self.outages.get(&life).is_some_and(|outages| !outages.is_empty());
         let is_cut_off = received.any(knew_nothing) || posts.iter().any(|post| knew_nothing(life_of(post)));
