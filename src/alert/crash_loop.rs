@@ -41,25 +41,14 @@ impl Rule {
 pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
     let (Some(task), Some(diagnosis)) = (&alert.exited_task_id, &alert.diagnosis) else { return };
     let stops = with_this(alert, task, &diagnosis.stops);
-    let Some(looping @ [first, .., last]) = rule.find(task, &stops) else {
+    let Some(looping) = rule.find(task, &stops) else {
         // If some stopped tasks are unknown, it may be part of a loop.
         if diagnosis.tasks_known {
             alert.severity = Severity::Info;
         }
         return;
     };
-    let count = looping.len();
-    let minutes = ((last.at - first.at).whole_seconds() + 59) / 60;
-    let code =
-        first.exit_code.filter(|code| looping.iter().all(|stop| stop.exit_code.is_none_or(|other| other == *code)));
-    let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
-    let category = alert.cause.as_ref().map(|cause| cause.category);
-    alert.what = match category {
-        Some(Category::HealthCheckLb | Category::HealthCheckContainer) => {
-            format!("keeps failing its health checks: {count} tasks stopped in {minutes} min")
-        }
-        _ => format!("is crash-looping: {count} exits in {minutes} min{code}"),
-    };
+    alert.what = headline(alert.cause.as_ref().map(|cause| cause.category), looping);
     alert.kind = "SERVICE_CRASH_LOOP".to_owned();
     alert.severity = Severity::Critical;
     // The latest stopped task is the most useful one for people.
@@ -69,6 +58,20 @@ pub(super) fn apply_to_exit(alert: &mut Alert, rule: Rule) {
             alert.links.extend(url.map(|url| super::Link { page, url }));
         }
     }
+}
+
+/// Says how many tasks stopped in how many minutes, rounded up and at least one. `looping` must be in order of time.
+fn headline(category: Option<Category>, looping: &[Stop]) -> String {
+    let count = looping.len();
+    let lasted = looping.first().zip(looping.last()).map_or(0, |(first, last)| (last.at - first.at).whole_seconds());
+    let minutes = ((lasted + 59) / 60).max(1);
+    if matches!(category, Some(Category::HealthCheckLb | Category::HealthCheckContainer)) {
+        return format!("keeps failing its health checks: {count} tasks stopped in {minutes} min");
+    }
+    let code = looping.first().and_then(|first| first.exit_code);
+    let code = code.filter(|code| looping.iter().all(|stop| stop.exit_code.is_none_or(|other| other == *code)));
+    let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+    format!("is crash-looping: {count} exits in {minutes} min{code}")
 }
 
 /// Makes the alert about a failed start routine if its cause may heal, no second start failed within the rule's time, and as many tasks
@@ -133,5 +136,14 @@ mod tests {
         assert_eq!(looping(&[0, 4, 10]), [(0, 3), (4, 3), (10, 3)]);
         assert_eq!(looping(&[0, 1, 2, 3, 30]), [(0, 5), (1, 5), (2, 5), (3, 5)]);
         assert_eq!(looping(&[0, 15, 16, 20, 21]), [(15, 4), (16, 4), (20, 4), (21, 4)]);
+    }
+
+    #[test]
+    fn stops_at_the_same_moment_are_one_minute() {
+        let lb = Some(Category::HealthCheckLb);
+        assert_eq!(headline(None, &stops(&[7, 7, 7])), "is crash-looping: 3 exits in 1 min, exit code 1");
+        assert_eq!(headline(lb, &stops(&[7, 7, 7])), "keeps failing its health checks: 3 tasks stopped in 1 min");
+        assert_eq!(headline(None, &stops(&[7, 7, 8])), "is crash-looping: 3 exits in 1 min, exit code 1");
+        assert_eq!(headline(None, &stops(&[7, 8, 9])), "is crash-looping: 3 exits in 2 min, exit code 1");
     }
 }
