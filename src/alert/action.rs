@@ -3,7 +3,7 @@
 //! Names and meanings: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html>
 
 use super::{Page, Parts, Severity, console, utc, words};
-use crate::event::{Arn, Event, ecs::Action, parse_time};
+use crate::event::{Arn, Event, distinct, ecs::Action, parse_time};
 use crate::text::line;
 use Severity::{Critical, Info, Warning};
 
@@ -14,9 +14,7 @@ pub(super) fn describe(event: &Event, action: &Action, subject_kind: &str) -> Pa
         parts.kind = name.to_owned();
     }
     // An event may be about several services.
-    let mut services: Vec<&str> =
-        event.resources().filter_map(Arn::parse).filter_map(|arn| arn.service_name()).collect();
-    services.dedup();
+    let services = distinct(event.resources().filter_map(Arn::parse).filter_map(|arn| arn.service_name()));
     let name = event.service().or_else(|| event.arns().find_map(|arn| arn.daemon_name()));
     parts.subject = match (name, &parts.cluster) {
         (Some(_), _) if services.len() > 1 => services.join(", "),

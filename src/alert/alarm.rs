@@ -1,8 +1,8 @@
 //! Alerts about CloudWatch alarms: on one metric, on several metrics, and composite alarms.
 
 use super::{Page, Parts, Severity, console, several, words};
-use crate::event::Event;
 use crate::event::cloudwatch::Alarm;
+use crate::event::{Event, distinct};
 use crate::text::line;
 
 pub(super) fn describe(event: &Event, alarm: &Alarm) -> Parts {
@@ -39,11 +39,9 @@ pub(super) fn describe(event: &Event, alarm: &Alarm) -> Parts {
     parts.fact("Expression", alarm.expression);
     // Metrics of one namespace share its name.
     let mut metrics: Vec<String> = Vec::new();
-    for (namespace, group) in
-        alarm.metrics.chunk_by(|(a, _), (b, _)| a == b).filter_map(|group| Some((group.first()?.0, group)))
-    {
-        let names: Vec<&str> = group.iter().map(|(_, name)| *name).collect();
-        metrics.push(format!("{namespace} {}", names.join(", ")));
+    for namespace in distinct(alarm.metrics.iter().map(|(namespace, _)| *namespace)) {
+        let names = alarm.metrics.iter().filter(|(of, _)| *of == namespace).map(|(_, name)| *name);
+        metrics.push(format!("{namespace} {}", names.collect::<Vec<_>>().join(", ")));
     }
     parts.fact(
         if alarm.metrics.len() > 1 { "Metrics" } else { "Metric" },

@@ -6,7 +6,7 @@
 use super::{Page, Parts, Severity, several, utc, words};
 use crate::console::Console;
 use crate::event::health::{Health, parse_health_time};
-use crate::event::{Arn, Event};
+use crate::event::{Arn, Event, distinct};
 use crate::text::line;
 
 /// The maximum number of names in a headline.
@@ -63,13 +63,8 @@ pub(super) fn describe(event: &Event, health: &Health) -> Parts {
 
 /// The description's line breaks are a backslash and an n, and it may repeat a line.
 fn description(text: &str) -> String {
-    let mut lines: Vec<&str> = Vec::new();
-    for line in text.split("\\n").flat_map(str::lines).map(str::trim).take(100) {
-        if !line.is_empty() && !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    lines.join("\n")
+    let lines = text.split("\\n").flat_map(str::lines).map(str::trim).take(100);
+    distinct(lines.filter(|line| !line.is_empty())).join("\n")
 }
 
 fn advise(parts: &mut Parts, affected: &Affected) {

@@ -229,6 +229,34 @@ fn the_state_of_an_instance_or_alarm_decides_its_severity() {
 }
 
 #[test]
+fn a_name_that_the_event_repeats_is_shown_once() {
+    let fact =
+        |alert: &Alert, name: &str| alert.facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let services = ["search", "checkout", "search", "billing", "checkout"];
+    let arns = services.map(|name| format!("arn:aws:ecs:eu-west-1:1:service/prod/{name}"));
+    let several = alert(json!({
+        "detail-type": "ECS Service Action", "resources": arns, "detail": { "eventName": "SERVICE_TASK_START_IMPAIRED" }
+    }));
+    assert_eq!(several.subject, "search, checkout, billing");
+    let same = alert(json!({
+        "detail-type": "ECS Service Action", "resources": [arns[0], arns[2]], "detail": { "eventName": "SERVICE_STEADY_STATE" }
+    }));
+    assert_eq!(same.subject, "search");
+
+    let triggers =
+        ["cpu", "memory", "cpu"].map(|name| json!({ "arn": format!("arn:aws:cloudwatch:eu-west-1:1:alarm:{name}") }));
+    let metrics = [("AWS/SQS", "Age"), ("AWS/ECS", "Cpu"), ("AWS/SQS", "Age"), ("AWS/SQS", "Depth")]
+        .map(|(namespace, name)| json!({ "metricStat": { "metric": { "namespace": namespace, "name": name } } }));
+    let alarm = alert(json!({
+        "alarmName": "all",
+        "state": { "value": "ALARM", "reasonData": json!({ "triggeringAlarms": triggers }).to_string() },
+        "configuration": { "metrics": metrics },
+    }));
+    assert_eq!(fact(&alarm, "Triggered by").as_deref(), Some("cpu, memory"));
+    assert_eq!(fact(&alarm, "Metrics").as_deref(), Some("AWS/SQS Age, Depth; AWS/ECS Cpu"));
+}
+
+#[test]
 fn the_alert_about_a_stopped_task_has_its_reason_image_and_platform() {
     let ec2 = fixture("task_failed_ec2_reason_in_container");
     let reason = ec2.reason.unwrap();

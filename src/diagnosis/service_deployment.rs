@@ -165,7 +165,7 @@ impl Status {
 pub(super) struct Records<'a>(Vec<&'a Value>);
 
 impl<'a> Records<'a> {
-    /// The records of this service, the latest first. Of two records of one deployment, the longer one is kept.
+    /// The records of this service, the latest first. Of two records of one deployment, the longer one comes first.
     pub(super) fn of(service: &Service, records: &'a [Value]) -> Self {
         let is_of_it = |record: &&Value| {
             let arn = |key| text(record, key).and_then(Arn::parse);
@@ -176,7 +176,6 @@ impl<'a> Records<'a> {
         let mut own: Vec<&Value> = records.iter().filter(is_of_it).collect();
         let is_described = |record: &Value| record.get("targetServiceRevision").is_some();
         own.sort_by_key(|record| std::cmp::Reverse((time(record, "createdAt"), is_described(record))));
-        own.dedup_by_key(|record| text(record, "serviceDeploymentArn").unwrap_or_default());
         Self(own)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::events;
-use crate::event::{Arn, list, text};
+use crate::event::{Arn, distinct, list, text};
 
 /// How many target groups are requested at most. A service can have five.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/register-multiple-targetgroups.html>
@@ -102,12 +102,7 @@ pub fn target_groups_in(message: &str) -> impl Iterator<Item = &str> {
 /// events.
 pub(super) fn failing<'a>(described: &'a Value, reasons: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let messages = reasons.chain(events::recent(described)).filter(|message| events::is_about_health_check(message));
-    let mut failing: Vec<&str> = Vec::new();
-    for arn in messages.flat_map(target_groups_in) {
-        if !failing.contains(&arn) {
-            failing.push(arn);
-        }
-    }
+    let mut failing = distinct(messages.flat_map(target_groups_in));
     failing.truncate(MAX_GROUPS);
     failing
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Arn, list, text};
+use super::{Arn, distinct, list, text};
 
 /// An alarm that changed its state.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +19,7 @@ pub struct Alarm<'a> {
     pub description: Option<&'a str>,
     /// The expression that it watches, if any: `100*(m1/m2)`, or a query.
     pub expression: Option<&'a str>,
-    /// The namespaces and names of its metrics, the one that it watches first.
+    /// The namespaces and names of its metrics, without repeats, the one that it watches first.
     pub metrics: Vec<(&'a str, &'a str)>,
     /// `ClusterName` among the dimensions of its metrics.
     pub cluster: Option<&'a str>,
@@ -55,10 +55,9 @@ impl<'a> Alarm<'a> {
             expression: queries().filter(is_watched).find_map(|query| text(query, "expression")),
             cluster: dimension("ClusterName"),
             service: dimension("ServiceName"),
-            metrics: metrics
-                .iter()
-                .filter_map(|metric| Some((text(metric, "namespace")?, text(metric, "name")?)))
-                .collect(),
+            metrics: distinct(
+                metrics.iter().filter_map(|metric| Some((text(metric, "namespace")?, text(metric, "name")?))),
+            ),
             rule: text(configuration, "alarmRule"),
             triggered_by: triggering_alarms(state, reason),
             suppressed_by: text(state, "actionsSuppressedBy"),
@@ -71,13 +70,12 @@ impl<'a> Alarm<'a> {
 fn triggering_alarms(state: &Value, reason: Option<&str>) -> Vec<String> {
     let data = text(state, "reasonData").and_then(|data| serde_json::from_str::<Value>(data).ok()).unwrap_or_default();
     let triggers = list(&data, "triggeringAlarms").filter_map(|alarm| text(alarm, "arn"));
-    let mut names: Vec<String> = triggers.map(|arn| alarm_name(arn).to_owned()).collect();
+    let mut names: Vec<&str> = triggers.map(alarm_name).collect();
     if names.is_empty() && text(state, "reasonData").is_none() {
         let arns = Arn::find_in(reason.unwrap_or_default()).filter(|arn| arn.resource_type() == "alarm");
-        names.extend(arns.filter_map(|arn| arn.name()).map(str::to_owned));
+        names.extend(arns.filter_map(|arn| arn.name()));
     }
-    names.dedup();
-    names
+    distinct(names).into_iter().map(str::to_owned).collect()
 }
 
 /// The name of an alarm, from its name or its ARN.

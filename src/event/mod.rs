@@ -16,6 +16,9 @@ pub mod health;
 mod identity;
 mod json;
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -252,6 +255,12 @@ pub(crate) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
 /// The items of an array field; empty where it is missing or no array.
 pub(crate) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The items without repeats, in their order.
+pub(crate) fn distinct<T: Copy + Eq + Hash>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.into_iter().filter(|item| seen.insert(*item)).collect()
 }
 
 /// Every string in a value, depth first.
