@@ -9,13 +9,15 @@ use crate::{
     config::Config,
     diagnose, heartbeat,
     incident::store::dynamodb::DynamoDb,
-    log, output,
+    log,
+    metrics::SlackOutcome,
+    output,
     reporter::IncidentSettings,
     slack::{
         client::Client,
         render,
         target::{Bot, Target},
-        web_api::BotIdentity,
+        web_api::{BotIdentity, Unanswered},
     },
     sqs::{Queue, Redrive},
 };
@@ -92,8 +94,10 @@ pub async fn check_live(config: &Config) -> Result<()> {
 async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) -> Result<()> {
     let timeout = config.consumer().request_timeout();
     let identity = slack.identify(bot, timeout).await;
-    let BotIdentity { team, user, scopes } =
-        identity.map_err(|answer| Misconfigured(format!("channel {channel:?}: its bot token: Slack {answer}")))?;
+    let BotIdentity { team, user, scopes } = identity.map_err(|answer| match answer.outcome() {
+        SlackOutcome::Refused => Misconfigured(format!("channel {channel:?}: its bot token: Slack {answer}")).into(),
+        _ => anyhow::anyhow!("channel {channel:?}: its bot token could not be checked: Slack {answer}"),
+    })?;
     let may = |wanted: &str| scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|scope| scope == wanted));
     if !may("chat:write") {
         let what = format!("channel {channel:?}: its bot token lacks the scope chat:write");
@@ -101,28 +105,36 @@ async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) ->
     }
     output::print(format_args!("channel {channel}: its bot token is that of {user} in {team}"))?;
     match slack.is_member(bot, timeout).await {
-        Some(true) => output::print(format_args!("channel {channel}: the bot is in it"))?,
-        Some(false) if may("chat:write.public") => {
+        Ok(true) => output::print(format_args!("channel {channel}: the bot is in it"))?,
+        Ok(false) if may("chat:write.public") => {
             log::say(format_args!(
                 "warning: channel {channel:?}: the bot is not in it; Slack takes its posts if it is public"
             ));
         }
-        Some(false) => {
+        Ok(false) => {
             let id = &bot.channel;
             bail!(Misconfigured(format!(
                 "channel {channel:?}: the bot is not in {id}; invite it there, or give it chat:write.public"
             )));
         }
-        None => output::print(format_args!(
-            "channel {channel}: membership of the bot is unknown without the scope channels:read"
-        ))?,
+        Err(Unanswered::MissingScope(scope)) => {
+            let scope = scope.as_deref().unwrap_or("channels:read");
+            output::print(format_args!(
+                "channel {channel}: membership of the bot is unknown without the scope {scope}"
+            ))?;
+        }
+        Err(error) => {
+            log::say(format_args!("warning: channel {channel:?}: membership of the bot is unknown: {error}"));
+        }
     }
     match slack.fault_of(bot, &render::example(), timeout).await {
-        Some(Ok(())) => output::print(format_args!("channel {channel}: Slack finds an alert valid"))?,
-        Some(Err(word)) => {
-            log::say(format_args!("warning: channel {channel:?}: Slack finds an alert not valid: {word}"))
+        Ok(None) => output::print(format_args!("channel {channel}: Slack finds an alert valid"))?,
+        Ok(Some(code)) => {
+            log::say(format_args!("warning: channel {channel:?}: Slack finds an alert not valid: {code}"));
         }
-        None => {}
+        Err(error) => {
+            log::say(format_args!("warning: channel {channel:?}: Slack did not validate an alert: {error}"));
+        }
     }
     Ok(())
 }

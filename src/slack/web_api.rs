@@ -72,30 +72,73 @@ impl Client {
 }
 
 impl Client {
-    /// Whether Slack finds a message valid, or its error code. Asks `blocks.validate`, which posts nothing. `None` if Slack does
-    /// not say. <https://docs.slack.dev/reference/methods/blocks.validate>
-    pub async fn fault_of(&self, bot: &Bot, payload: &Payload, timeout: Duration) -> Option<Result<(), String>> {
+    /// The error code that Slack gives a message; `None` if Slack finds it valid. Asks `blocks.validate`, which posts nothing.
+    /// <https://docs.slack.dev/reference/methods/blocks.validate>
+    ///
+    /// # Errors
+    /// When Slack does not say whether the message is valid.
+    pub async fn fault_of(
+        &self,
+        bot: &Bot,
+        payload: &Payload,
+        timeout: Duration,
+    ) -> Result<Option<String>, Unanswered> {
         let message = payload.to_value();
         let body = json!({ "message": json!({ "attachments": message["attachments"] }).to_string() });
-        let body = self.answer_of(bot, "blocks.validate", &body, timeout).await?;
-        match (body["ok"].as_bool()?, body["error"].as_str()) {
-            (true, _) => Some(Ok(())),
-            (false, Some(code @ ("invalid_blocks" | "invalid_message"))) => Some(Err(code.to_owned())),
-            _ => None,
+        match self.question(bot, "blocks.validate", &body, timeout).await {
+            Ok(_) => Ok(None),
+            Err(Unanswered::Refused(code)) if ["invalid_blocks", "invalid_message"].contains(&&*code) => Ok(Some(code)),
+            Err(error) => Err(error),
         }
     }
 
-    /// Whether the bot is a member of its channel. Asks `conversations.info`, which needs the scope `channels:read`; `None` if the
-    /// token may not ask. <https://docs.slack.dev/reference/methods/conversations.info>
-    pub async fn is_member(&self, bot: &Bot, timeout: Duration) -> Option<bool> {
-        let body = self.answer_of(bot, "conversations.info", &json!({ "channel": bot.channel }), timeout).await?;
-        body["channel"]["is_member"].as_bool().filter(|_| body["ok"] == true)
+    /// Whether the bot is a member of its channel. Asks `conversations.info`, which needs the scope `channels:read`, and `groups:read` for
+    /// a private channel. <https://docs.slack.dev/reference/methods/conversations.info>
+    ///
+    /// # Errors
+    /// When Slack does not say whether it is.
+    pub async fn is_member(&self, bot: &Bot, timeout: Duration) -> Result<bool, Unanswered> {
+        let body = self.question(bot, "conversations.info", &json!({ "channel": bot.channel }), timeout).await?;
+        let unknown = || Unanswered::Failed(SlackAnswer::ServerError(foreign(StatusCode::OK), None));
+        body["channel"]["is_member"].as_bool().ok_or_else(unknown)
     }
 
-    async fn answer_of(&self, bot: &Bot, method: &str, body: &Value, timeout: Duration) -> Option<Value> {
-        let (status, _, text) = self.ask(bot, method, body, timeout).await.ok()?;
-        serde_json::from_str(&text).ok().filter(|_| status.is_success())
+    /// Calls a method that changes nothing. Returns the body of a success.
+    async fn question(&self, bot: &Bot, method: &str, body: &Value, timeout: Duration) -> Result<Value, Unanswered> {
+        let (status, headers, text) = self.ask(bot, method, body, timeout).await.map_err(Unanswered::Failed)?;
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        match classify(status, &headers, &text) {
+            SlackAnswer::Accepted(_) => Ok(body),
+            SlackAnswer::TargetRefused(code) if code == "missing_scope" => {
+                Err(Unanswered::MissingScope(needed_scope(&body).map(str::to_owned)))
+            }
+            SlackAnswer::TargetRefused(code) | SlackAnswer::PayloadRefused(code) | SlackAnswer::MessageGone(code) => {
+                Err(Unanswered::Refused(code))
+            }
+            failed => Err(Unanswered::Failed(failed)),
+        }
     }
+}
+
+/// Why a question to Slack has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The token lacks this scope; `None` if Slack does not say which one.
+    #[error("the bot token lacks the scope {}", .0.as_deref().unwrap_or("that this needs"))]
+    MissingScope(Option<String>),
+    /// Slack refused the question with this error code.
+    #[error("Slack refused the question: {0}")]
+    Refused(String),
+    /// Slack gave no answer, or something on the way gave it.
+    #[error("Slack {0}")]
+    Failed(SlackAnswer),
+}
+
+/// The first scope in `needed`, which Slack adds to the error `missing_scope`.
+fn needed_scope(body: &Value) -> Option<&str> {
+    let first = body["needed"].as_str()?.split(',').next()?.trim();
+    let is_scope = |c: u8| c.is_ascii_lowercase() || b":._-".contains(&c);
+    (!first.is_empty() && first.len() <= 64 && first.bytes().all(is_scope)).then_some(first)
 }
 
 /// The bot that a token belongs to.
@@ -124,8 +167,8 @@ fn classify(status: StatusCode, headers: &HeaderMap, text: &str) -> SlackAnswer 
         }
         (Some(false), Some(code)) if is_code(code) => code.to_owned(),
         _ => {
-            let what = if status.is_success() { "but not as Slack does: is a proxy in the way?" } else { "" };
-            return SlackAnswer::ServerError(format!("{status} {what}").trim().to_owned(), retry_after(headers, text));
+            let what = if status.is_success() { foreign(status) } else { status.to_string() };
+            return SlackAnswer::ServerError(what, retry_after(headers, text));
         }
     };
     match code.as_str() {
@@ -173,6 +216,11 @@ fn classify(status: StatusCode, headers: &HeaderMap, text: &str) -> SlackAnswer 
     }
 }
 
+/// Describes a success that lacks what Slack documents.
+fn foreign(status: StatusCode) -> String {
+    format!("{status} but not as Slack does: is a proxy in the way?")
+}
+
 fn is_code(code: &str) -> bool {
     !code.is_empty()
         && code.len() <= 64
@@ -216,6 +264,16 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(classify(status, &HeaderMap::new(), &body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_the_name_of_a_scope_is_shown() {
+        let needed = |needed: Value| needed_scope(&json!({ "needed": needed })).map(str::to_owned);
+        assert_eq!(needed("channels:read,groups:read".into()).as_deref(), Some("channels:read"));
+        assert_eq!(needed("users.profile:read".into()).as_deref(), Some("users.profile:read"));
+        for wrong in ["".into(), "<!channel>".into(), "x".repeat(65).into(), Value::Null] {
+            assert_eq!(needed(wrong), None);
         }
     }
 }

@@ -4,7 +4,7 @@ use lab::{
     events::Ecs,
     slack::{
         Answer, Method,
-        web_api::{AUTH, EDITS, READ_TOKEN, TOKEN},
+        web_api::{AUTH, EDITS, INFO, READ_TOKEN, TOKEN, VALIDATE},
     },
     worker::Worker,
 };
@@ -100,6 +100,44 @@ async fn check_live_names_the_bot_and_the_scopes_that_it_lacks() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("\"ops\"") && said.contains("lacks the scope chat:write"), "{said}");
     assert!(!said.contains("xoxb-"), "{said}");
+}
+
+#[tokio::test]
+async fn check_live_says_why_a_question_to_slack_has_no_answer() {
+    let world = bot_world("").await;
+    let check = async |question: &str, answer: Answer| {
+        world.slack.script(question, [answer]);
+        let (code, said) = outcome(world.environment(), &["check", "--live"]).await;
+        assert!(!said.contains("xoxb-"), "{said}");
+        (code, said)
+    };
+    for (answer, reason) in [
+        (Answer::Reset, "Slack not reached"),
+        (Answer::Status(503, "service_unavailable"), "Slack answered"),
+        (Answer::Status(200, "<html>"), "is a proxy in the way?"),
+        (Answer::Status(200, r#"{"ok":true,"channel":{}}"#), "is a proxy in the way?"),
+        (Answer::Status(429, "ratelimited"), "Slack rate limited"),
+        (Answer::Status(200, "channel_not_found"), "Slack refused the question: channel_not_found"),
+    ] {
+        let (code, said) = check(INFO, answer).await;
+        assert_eq!(code, Some(0), "{said}");
+        let unknown = said.lines().find(|line| line.contains("membership of the bot is unknown")).unwrap_or_default();
+        assert!(unknown.contains("\"ops\"") && unknown.contains(reason) && !unknown.contains("scope"), "{said}");
+    }
+    let scoped = r#"{"ok":false,"error":"missing_scope","needed":"groups:read,im:read","provided":"chat:write"}"#;
+    let (_, said) = check(INFO, Answer::Status(200, scoped)).await;
+    assert!(said.contains("channel ops: membership of the bot is unknown without the scope groups:read\n"), "{said}");
+
+    let (code, said) = check(VALIDATE, Answer::Reset).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("\"ops\": Slack did not validate an alert: Slack not reached"), "{said}");
+    let (_, said) = check(VALIDATE, Answer::Status(200, "invalid_blocks")).await;
+    assert!(said.contains("\"ops\": Slack finds an alert not valid: invalid_blocks"), "{said}");
+
+    // Without an answer the token may be good, so the configuration is not at fault.
+    let (code, said) = check(AUTH, Answer::Status(503, "service_unavailable")).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("\"ops\": its bot token could not be checked: Slack answered"), "{said}");
 }
 
 #[tokio::test]

@@ -18,6 +18,10 @@ use crate::connection::Connection;
 pub const EDITS: &str = "chat.update";
 /// The name for scripts of the answers to `auth.test`.
 pub const AUTH: &str = "auth.test";
+/// The name for scripts of the answers to `conversations.info`: a [`Answer::Status`] or [`Answer::Reset`].
+pub const INFO: &str = "conversations.info";
+/// The name for scripts of the answers to `blocks.validate`, as for [`INFO`].
+pub const VALIDATE: &str = "blocks.validate";
 /// The token that this stand-in accepts. Any other is refused as `invalid_auth`.
 pub const TOKEN: &str = "xoxb-000000000000-lab-open-sesame";
 /// A token that may only read. Its posts are refused as `missing_scope`.
@@ -81,9 +85,9 @@ async fn answer(
 ) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let authorized = match token {
-        Some(TOKEN) if method == "conversations.info" => Err("missing_scope"),
+        Some(TOKEN) if method == INFO => Err("missing_scope"),
         Some(TOKEN) => Ok("chat:write,chat:write.public"),
-        Some(READ_TOKEN) if ["auth.test", "conversations.info"].contains(&&*method) => Ok("channels:read"),
+        Some(READ_TOKEN) if [AUTH, INFO].contains(&&*method) => Ok("channels:read"),
         Some(READ_TOKEN) => Err("missing_scope"),
         _ => Err("invalid_auth"),
     };
@@ -151,16 +155,16 @@ impl Workspace {
             "chat.postMessage" => (Method::Post, payload["channel"].as_str().unwrap_or_default().to_owned()),
             "chat.update" => (Method::Edit, EDITS.to_owned()),
             "auth.test" => (Method::Auth, AUTH.to_owned()),
-            "conversations.info" => {
+            INFO => {
                 let answer = json!({ "ok": true, "channel": { "id": payload["channel"], "is_member": false } });
-                return Answered::of(StatusCode::OK, authorized.map_or_else(error, |()| answer));
+                return self.answer_question(INFO, authorized.map_or_else(error, |()| answer));
             }
-            "blocks.validate" => {
+            VALIDATE => {
                 let message =
                     payload["message"].as_str().and_then(|message| serde_json::from_str::<Value>(message).ok());
                 let fault = message.map_or(Some((400, "invalid_message")), |message| limits::refusal(&message));
                 let answer = fault.map_or(json!({ "ok": true }), |_| error("invalid_message"));
-                return Answered::of(StatusCode::OK, answer);
+                return self.answer_question(VALIDATE, answer);
             }
             _ => return Answered::of(StatusCode::OK, error("unknown_method")),
         };
@@ -221,6 +225,18 @@ impl Workspace {
             payload,
         });
         answered
+    }
+
+    /// Answers a call that changes nothing, which is not recorded: as scripted, else with `usual`.
+    fn answer_question(&mut self, method: &str, usual: Value) -> Answered {
+        match self.webhooks.entry(method.to_owned()).or_default().script.next() {
+            Answer::Status(status, body) => {
+                let body = serde_json::from_str(body).unwrap_or_else(|_| error(body));
+                Answered::of(StatusCode::from_u16(status).unwrap_or_default(), body)
+            }
+            Answer::Reset => Answered { wire: Wire::Reset, ..Answered::of(StatusCode::OK, usual) },
+            _ => Answered::of(StatusCode::OK, usual),
+        }
     }
 
     /// Posts, edits or answers `auth.test`; or returns the error.
