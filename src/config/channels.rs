@@ -84,6 +84,11 @@ struct TargetKeys {
     channel_id: Option<String>,
 }
 
+const BOT_REPLACED: &str = "replaces the bot token or channel_id of this channel by a webhook: its alerts have no threads and are not edited. \
+     Unset this variable, or remove bot_token_secret_id and channel_id (SLACK_CHANNEL_ID)";
+const WEBHOOK_REPLACED: &str =
+    "replaces the webhook of this channel by a bot token. Unset this variable, or remove the webhook from the file";
+
 /// A webhook, or a bot token with a channel's id.
 fn parse_source(
     channel: &mut Reader<'_>,
@@ -104,8 +109,18 @@ fn parse_source(
             return None;
         }
     }
-    // A variable replaces the target in the file, whether that is a webhook or a bot token.
-    let from_env = ["webhook_secret_id", "webhook_url", "bot_token_secret_id"].map(|key| channel.is_from_env(key));
+    // A variable replaces the target in the file, whether that is a webhook or a bot token. Where it replaces one kind by the other, the
+    // variable was probably set for another channel.
+    let keys = ["webhook_secret_id", "webhook_url", "bot_token_secret_id"];
+    let from_env = keys.map(|key| channel.is_from_env(key));
+    let has_bot = given.token.is_some() || given.channel_id.is_some();
+    let has_webhook = given.secret.is_some() || given.url.is_some();
+    match from_env {
+        [true, false, false] if has_bot => channel.warn(keys[0], BOT_REPLACED),
+        [false, true, false] if has_bot => channel.warn(keys[1], BOT_REPLACED),
+        [false, false, true] if has_webhook => channel.warn(keys[2], WEBHOOK_REPLACED),
+        _ => {}
+    }
     match from_env {
         [true, false, false] => (given.url, given.token, given.channel_id) = (None, None, None),
         [false, true, false] => (given.secret, given.key, given.token, given.channel_id) = (None, None, None, None),

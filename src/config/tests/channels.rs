@@ -37,6 +37,29 @@ fn a_bot_token_takes_the_place_of_a_webhook() {
 }
 
 #[test]
+fn a_variable_that_changes_the_kind_of_a_target_is_a_warning() {
+    let warnings = |file: &str, env: &[(&str, &str)]| {
+        with(&[MINIMAL[0]], &format!("[[channel]]\nname = 'ops'\n{file}"), env).unwrap().warnings
+    };
+    let (bot, hook) = ("bot_token_secret_id = 'bot'\nchannel_id = 'C0123456789'", "webhook_secret_id = 'hook'");
+    let (token, id) = (("SLACK_BOT_TOKEN_SECRET_ID", "bot"), ("SLACK_CHANNEL_ID", "C9876543210"));
+    for variable in [MINIMAL[1], ("SLACK_WEBHOOK_URL", SECRET)] {
+        for (file, env) in [(bot, vec![variable]), (bot, vec![variable, id]), (hook, vec![variable, id])] {
+            let warnings = warnings(file, &env);
+            let start = format!("{}: replaces the bot token or channel_id of this channel by a webhook", variable.0);
+            assert!(warnings.len() == 1 && warnings[0].starts_with(&start), "{file} {env:?}: {warnings:?}");
+            assert!(!warnings[0].contains("sesame"), "{warnings:?}");
+        }
+        assert_eq!(warnings(hook, &[variable]), [""; 0]);
+    }
+    let warning = warnings(hook, &[token, id]);
+    let start = "SLACK_BOT_TOKEN_SECRET_ID: replaces the webhook of this channel by a bot token";
+    assert!(warning.len() == 1 && warning[0].starts_with(start), "{warning:?}");
+    assert_eq!(warnings(bot, &[token]), [""; 0]);
+    assert_eq!(warnings(bot, &[("SLACK_WEBHOOK_SECRET_ID", ""), id]), [""; 0]);
+}
+
+#[test]
 fn the_web_api_is_slacks_or_on_this_machine() {
     let api = |url: &str, hosts: &str| with(&MINIMAL, "", &[("SLACK_API_URL", url), ("SLACK_ALLOWED_HOSTS", hosts)]);
     for url in ["https://slack.com/api/", "https://slack-gov.com/api", "http://127.0.0.1:8008/api"] {
