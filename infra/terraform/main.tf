@@ -43,6 +43,20 @@ module "messaging" {
   oldest_message_alarm_seconds = var.oldest_message_alarm_seconds
 }
 
+locals {
+  # Where the configuration says where its channels post, SLACK_WEBHOOK_SECRET_ID would override it: the variable would turn a bot's channel
+  # into a webhook's, and the worker refuses it for several channels. A key may be at the start of a line or in an inline table.
+  has_targets = (
+    can(regex("(?m)^([^#\n]*[{,])?[ \t]*[\"']?(webhook_secret_id|bot_token_secret_id)[\"']?[ \t]*=", var.config_content)) ||
+    lookup(var.environment, "SLACK_BOT_TOKEN_SECRET_ID", "") != ""
+  )
+
+  environment = {
+    for name, value in module.messaging.environment : name => value
+    if name != "SLACK_WEBHOOK_SECRET_ID" || !local.has_targets
+  }
+}
+
 module "worker" {
   source = "./modules/worker"
 
@@ -54,7 +68,7 @@ module "worker" {
   cpu              = var.cpu
   memory           = var.memory
 
-  environment    = merge(module.messaging.environment, var.environment)
+  environment    = merge(local.environment, var.environment)
   config_content = var.config_content
   queue_name     = module.messaging.queue_name
 

@@ -44,8 +44,8 @@ output "dlq_policy_json" {
 }
 
 output "environment" {
-  description = "The environment variables with which a worker uses this queue and secret, to run it elsewhere or to try `check --live`."
-  value       = module.messaging.environment
+  description = "The environment variables with which a worker uses this queue and secret, to run it elsewhere or to try `check --live`. SLACK_WEBHOOK_SECRET_ID is among them unless `webhook_secret_arns` has several ARNs, `config_content` names the secret of a channel, or `environment` sets SLACK_BOT_TOKEN_SECRET_ID."
+  value       = local.environment
 }
 
 output "alarm_arns" {

@@ -71,6 +71,54 @@ run "everything" {
   }
 }
 
+run "one_secret_with_a_bot_token" {
+  variables {
+    webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:bot-AbCdEf"]
+    config_content      = "[[channel]]\nname = \"a\"\n  bot_token_secret_id = \"bot\"\nchannel_id = \"C0123456789\"\n"
+  }
+
+  assert {
+    condition     = !contains(keys(output.environment), "SLACK_WEBHOOK_SECRET_ID") && output.environment["QUEUE_URL"] == output.queue_url
+    error_message = "No variable must turn the bot's channel into a webhook's."
+  }
+}
+
+run "one_secret_with_the_webhooks_of_several_channels" {
+  variables {
+    webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:all-AbCdEf"]
+    config_content      = "channel = [{ name = \"a\", \"webhook_secret_id\" = \"all\", webhook_secret_key = \"a\" }, { name = \"b\", webhook_secret_id = \"all\" }]\n"
+  }
+
+  assert {
+    condition     = !contains(keys(output.environment), "SLACK_WEBHOOK_SECRET_ID")
+    error_message = "The worker refuses the variable if the file has several channels."
+  }
+}
+
+run "bot_token_in_the_environment" {
+  variables {
+    webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:bot-AbCdEf"]
+    environment         = { SLACK_BOT_TOKEN_SECRET_ID = "bot", SLACK_CHANNEL_ID = "C0123456789" }
+  }
+
+  assert {
+    condition     = !contains(keys(output.environment), "SLACK_WEBHOOK_SECRET_ID")
+    error_message = "The worker refuses a webhook and a bot token together."
+  }
+}
+
+run "a_file_that_names_no_secret" {
+  variables {
+    webhook_secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:one-AbCdEf"]
+    config_content      = "# webhook_secret_id = \"x\", bot_token_secret_id = \"y\"\n[[channel]]\nname = \"a\"\nmention = \"<!here>\"\n[heartbeat]\nurl_secret_id = \"z\"\n"
+  }
+
+  assert {
+    condition     = output.environment["SLACK_WEBHOOK_SECRET_ID"] == var.webhook_secret_arns[0]
+    error_message = "The channel gets its webhook from the variable."
+  }
+}
+
 run "dashboard" {
   variables {
     dashboard = true

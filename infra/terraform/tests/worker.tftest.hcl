@@ -407,6 +407,37 @@ run "refuses_a_worker_without_webhook" {
   expect_failures = [aws_ecs_task_definition.this]
 }
 
+run "refuses_an_empty_webhook" {
+  command = plan
+
+  module {
+    source = "./modules/worker"
+  }
+
+  variables {
+    environment = { QUEUE_URL = "https://sqs/alerts", SLACK_WEBHOOK_SECRET_ID = "" }
+  }
+
+  expect_failures = [aws_ecs_task_definition.this]
+}
+
+run "accepts_a_bot_token" {
+  command = plan
+
+  module {
+    source = "./modules/worker"
+  }
+
+  variables {
+    environment = { QUEUE_URL = "https://sqs/alerts", SLACK_BOT_TOKEN_SECRET_ID = "bot", SLACK_CHANNEL_ID = "C0123456789" }
+  }
+
+  assert {
+    condition     = !contains(keys(var.environment), "SLACK_WEBHOOK_SECRET_ID")
+    error_message = "A bot token must be enough."
+  }
+}
+
 run "refuses_secrets_and_what_would_contradict" {
   command = plan
 

@@ -82,7 +82,7 @@ output "diagnose_policy_json" {
 }
 
 output "environment" {
-  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION, UNDELIVERED_QUEUE_URL for `dlq redrive --from undelivered`, INCIDENTS_TABLE if there is a table, HEARTBEAT_URL_SECRET_ID if there is a heartbeat, and SLACK_WEBHOOK_SECRET_ID unless `webhook_secret_arns` has several."
+  description = "The environment variables that a worker needs: QUEUE_URL, AWS_REGION, UNDELIVERED_QUEUE_URL for `dlq redrive --from undelivered`, INCIDENTS_TABLE if there is a table, HEARTBEAT_URL_SECRET_ID if there is a heartbeat, and SLACK_WEBHOOK_SECRET_ID unless `webhook_secret_arns` has several. Leave SLACK_WEBHOOK_SECRET_ID out if the one secret holds a bot token, or if your configuration file names the secrets of its channels; the root module does."
   value = merge(
     { QUEUE_URL = aws_sqs_queue.main.url, UNDELIVERED_QUEUE_URL = aws_sqs_queue.undelivered.url, AWS_REGION = local.region },
     { for table in aws_dynamodb_table.incidents : "INCIDENTS_TABLE" => table.name },

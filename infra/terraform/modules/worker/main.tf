@@ -106,8 +106,10 @@ resource "aws_ecs_task_definition" "this" {
 
   lifecycle {
     precondition {
-      condition     = contains(keys(local.environment), "SLACK_WEBHOOK_SECRET_ID") || var.config_content != null
-      error_message = "The worker has no webhook: set SLACK_WEBHOOK_SECRET_ID in environment, or name the channels and their secrets in config_content."
+      condition = var.config_content != null || anytrue([
+        for name in ["SLACK_WEBHOOK_SECRET_ID", "SLACK_BOT_TOKEN_SECRET_ID"] : lookup(local.environment, name, "") != ""
+      ])
+      error_message = "The worker has no webhook: set SLACK_WEBHOOK_SECRET_ID in environment, or name the channels and their secrets in config_content. For a bot token, set SLACK_BOT_TOKEN_SECRET_ID and SLACK_CHANNEL_ID."
     }
   }
 }
