@@ -189,4 +189,8 @@ run "example" {
     condition     = contains(keys(module.ecs_slack_alerts.rule_arns), "alarms") && module.ecs_slack_alerts.secret_arn == null
     error_message = "The example must create its own rule, and no secret in addition to the given ones."
   }
+  assert {
+    condition     = jsondecode(local.alarms).detail.state.value == ["ALARM", "OK"]
+    error_message = "The rule must also send the recovery of an alarm. Otherwise its incident stays open."
+  }
 }

@@ -25,6 +25,15 @@ data "aws_secretsmanager_secret" "webhook" {
   name = "monitoring/${each.key}_slack_webhook"
 }
 
+locals {
+  # CloudWatch alarms, in addition to the events of ECS. OK is the recovery of an alarm, which ends its incident.
+  alarms = jsonencode({
+    source      = ["aws.cloudwatch"]
+    detail-type = ["CloudWatch Alarm State Change"]
+    detail      = { state = { value = ["ALARM", "OK"] } }
+  })
+}
+
 resource "aws_sns_topic" "on_call" {
   name = "ecs-slack-alerts-on-call"
 }
@@ -43,14 +52,7 @@ module "ecs_slack_alerts" {
 
   config_content = file("${path.module}/config.toml")
 
-  # CloudWatch alarms, in addition to the events of ECS.
-  patterns = {
-    alarms = jsonencode({
-      source      = ["aws.cloudwatch"]
-      detail-type = ["CloudWatch Alarm State Change"]
-      detail      = { state = { value = ["ALARM"] } }
-    })
-  }
+  patterns = { alarms = local.alarms }
 
   allowed_account_ids = var.sending_account_ids
 
