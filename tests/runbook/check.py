@@ -44,8 +44,15 @@ cat "$OUT.$$"
 exit $code
 """
 
-# There is no cluster. With --help, kubectl still checks all flags.
+# There is no cluster. With --help, kubectl still checks all flags. `kubectl logs deploy/NAME` shows only one of several workers. With a
+# selector, the default is ten lines of each, and the command ends at the first pod whose log cannot be read.
 KUBECTL = r"""#!/bin/bash
+wrong() { echo "kubectl $*" >>"$FAILURES"; }
+case " $* " in
+*' logs '*'--selector='*)
+    for flag in --tail=-1 --prefix --ignore-errors --container=worker; do [[ " $* " == *" $flag "* ]] || wrong "$* lacks $flag"; done ;;
+*' logs '* | *' describe pod '*) wrong "$* is about one pod" ;;
+esac
 flags=()
 for argument; do
     [ "$argument" = -- ] && break
