@@ -101,11 +101,11 @@ pub async fn ask_health(mut listen: SocketAddr) -> anyhow::Result<()> {
     let ask = async {
         for path in ["/healthz", "/readyz"] {
             let response = client.get(format!("http://{listen}{path}")).send().await.map_err(|error| {
-                let hint = "is the worker running, with the same LISTEN_ADDR (server.listen)?";
+                let hint = "check that the worker runs, and with the same LISTEN_ADDR (server.listen)";
                 let what = if error.is_connect() {
-                    format!("nothing answers on {listen}: {hint}")
+                    format!("nothing answers on {listen}; {hint}")
                 } else {
-                    format!("what answers on {listen} is not the worker, or closed the connection: {hint}")
+                    format!("what answers on {listen} is not the worker, or closed the connection; {hint}")
                 };
                 anyhow::Error::new(error.without_url()).context(what)
             })?;

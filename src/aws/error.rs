@@ -158,7 +158,7 @@ impl fmt::Display for ErrorClass {
             Self::Rejected => "AWS does not accept the credentials",
             Self::NoCredentials => "no valid AWS credentials",
             Self::CredentialsUnavailable => "the AWS credentials cannot be fetched",
-            Self::Unsendable => "the request cannot be made; is AWS_ENDPOINT_URL right?",
+            Self::Unsendable => "the request cannot be made; check AWS_ENDPOINT_URL",
             Self::Invalid => "refused as invalid",
             Self::Throttled => "throttled",
             Self::Timeout => "timed out",

@@ -188,8 +188,10 @@ async fn health_says_what_is_wrong_with_the_address() {
     });
     let said = health(address.clone()).await;
     assert!(said.contains(&format!("what answers on {address} is not the worker")), "{said}");
+    assert!(said.contains("LISTEN_ADDR (server.listen): error sending request"), "{said}");
     parrot.abort();
     let _ = parrot.await;
     let said = health(address.replace("127.0.0.1", "0.0.0.0")).await;
-    assert!(said.contains(&format!("nothing answers on {address}: is the worker running")), "{said}");
+    let check = "check that the worker runs, and with the same LISTEN_ADDR (server.listen)";
+    assert!(said.contains(&format!("nothing answers on {address}; {check}: error sending request")), "{said}");
 }
