@@ -29,7 +29,7 @@ FROM scratch AS run
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ecs-slack-alerts" \
-      org.opencontainers.image.description="Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks" \
+      org.opencontainers.image.description="Posts an alert to Slack when Amazon ECS cannot start your tasks, and says why" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

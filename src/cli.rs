@@ -17,9 +17,10 @@ use crate::{
 
 const VARIABLES: &str = "\
 Environment variables; each wins over the configuration file, and README.md has them all with the file's keys:
-  QUEUE_URL                the SQS queue; required by run, check and dlq
+  QUEUE_URL                the SQS queue; run, check and dlq need it, here or in the file
   UNDELIVERED_QUEUE_URL    the queue of events that EventBridge could not deliver, for dlq --from undelivered
-  SLACK_WEBHOOK_SECRET_ID  the Secrets Manager secret that holds the webhook's URL; required by run, check and send
+  SLACK_WEBHOOK_SECRET_ID  the Secrets Manager secret that holds the webhook's URL; run, check and send need a webhook or a bot token for
+                           each channel, here or in the file
   SLACK_WEBHOOK_URL        the webhook's URL itself, for a laptop
   SLACK_BOT_TOKEN_SECRET_ID, SLACK_CHANNEL_ID
                            a bot token's secret and a channel's id, instead of a webhook
@@ -38,9 +39,9 @@ Environment variables; each wins over the configuration file, and README.md has 
 
 If only QUEUE_URL and SLACK_WEBHOOK_SECRET_ID are set, and there is no file, every event that is a problem goes to that webhook.";
 
-/// Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
+/// The command line. Its help begins with the description in Cargo.toml.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = VARIABLES)]
+#[command(version, about, long_about = None, arg_required_else_help = true, after_help = VARIABLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,4 +1,4 @@
-//! Tells Slack, at once and with the reason, when Amazon ECS cannot start your tasks.
+//! Posts an alert to Slack when Amazon ECS cannot start your tasks, and says why.
 //!
 //! EventBridge rules send ECS events to an SQS queue. This program receives them, turns each into an alert, and posts it to Slack.
 //! It deletes a message only after Slack accepted the post or the edit that carries it, or because the message is a duplicate,

@@ -325,5 +325,10 @@ fn help_names_the_variables_that_matter() {
         for name in ["QUEUE_URL", "SLACK_WEBHOOK_SECRET_ID", "CONFIG_FILE", "CONFIG_CONTENT", "RUST_LOG", "README.md"] {
             assert!(said.contains(name), "{arguments:?}: {said} lacks {name}");
         }
+        // A file can name the queue and the channels, too.
+        let required: Vec<&str> = said.lines().filter(|line| line.contains("required")).collect();
+        assert!(required.is_empty(), "{arguments:?}: {required:?}");
+        let is_program = arguments.len() == 1;
+        assert_eq!(said.starts_with(env!("CARGO_PKG_DESCRIPTION")), is_program, "{arguments:?}: {said}");
     }
 }
