@@ -99,6 +99,7 @@ lint:
 	@if comm -23 <($(call features,no-dev)) <($(call features,all)) | grep .; then \
 	echo 'The tests enable more features of these: add them to one-build in tests/lab/Cargo.toml.' >&2; exit 1; fi
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 # Clippy does not link, so the fuzzer itself, which needs a C++ compiler, is left out.
 	CUSTOM_LIBFUZZER_PATH=none/none.a cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 

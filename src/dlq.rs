@@ -1,5 +1,5 @@
 //! The commands for failed messages: list what the dead-letter queue holds and why ([`list`]), and move it back to the queue
-//! ([`redrive`]; [`resend`] for the queue of events that EventBridge could not deliver).
+//! ([`redrive`]; [`resend()`] for the queue of events that EventBridge could not deliver).
 //!
 //! No command loses a message, even if this program is killed. A listing makes the messages visible again; `redrive` uses SQS's own message
 //! move task; `resend` deletes a message only after the queue has accepted its copy.

@@ -15,7 +15,7 @@ pub fn line(text: &str, max: usize) -> String {
     cut(text, max, |c| if is_display_control(c) { ' ' } else { c })
 }
 
-/// Like [`line`], but keeps line feeds.
+/// Like [`line()`], but keeps line feeds.
 pub fn lines(text: &str, max: usize) -> String {
     // Most texts need no change.
     if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
@@ -24,7 +24,7 @@ pub fn lines(text: &str, max: usize) -> String {
     cut(text, max, |c| if is_display_control(c) && c != '\n' { ' ' } else { c })
 }
 
-/// Replaces a text with what [`line`] returns for it. Most texts need no change and are not copied.
+/// Replaces a text with what [`line()`] returns for it. Most texts need no change and are not copied.
 pub fn make_line(text: &mut String, max: usize) {
     let is_trimmed = !text.starts_with(' ') && !text.ends_with(' ');
     if text.len() > max || !is_trimmed || !is_plain(text) {

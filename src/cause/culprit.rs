@@ -52,7 +52,7 @@ const fn follows_from_exit_codes(category: Category) -> bool {
     )
 }
 
-/// The container that another one waited for: "container ordering dependency [migrate] for target [app]".
+/// The container that another one waited for: `container ordering dependency [migrate] for target [app]`.
 fn dependency<'a>(task: &Task<'a>, text: &str) -> Option<Container<'a>> {
     let after = text.split_once("dependency [").or_else(|| text.split_once("dependency container "));
     let is_named = |container: &&Container| {

@@ -50,7 +50,7 @@ impl Mute {
     }
 }
 
-/// "mute[0] from 2026-12-01T20:00:00Z until 2026-12-02T06:00:00Z (load test)"
+/// `mute[0] from 2026-12-01T20:00:00Z until 2026-12-02T06:00:00Z (load test)`
 impl fmt::Display for Mute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mute[{}]", self.place)?;

@@ -1,4 +1,4 @@
-//! Renders alerts as a message: one alert in full here, many alerts folded into a [`digest`]. Pure.
+//! Renders alerts as a message: one alert in full here, many alerts folded into a [`mod@digest`]. Pure.
 //!
 //! Invariant: every payload is within Slack's limits, whatever the alerts hold.
 
