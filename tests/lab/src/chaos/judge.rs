@@ -2,6 +2,8 @@
 
 mod incidents;
 mod story;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -298,18 +300,27 @@ impl<'a> Evidence<'a> {
         self.record.stalls.iter().any(|(by, from, until)| *by == life.number && (from..until).contains(&&life.ended))
     }
 
-    /// A process that stopped cleanly has settled every message that it received.
+    /// A process that stopped cleanly has settled every message that it received, except those that became visible again before it ended.
     fn left_hidden(&self, life: &Life) -> Option<String> {
         if life.end == End::Killed || self.crashed(life.number).is_some() {
             return None;
         }
         let received =
             self.record.actions.iter().filter(|action| action.kind == ActionKind::Received && action.by == life.number);
-        let left = received.filter(|action| action.fault.is_none() && self.settles(action).next().is_none());
+        let is_hidden = |action: &&QueueAction| life.ended < action.at + self.last_change();
+        let left =
+            received.filter(|action| action.fault.is_none() && self.settles(action).next().is_none()).filter(is_hidden);
         let left: Vec<String> = left
             .filter_map(|action| Some(self.story(self.message(*self.messages.get(&action.id)?).service, "hidden")))
             .collect();
         (!left.is_empty()).then(|| format!("{} stopped, and left hidden:\n{}", life.number, left.join("\n")))
+    }
+
+    /// How long after its receive the worker puts a message back by its receipt: until a second, or a tenth, before the message becomes
+    /// visible again.
+    fn last_change(&self) -> Duration {
+        let visibility = Duration::from_secs(self.record.plan.visibility);
+        visibility - Duration::from_secs(1).min(visibility / 10)
     }
 
     /// No process posts before a Retry-After that it received has passed.
