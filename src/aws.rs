@@ -11,7 +11,7 @@ use aws_config::{
 };
 use aws_sdk_sqs::config::SharedHttpClient;
 
-pub use self::error::{ErrorClass, explain};
+pub use self::error::{ErrorClass, error_text};
 use crate::outbound::Outbound;
 
 mod credentials;

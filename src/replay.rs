@@ -206,7 +206,7 @@ pub fn explain_routes(config: Config, files: &[PathBuf]) -> Result<bool> {
             let id = text::line(alert.event_id.as_deref().unwrap_or("without an id"), 80);
             let (kind, subject) = (text::line(&alert.kind, 80), text::line(&alert.subject, 80));
             output::print(format_args!("event {id}: {kind}, {subject}, {}", alert.severity.as_str()))?;
-            for line in router.explain(event.value(), alert.severity, time, &names) {
+            for line in router.explain_routing(event.value(), alert.severity, time, &names) {
                 output::print(format_args!("  {line}"))?;
             }
         }

@@ -289,7 +289,7 @@ impl Webhooks {
             answer = ask().await;
         }
         let secret = answer
-            .map_err(|error| WebhookError::LookUp { what: aws::explain(&error), class: ErrorClass::of(&error) })?;
+            .map_err(|error| WebhookError::LookUp { what: aws::error_text(&error), class: ErrorClass::of(&error) })?;
         secret.secret_string().map(str::to_owned).ok_or(WebhookError::NoText)
     }
 }

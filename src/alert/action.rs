@@ -24,7 +24,7 @@ pub(super) fn describe(event: &Event, action: &Action, subject_kind: &str) -> Pa
     };
     (parts.severity, parts.what) = severity_and_text(action);
     if let Some(reason) = action.reason {
-        parts.explain(reason);
+        parts.set_reason(reason);
     }
     if action.name == Some("HOOK_AWAITING_ACTION") {
         ask_for_action(&mut parts, event, action);

@@ -64,7 +64,7 @@ fn describe_start(parts: &mut Parts, call: &ApiCall, name: &str) {
         started => format!("was started only {started} of {} times {by}", started + call.failures.len()),
     };
     if let Some(reason) = reason(call) {
-        parts.explain(&reason);
+        parts.set_reason(&reason);
     }
     if parts.cause.is_none() {
         let code = call.error_code.or(call.failures.first().and_then(|failure| failure.reason));

@@ -22,7 +22,7 @@ pub(super) fn describe_state(event: &Event, instance: &InstanceState) -> Parts {
         (None, _) => "changed its state".to_owned(),
     };
     if let Some(reason) = instance.status_reason {
-        parts.explain(reason);
+        parts.set_reason(reason);
     }
     parts.fact("Container instance", instance.id.filter(|_| instance.ec2_instance.is_some()));
     link(&mut parts, event);
@@ -48,7 +48,7 @@ pub(super) fn describe_health(event: &Event, instance: &InstanceHealth) -> Parts
     };
     let reasons: Vec<&str> = impaired().filter_map(|check| check.reason).collect();
     if !reasons.is_empty() {
-        parts.explain(&reasons.join("\n"));
+        parts.set_reason(&reasons.join("\n"));
     }
     parts.fact("Container instance", instance.id.filter(|_| instance.ec2_instance.is_some()));
     parts.fact("Capacity provider", instance.capacity_provider);

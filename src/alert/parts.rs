@@ -51,7 +51,7 @@ impl Parts {
     }
 
     /// Sets the reason, and the cause that the catalogue finds for it.
-    pub(super) fn explain(&mut self, reason: &str) {
+    pub(super) fn set_reason(&mut self, reason: &str) {
         self.reason = Some(reason.to_owned());
         self.cause = cause::explain_text(reason);
     }

@@ -71,29 +71,29 @@ fn platform(task: &Task) -> String {
 /// A task that still runs and is about to stop.
 fn describe_warning(parts: &mut Parts, task: &Task, explained: &Explanation) {
     parts.cause.clone_from(&explained.cause);
-    let stop = stop(task, parts.cause.as_ref());
+    let stopped_by = stopped_by(task, parts.cause.as_ref());
     // Spot's two-minute warning and the notice of maintenance leave some time to act.
-    parts.severity = match stop {
-        Stop::Spot | Stop::Infrastructure => Severity::Warning,
+    parts.severity = match stopped_by {
+        StoppedBy::Spot | StoppedBy::Infrastructure => Severity::Warning,
         _ => Severity::Info,
     };
-    parts.kind = if stop == Stop::Spot { "SPOT_INTERRUPTION" } else { "TASK_STOPPING" }.to_owned();
-    parts.what = match stop {
-        Stop::Spot => "is about to be stopped by a Spot interruption",
-        Stop::Infrastructure => "is about to be stopped: its host is going away",
-        Stop::User => "is about to be stopped by a user",
-        Stop::Scheduler if failed_health_check(parts.cause.as_ref()) => {
+    parts.kind = if stopped_by == StoppedBy::Spot { "SPOT_INTERRUPTION" } else { "TASK_STOPPING" }.to_owned();
+    parts.what = match stopped_by {
+        StoppedBy::Spot => "is about to be stopped by a Spot interruption",
+        StoppedBy::Infrastructure => "is about to be stopped: its host is going away",
+        StoppedBy::User => "is about to be stopped by a user",
+        StoppedBy::Scheduler if failed_health_check(parts.cause.as_ref()) => {
             "is about to be stopped: it failed its health checks"
         }
-        Stop::Scheduler => "is about to be stopped by the service scheduler",
-        Stop::FailedToStart | Stop::ContainerExited | Stop::Unknown => "is about to be stopped",
+        StoppedBy::Scheduler => "is about to be stopped by the service scheduler",
+        StoppedBy::FailedToStart | StoppedBy::ContainerExited | StoppedBy::Unknown => "is about to be stopped",
     }
     .to_owned();
 }
 
 /// Who or what stopped a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+enum StoppedBy {
     FailedToStart,
     ContainerExited,
     Scheduler,
@@ -105,68 +105,77 @@ enum Stop {
 
 fn describe_stop(parts: &mut Parts, task: &Task, explained: &Explanation) {
     parts.cause.clone_from(&explained.cause);
-    let stop = stop(task, parts.cause.as_ref());
+    let stopped_by = stopped_by(task, parts.cause.as_ref());
     let category = parts.cause.as_ref().map(|cause| cause.category);
     let unhealthy = failed_health_check(parts.cause.as_ref());
-    parts.severity = match stop {
-        Stop::FailedToStart if task.is_of_service() => Severity::Critical,
+    parts.severity = match stopped_by {
+        StoppedBy::FailedToStart if task.is_of_service() => Severity::Critical,
         // ECS replaces the task. If the replacements fail too, ECS sends SERVICE_TASK_START_IMPAIRED.
-        Stop::FailedToStart | Stop::Spot | Stop::Infrastructure => Severity::Warning,
+        StoppedBy::FailedToStart | StoppedBy::Spot | StoppedBy::Infrastructure => Severity::Warning,
         // A service's task should not exit by itself, not even with 0.
-        Stop::ContainerExited if task.is_of_service() || category != Some(Category::Completed) => Severity::Warning,
+        StoppedBy::ContainerExited if task.is_of_service() || category != Some(Category::Completed) => {
+            Severity::Warning
+        }
         // Exit codes do not count here, because the containers exited only when ECS stopped them.
-        Stop::Scheduler if unhealthy || category.is_none_or(|category| category == Category::HostGone) => {
+        StoppedBy::Scheduler if unhealthy || category.is_none_or(|category| category == Category::HostGone) => {
             Severity::Warning
         }
         // It ran out of memory before the user stopped it.
-        Stop::User if category == Some(Category::Oom) => Severity::Warning,
-        Stop::Unknown if parts.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
-        Stop::ContainerExited | Stop::Scheduler | Stop::User | Stop::Unknown => Severity::Info,
+        StoppedBy::User if category == Some(Category::Oom) => Severity::Warning,
+        StoppedBy::Unknown if parts.cause.is_some() || task.stopped_reason.is_some() => Severity::Warning,
+        StoppedBy::ContainerExited | StoppedBy::Scheduler | StoppedBy::User | StoppedBy::Unknown => Severity::Info,
     };
-    let died = (stop == Stop::ContainerExited || stop == Stop::Scheduler && category != Some(Category::HostGone))
+    let died = (stopped_by == StoppedBy::ContainerExited
+        || stopped_by == StoppedBy::Scheduler && category != Some(Category::HostGone))
         && parts.severity >= Severity::Warning;
     parts.exited_task_id =
         task.arn.and_then(|arn| arn.name()).filter(|_| died && task.is_of_service()).map(str::to_owned);
-    parts.kind = match stop {
-        Stop::FailedToStart => "TASK_FAILED_TO_START",
-        Stop::Spot => "SPOT_INTERRUPTION",
+    parts.kind = match stopped_by {
+        StoppedBy::FailedToStart => "TASK_FAILED_TO_START",
+        StoppedBy::Spot => "SPOT_INTERRUPTION",
         _ => "TASK_STOPPED",
     }
     .to_owned();
     let culprit = explained.culprit.filter(|culprit| culprit.exit_code.is_some()).and_then(|culprit| culprit.name);
-    parts.what = match (stop, culprit, explained.exit_code) {
-        (Stop::FailedToStart, ..) => "failed to start".to_owned(),
-        (Stop::ContainerExited, Some(name), Some(code)) => {
+    parts.what = match (stopped_by, culprit, explained.exit_code) {
+        (StoppedBy::FailedToStart, ..) => "failed to start".to_owned(),
+        (StoppedBy::ContainerExited, Some(name), Some(code)) => {
             format!("stopped: essential container `{}` exited with code {code}", line(name, 60))
         }
-        (Stop::ContainerExited, _, Some(code)) => format!("stopped: an essential container exited with code {code}"),
-        (Stop::ContainerExited, ..) => "stopped: an essential container exited".to_owned(),
-        (Stop::Scheduler, ..) if unhealthy => "was stopped: it failed its health checks".to_owned(),
-        (Stop::Scheduler, ..) => "was stopped by the service scheduler".to_owned(),
-        (Stop::User, ..) => "was stopped by a user".to_owned(),
-        (Stop::Spot, ..) => "was stopped by a Spot interruption".to_owned(),
-        (Stop::Infrastructure, ..) => "was stopped: its infrastructure is impaired".to_owned(),
-        (Stop::Unknown, ..) => "stopped".to_owned(),
+        (StoppedBy::ContainerExited, _, Some(code)) => {
+            format!("stopped: an essential container exited with code {code}")
+        }
+        (StoppedBy::ContainerExited, ..) => "stopped: an essential container exited".to_owned(),
+        (StoppedBy::Scheduler, ..) if unhealthy => "was stopped: it failed its health checks".to_owned(),
+        (StoppedBy::Scheduler, ..) => "was stopped by the service scheduler".to_owned(),
+        (StoppedBy::User, ..) => "was stopped by a user".to_owned(),
+        (StoppedBy::Spot, ..) => "was stopped by a Spot interruption".to_owned(),
+        (StoppedBy::Infrastructure, ..) => "was stopped: its infrastructure is impaired".to_owned(),
+        (StoppedBy::Unknown, ..) => "stopped".to_owned(),
     };
 }
 
 /// Finds it from the stop code. Older events have no stop code, and newer events may have an unknown one: then from the cause and the
 /// exit codes.
-fn stop(task: &Task, cause: Option<&Cause>) -> Stop {
+fn stopped_by(task: &Task, cause: Option<&Cause>) -> StoppedBy {
     match (task.stop_code, cause.map(|cause| cause.category)) {
-        (Some("TaskFailedToStart"), _) => Stop::FailedToStart,
-        (Some("EssentialContainerExited"), _) => Stop::ContainerExited,
-        (Some("ServiceSchedulerInitiated"), _) => Stop::Scheduler,
-        (Some("UserInitiated"), _) => Stop::User,
-        (Some("SpotInterruption" | "TerminationNotice"), _) | (_, Some(Category::Spot)) => Stop::Spot,
-        (Some("InfrastructureHealth"), _) | (_, Some(Category::HostGone)) => Stop::Infrastructure,
+        (Some("TaskFailedToStart"), _) => StoppedBy::FailedToStart,
+        (Some("EssentialContainerExited"), _) => StoppedBy::ContainerExited,
+        (Some("ServiceSchedulerInitiated"), _) => StoppedBy::Scheduler,
+        (Some("UserInitiated"), _) => StoppedBy::User,
+        (Some("SpotInterruption" | "TerminationNotice"), _) | (_, Some(Category::Spot)) => StoppedBy::Spot,
+        (Some("InfrastructureHealth"), _) | (_, Some(Category::HostGone)) => StoppedBy::Infrastructure,
         (_, Some(Category::RoutineScaling | Category::HealthCheckLb | Category::HealthCheckContainer)) => {
-            Stop::Scheduler
+            StoppedBy::Scheduler
         }
-        (_, Some(Category::User)) => Stop::User,
-        (_, Some(_)) if task.containers.iter().any(|container| container.exit_code.is_some()) => Stop::ContainerExited,
-        (_, Some(category)) if category != Category::NoExitCode && task.started_at.is_none() => Stop::FailedToStart,
-        _ => Stop::Unknown,
+        (_, Some(Category::User)) => StoppedBy::User,
+        (_, Some(_)) if task.containers.iter().any(|container| container.exit_code.is_some()) => {
+            StoppedBy::ContainerExited
+        }
+        (_, Some(category)) if category != Category::NoExitCode && task.started_at.is_none() => {
+            StoppedBy::FailedToStart
+        }
+        _ => StoppedBy::Unknown,
     }
 }
 

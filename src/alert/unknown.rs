@@ -98,7 +98,7 @@ pub(super) fn describe(event: &Event) -> Parts {
     // The reason must differ from the headline.
     if let Some(reason) = messages.into_iter().find(|text| headline.as_deref() != Some(text.trim())) {
         if ecs.is_some() {
-            parts.explain(reason);
+            parts.set_reason(reason);
         } else {
             parts.reason = Some(reason.to_owned());
         }

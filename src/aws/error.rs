@@ -171,7 +171,7 @@ impl fmt::Display for ErrorClass {
 
 /// AWS's description of the error, or what happened to the request. Never the text of an answer that could not be parsed: it may
 /// hold a secret.
-pub fn explain<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
+pub fn error_text<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
     let class = ErrorClass::of(error);
     match error {
         SdkError::ServiceError(service) => {

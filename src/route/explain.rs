@@ -13,7 +13,13 @@ use crate::alert::Severity;
 impl Router {
     /// One line for each mute and each route, in order, and one for the result. `names` are the names of the channels, in the order of
     /// their ids; `severity` is that of the event's alert, `time` the time of the event.
-    pub fn explain(&self, event: &Value, severity: Severity, time: OffsetDateTime, names: &[String]) -> Vec<String> {
+    pub fn explain_routing(
+        &self,
+        event: &Value,
+        severity: Severity,
+        time: OffsetDateTime,
+        names: &[String],
+    ) -> Vec<String> {
         let name = |channel: super::ChannelId| names.get(channel.0).map_or("?", String::as_str);
         let input = MatchInput::new(event);
         let routes = self.route(event, time);
@@ -111,7 +117,7 @@ mod tests {
     fn explain(routes: Vec<Route>, mutes: Vec<Mute>, severity: Severity, minutes: i64) -> Vec<String> {
         let event = json!({ "source": "aws.ecs", "detail": { "eventName": "SERVICE_TASK_START_IMPAIRED" } });
         let names = ["search".to_owned(), "platform".to_owned()];
-        Router::new(routes, mutes).explain(&event, severity, NOW + Duration::minutes(minutes), &names)
+        Router::new(routes, mutes).explain_routing(&event, severity, NOW + Duration::minutes(minutes), &names)
     }
 
     #[test]

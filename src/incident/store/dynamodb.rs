@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use self::item::{EXPIRES, HOLDER, PK, RECOVERED, UNTIL, VERSION, number};
 use super::{Item, Lease, StoreError};
 use crate::{
-    aws::{ErrorClass, explain},
+    aws::{ErrorClass, error_text},
     incident::{FORGOTTEN_AFTER, Key},
     metrics,
 };
@@ -209,7 +209,7 @@ impl DynamoDb {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        TableError::Request { action, table: self.table.clone(), class: ErrorClass::of(error), what: explain(error) }
+        TableError::Request { action, table: self.table.clone(), class: ErrorClass::of(error), what: error_text(error) }
     }
 }
 
@@ -237,7 +237,7 @@ impl Counted {
                 self.outcome = "conflict";
                 Err(StoreError::Conflict)
             }
-            Err(error) => Err(StoreError::Unavailable(explain(&error))),
+            Err(error) => Err(StoreError::Unavailable(error_text(&error))),
         }
     }
 }
