@@ -14,7 +14,7 @@ use lab::{
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::world::{BINARY, LIMIT, World, metric_is, outcome_line};
+use crate::world::{BINARY, LIMIT, World, metric_is, outcome_line, with};
 
 struct Scenario {
     folder: &'static str,
@@ -405,9 +405,12 @@ async fn a_crash_loop_is_one_alert_with_any_number_of_replicas() {
     let world = World::new().await;
     let ecs = EcsApi::start::<PathBuf>(&[]).await.unwrap();
     let events = exits(&ecs, "looper", &[8, 7, 5, 4, 1]);
+    // Without a table, each replica would report the loop of which it receives an event.
+    let table = lab::unique("incidents");
+    world.aws.create_table(&table).await.unwrap();
     let mut workers = Vec::new();
     for _ in 0..2 {
-        let mut environment = world.environment();
+        let mut environment = with(&world.environment(), &[("INCIDENTS_TABLE", &table)]);
         environment.extend(ecs.environment());
         let worker = Worker::spawn(BINARY, environment, &["run"]).unwrap();
         worker.wait_ready().await.unwrap();
