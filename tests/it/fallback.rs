@@ -110,9 +110,10 @@ async fn a_channel_that_slack_accepts_again_gets_a_message_although_no_alert_com
     for name in ["team", "alone"] {
         world.slack.always(name, Answer::Judge);
     }
-    // No further alert comes: the worker tries the channels with a message of its own after 15 s.
+    // No further alert comes: the worker tries the channels with a message of its own after 15 s, or after 30 s if Slack has refused
+    // the alert twice by now.
     let line = "Slack takes alerts here again, after refusing them for ";
-    world.posted(&["Those that came meanwhile are in #platform.", "own-beta"]).await;
+    world.posted_within(&["Those that came meanwhile are in #platform.", "own-beta"], 2 * LIMIT).await;
     metric_is(&worker, "fallback_active", &TEAM, 0.0).await;
     metric_is(&worker, "channel_blocked", &[("channel", "alone")], 0.0).await;
     let said: Vec<String> =
