@@ -1,6 +1,6 @@
 //! Turns the answers about one service into its [`Diagnosis`].
 
-use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+use std::{cmp::Reverse, sync::Arc};
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -25,7 +25,8 @@ pub struct ServiceSnapshot<'a> {
     service: &'a Service,
     described: &'a Value,
     tasks_known: bool,
-    stopped_tasks: Arc<HashSet<String>>,
+    /// The ids of all stopped tasks of the service.
+    stopped_tasks: Vec<&'a str>,
     deployments: Deployments<'a>,
     /// When a task of the current deployment last failed to start, or stopped although it should not have.
     last_failure: Option<OffsetDateTime>,
@@ -46,8 +47,8 @@ impl<'a> ServiceSnapshot<'a> {
         };
         let tasks = || facts.tasks.iter().filter(of_service);
         let id = |task| text(task, "taskArn").and_then(Arn::parse)?.name();
-        let stopped_tasks = tasks().filter(|task| text(task, "lastStatus") == Some("STOPPED")).filter_map(id);
-        let stopped_tasks = Arc::new(stopped_tasks.map(str::to_owned).collect());
+        let is_stopped = |task: &&Value| text(task, "lastStatus") == Some("STOPPED");
+        let stopped_tasks = tasks().filter(is_stopped).filter_map(id).collect();
         let mut stopped: Vec<StoppedTask> = tasks().filter_map(StoppedTask::read).collect();
         stopped.sort_by_key(|stopped| Reverse(stopped.at));
         let deployments = Deployments::of(described, &stopped);
@@ -101,7 +102,7 @@ impl<'a> ServiceSnapshot<'a> {
             stopped,
             stops: stops(true),
             failed_starts: stops(false),
-            stopped_tasks: Arc::clone(&self.stopped_tasks),
+            stopped_tasks: Arc::new(self.stopped_tasks.iter().copied().map(str::to_owned).collect()),
             tasks_known: self.tasks_known,
             // After a rollback, DescribeServices shows the previous task definition again. There is no other one to compare it with.
             change: self.change(details).map(|change| match record {
