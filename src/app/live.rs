@@ -17,7 +17,7 @@ use crate::{
         client::Client,
         render,
         target::{Bot, Target},
-        web_api::{BotIdentity, Unanswered},
+        web_api::{BotIdentity, QuestionError},
     },
     sqs::{Queue, Redrive},
 };
@@ -117,7 +117,7 @@ async fn check_bot(config: &Config, slack: &Client, bot: &Bot, channel: &str) ->
                 "channel {channel:?}: the bot is not in {id}; invite it there, or give it chat:write.public"
             )));
         }
-        Err(Unanswered::MissingScope(scope)) => {
+        Err(QuestionError::MissingScope(scope)) => {
             let scope = scope.as_deref().unwrap_or("channels:read");
             output::print(format_args!(
                 "channel {channel}: membership of the bot is unknown without the scope {scope}"

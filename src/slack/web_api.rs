@@ -82,12 +82,14 @@ impl Client {
         bot: &Bot,
         payload: &Payload,
         timeout: Duration,
-    ) -> Result<Option<String>, Unanswered> {
+    ) -> Result<Option<String>, QuestionError> {
         let message = payload.to_value();
         let body = json!({ "message": json!({ "attachments": message["attachments"] }).to_string() });
         match self.question(bot, "blocks.validate", &body, timeout).await {
             Ok(_) => Ok(None),
-            Err(Unanswered::Refused(code)) if ["invalid_blocks", "invalid_message"].contains(&&*code) => Ok(Some(code)),
+            Err(QuestionError::Refused(code)) if ["invalid_blocks", "invalid_message"].contains(&&*code) => {
+                Ok(Some(code))
+            }
             Err(error) => Err(error),
         }
     }
@@ -97,32 +99,32 @@ impl Client {
     ///
     /// # Errors
     /// When Slack does not say whether it is.
-    pub async fn is_member(&self, bot: &Bot, timeout: Duration) -> Result<bool, Unanswered> {
+    pub async fn is_member(&self, bot: &Bot, timeout: Duration) -> Result<bool, QuestionError> {
         let body = self.question(bot, "conversations.info", &json!({ "channel": bot.channel }), timeout).await?;
-        let unknown = || Unanswered::Failed(SlackAnswer::ServerError(foreign(StatusCode::OK), None));
+        let unknown = || QuestionError::Failed(SlackAnswer::ServerError(foreign(StatusCode::OK), None));
         body["channel"]["is_member"].as_bool().ok_or_else(unknown)
     }
 
     /// Calls a method that changes nothing. Returns the body of a success.
-    async fn question(&self, bot: &Bot, method: &str, body: &Value, timeout: Duration) -> Result<Value, Unanswered> {
-        let (status, headers, text) = self.ask(bot, method, body, timeout).await.map_err(Unanswered::Failed)?;
+    async fn question(&self, bot: &Bot, method: &str, body: &Value, timeout: Duration) -> Result<Value, QuestionError> {
+        let (status, headers, text) = self.ask(bot, method, body, timeout).await.map_err(QuestionError::Failed)?;
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
         match classify(status, &headers, &text) {
             SlackAnswer::Accepted(_) => Ok(body),
             SlackAnswer::TargetRefused(code) if code == "missing_scope" => {
-                Err(Unanswered::MissingScope(needed_scope(&body).map(str::to_owned)))
+                Err(QuestionError::MissingScope(needed_scope(&body).map(str::to_owned)))
             }
             SlackAnswer::TargetRefused(code) | SlackAnswer::PayloadRefused(code) | SlackAnswer::MessageGone(code) => {
-                Err(Unanswered::Refused(code))
+                Err(QuestionError::Refused(code))
             }
-            failed => Err(Unanswered::Failed(failed)),
+            failed => Err(QuestionError::Failed(failed)),
         }
     }
 }
 
 /// Why a question to Slack has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
+pub enum QuestionError {
     /// The token lacks this scope; `None` if Slack does not say which one.
     #[error("the bot token lacks the scope {}", .0.as_deref().unwrap_or("that this needs"))]
     MissingScope(Option<String>),
